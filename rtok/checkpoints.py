@@ -1,0 +1,92 @@
+"""Reading checkpoint files that may come from anywhere, without ever running what is in them."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from rtok.errors import UserError
+
+# Where training code puts the weights inside a checkpoint: DeiT and many others, Lightning, DINOv2's trainer.
+_WRAPPERS = ("model", "state_dict", "teacher")
+# What data-parallel and self-distillation wrappers put before every key.
+_PREFIXES = ("module.", "backbone.")
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a `.pth`, `.pt`, `.ckpt` or `.safetensors` file onto the CPU.
+
+    Raises:
+        UserError: the file is missing, damaged, holds anything but tensors and plain values, or is not a dictionary.
+    """
+    if not path.is_file():
+        raise UserError(f"There is no file '{path}'. Give the path of a .pth, .pt or .safetensors file.")
+    try:
+        content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    except (
+        SafetensorError,
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        OSError,
+    ) as error:
+        raise UserError(
+            f"'{path}' cannot be read: it is damaged or cut short, or it holds Python objects, which rtok never runs. "
+            "Download it again, or save its state dict alone."
+        ) from error
+    if not isinstance(content, Mapping):
+        raise UserError(f"'{path}' holds a {type(content).__name__}, not a state dict (names and tensors).")
+    return {str(name): value for name, value in content.items()}
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata of a safetensors file that `read_checkpoint` has read."""
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})
+
+
+def state_dict(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint under their bare names, as a new dictionary.
+
+    One wrapper is taken off (`model`, `state_dict` or `teacher`), then `module.` and `backbone.` where every key
+    begins so. Nothing else is guessed.
+
+    Raises:
+        UserError: what remains is not a dictionary of tensors; the message names the file.
+    """
+    for wrapper in _WRAPPERS:
+        if isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+            break
+    others = [name for name, value in content.items() if not isinstance(value, Tensor)]
+    if others or not content:
+        found = f"it holds {_some(others)} beside tensors" if others else "it is empty"
+        raise UserError(
+            f"'{path}' is not a state dict: {found}. Save the tensors alone, or under one of {', '.join(_WRAPPERS)}."
+        )
+    tensors = dict(content)
+    for prefix in _PREFIXES:
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    return tensors
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+
+
+def _read_torch(path: Path) -> Any:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _some(names: list[str], most: int = 3) -> str:
+    return ", ".join(f"'{name}'" for name in names[:most]) + (", ..." if len(names) > most else "")

@@ -1,0 +1,140 @@
+"""The frozen backbone: images in [0, 1] in, features out, robustness tokens as one more argument."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rtok.models.spec import ModelSpec
+
+# What `.to(dtype)` must leave in float32: bf16 would move a mean by 0.1 %, a rotary angle by more.
+_ALWAYS_FLOAT32 = ("mean", "std", "rope")
+
+
+class Backbone(nn.Module):
+    """A plain ViT of timm, frozen, whose features can be had with and without extra tokens.
+
+    There is nothing to switch: `backbone(images)` is timm's own `forward_features` (for `kind == "embedding"` its
+    `forward`), bit for bit, and `backbone(images, tokens)` is the robust model. No weight ever gets a gradient.
+    `.to(torch.bfloat16)` runs the transformer in bfloat16; pixels are normalised and features returned in float32.
+
+    Attributes:
+        spec: what is known of the model; `dim`: token width D; `kind`: `tokens` or `embedding`.
+        image_size, grid: (height, width) in pixels and in patches; `patch_size` in pixels; `depth` in blocks.
+        num_registers: the model's own extra tokens, which the features leave out.
+        mean, std: (1, 3, 1, 1), float32.
+    """
+
+    mean: Tensor
+    std: Tensor
+    rope: Tensor | None
+
+    def __init__(self, vit: Any, spec: ModelSpec, *, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.vit = vit
+        self.spec = spec
+        self.kind = spec.kind
+        self.dim: int = vit.embed_dim
+        self.depth = len(vit.blocks)
+        self.patch_size = spec.patch_size
+        self.image_size: tuple[int, int] = tuple(vit.patch_embed.img_size)
+        self.grid: tuple[int, int] = tuple(vit.patch_embed.grid_size)
+        self.num_registers: int = vit.num_prefix_tokens - 1
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("rope", self._rotary_table(), persistent=False)
+        self.requires_grad_(False)
+        self.eval()
+
+    def forward(self, images: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """Return features of images (B, 3, H, W) in [0, 1].
+
+        Tokens (1, n, D) or (B, n, D) join the end of the sequence before block 0, without a position; what comes out
+        in their places is dropped. In a plain ViT the place does not matter, since attention treats all alike.
+
+        Returns:
+            The final-norm class and patch tokens (B, 1+P, D), or the embedding (B, E); float32.
+        """
+        (sequence,) = self._sequences(images, tokens, [self.depth - 1])
+        if self.kind == "embedding":
+            # only the class token is pooled, so only it is normalised
+            return self.vit.forward_head(self.vit.norm(sequence[:, :1])).float()
+        return self._features(sequence)
+
+    def intermediate(self, images: Tensor, tokens: Tensor | None, blocks: Sequence[int]) -> list[Tensor]:
+        """Return the features (B, 1+P, D) after each of these blocks (from 0), final norm applied, in their order."""
+        return [self._features(sequence) for sequence in self._sequences(images, tokens, blocks)]
+
+    def fingerprint(self) -> str:
+        """Return 16 hex digits that tell these weights from others, whatever the image size, precision or device."""
+        digest = hashlib.sha256()
+        tensors = {**self.vit.state_dict(), "mean": self.mean, "std": self.std}
+        tensors.pop("pos_embed", None)  # resampled for the image size
+        for name in sorted(tensors):
+            digest.update(name.encode())
+            # bfloat16 holds what a float32 and a bfloat16 copy of the same weights have in common
+            digest.update(
+                tensors[name].detach().to("cpu", torch.bfloat16).view(torch.int16).numpy().tobytes()
+            )
+        return digest.hexdigest()[:16]
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Stay in evaluation mode, whatever is asked: dropout has no place in a frozen model."""
+        return super().train(False)
+
+    def _sequences(self, images: Tensor, tokens: Tensor | None, blocks: Sequence[int]) -> list[Tensor]:
+        """Run the transformer; return the whole sequence (B, 1 + registers + P [+ n], D) after each block asked for."""
+        normalised = (images - self.mean) / self.std
+        sequence = self.vit.patch_embed(normalised.to(self.vit.patch_embed.proj.weight.dtype))
+        sequence = self.vit.norm_pre(_first(self.vit._pos_embed(sequence)))
+        rope = self.rope
+        if tokens is not None:
+            extra = tokens.to(sequence.dtype).expand(sequence.shape[0], -1, -1)
+            sequence = torch.cat([sequence, extra], dim=1)
+            rope = None if rope is None else _pad_rotary_table(rope, extra.shape[1])
+        after: dict[int, Tensor] = {}
+        for index, block in enumerate(self.vit.blocks[: max(blocks) + 1]):
+            sequence = block(sequence) if rope is None else block(sequence, rope=rope)
+            after[index] = sequence
+        return [after[index] for index in blocks]
+
+    def _features(self, sequence: Tensor) -> Tensor:
+        """Keep the class token and the patches, then normalise: the norm works row by row, so this order is cheaper."""
+        patches = 1 + self.num_registers
+        end = patches + self.grid[0] * self.grid[1]
+        if self.num_registers:
+            kept = torch.cat([sequence[:, :1], sequence[:, patches:end]], dim=1)
+        else:
+            kept = sequence[:, :end]
+        return self.vit.norm(kept).float()
+
+    def _rotary_table(self) -> Tensor | None:
+        """Return the (P, 2 * head width) table of sines and cosines of a model with rotary positions, else None."""
+        if getattr(self.vit, "rope", None) is None:
+            return None
+        patches = self.vit.patch_embed(torch.zeros(1, 3, *self.image_size))
+        return self.vit._pos_embed(patches)[1].detach().clone()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Backbone:
+        kept = {name: getattr(self, name) for name in _ALWAYS_FLOAT32}
+        super()._apply(fn, recurse)
+        for name, before in kept.items():
+            if before is not None:
+                setattr(self, name, before.to(getattr(self, name).device))
+        return self
+
+
+def _first(embedded: Tensor | tuple[Tensor, Any]) -> Tensor:
+    """timm's `Eva` returns its rotary table beside the sequence; ours is kept in float32 instead."""
+    return embedded[0] if isinstance(embedded, tuple) else embedded
+
+
+def _pad_rotary_table(rope: Tensor, count: int) -> Tensor:
+    """Add the identity rotation (sine 0, cosine 1) for tokens that stand nowhere in the image."""
+    width = rope.shape[-1] // 2
+    identity = torch.cat([rope.new_zeros(count, width), rope.new_ones(count, width)], dim=-1)
+    return torch.cat([rope, identity])

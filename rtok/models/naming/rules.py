@@ -1,0 +1,38 @@
+"""What a key table is: rules from a file's keys to timm's keys. Plain data; `transforms.py` does the arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One or several keys of a file and the timm keys that they become.
+
+    `{i}` stands for the number of every block, `{p}` for `weight` and `bias`. `how` names a transform of
+    `transforms.py`, which also knows the way back.
+    """
+
+    theirs: tuple[str, ...]
+    ours: tuple[str, ...]
+    how: str = "same"
+
+
+def rename(theirs: str, ours: str, how: str = "same") -> Rule:
+    """Make the rule of one key for another."""
+    return Rule((theirs,), (ours,), how)
+
+
+@dataclass(frozen=True)
+class Naming:
+    """The names that one code base gives to the weights of one architecture.
+
+    `rest_is_same`: a key that no rule speaks of has timm's name. `extras`: patterns (fnmatch) of keys that may be
+    there and are not part of the backbone, each with what it is.
+    """
+
+    name: str
+    rules: tuple[Rule, ...] = ()
+    rest_is_same: bool = True
+    extras: Mapping[str, str] = field(default_factory=dict)
