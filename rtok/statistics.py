@@ -1,7 +1,7 @@
 """Intervals for the numbers a report states.
 
-Images are seldom independent (crops of one photo share it), so a mean is measured over clusters of images. Everything
-here is two-sided at 95 %.
+Images are seldom independent (crops of one photo share it), so a mean is measured over clusters of images.
+Everything here is two-sided at 95 %.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ _CHUNK = 2_000_000
 
 
 def mean_interval(values: Sequence[float], groups: Sequence[Hashable]) -> tuple[float, float] | None:
-    """Return the 95 % interval of the mean of `values`, clustered by `groups`; `None` with fewer than two groups.
+    """Return the 95 % interval of the mean of `values`, clustered by `groups`; `None` below two groups.
 
-    The mean of n values in G clusters is a ratio of cluster totals. Its linearised (cluster-robust) variance is
-    `G / (G - 1) * sum_g (sum_{i in g} (y_i - mean))^2 / n^2`, and the interval is Student's t with G - 1 degrees of
-    freedom (Cameron & Miller 2015, "A Practitioner's Guide to Cluster-Robust Inference", sections II and VI). With
-    one value in every group it is the textbook interval of a mean. It is not clipped to the range of the values.
+    The mean of n values in G clusters is a ratio of cluster totals. Its linearised, cluster-robust variance
+    is `G / (G - 1) * sum_g (sum_{i in g} (y_i - mean))^2 / n^2`, and the interval is Student's t with G - 1
+    degrees of freedom (Cameron & Miller 2015, "A Practitioner's Guide to Cluster-Robust Inference",
+    sections II and VI). With one value in every group it is the textbook interval of a mean. It is not
+    clipped to the range of the values.
 
     Raises ValueError when the two lengths differ.
     """
-    from scipy.special import stdtrit
+    from scipy.special import stdtrit  # type: ignore[import-untyped]
 
     totals, sizes = _cluster_totals(np.asarray(values, dtype=np.float64), groups)
     count = len(totals)
@@ -67,9 +68,9 @@ def paired_bootstrap(
 ) -> tuple[float, float | None, float | None]:
     """Return `mean(a) - mean(b)` and its 95 % interval for two victims measured on the same images.
 
-    A cluster bootstrap: whole groups are drawn with replacement, both victims keep their pairing, and the interval
-    is the 2.5 % and 97.5 % quantile of the resampled differences. `low` and `high` are `None` with fewer than two
-    groups. The result is a function of the arguments, `seed` included.
+    A cluster bootstrap: whole groups are drawn with replacement, both victims keep their pairing, and the
+    interval is the 2.5 % and 97.5 % quantile of the resampled differences. `low` and `high` are `None` with
+    fewer than two groups. The result is a function of the arguments, `seed` included.
 
     Raises ValueError when the lengths differ or there is nothing to compare.
     """

@@ -123,6 +123,10 @@ def test_paired_bootstrap_is_a_function_of_its_seed_and_not_of_its_chunks(monkey
 
 
 def test_paired_bootstrap_needs_two_groups_and_pairs():
-    assert paired_bootstrap([0.5, 0.7], [0.1, 0.3], ["a", "a"], seed=0, draws=10) == (pytest.approx(0.4), None, None)
+    assert paired_bootstrap([0.5, 0.7], [0.1, 0.3], ["a", "a"], seed=0, draws=10) == (
+        pytest.approx(0.4),
+        None,
+        None,
+    )
     with pytest.raises(ValueError, match="2 and 1"):
         paired_bootstrap([0.5, 0.7], [0.1], ["a", "a"], seed=0, draws=10)

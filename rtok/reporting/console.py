@@ -1,0 +1,191 @@
+"""Progress and messages on standard output.
+
+A terminal gets a live bar, a file or a pipe gets plain lines, processes other than the main one stay
+silent. Output never ends a run: where nobody listens any more (`rtok train | head`), it is dropped.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import IO
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Column
+
+# Seconds between two plain lines: a log of a day's training stays readable.
+PLAIN_INTERVAL = 5.0
+# Seconds between two drawings of the live bar. It is drawn by `advance`: no thread that could fail or hold
+# a fork.
+_BAR_INTERVAL = 0.1
+# Below this many columns the bar goes, so that the numbers stay.
+_NARROW = 72
+_BAR_WIDTH = 12
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that speaks: torchrun and Accelerate number them in `RANK`."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def say(text: str, *, enabled: bool | None = None) -> None:
+    """Print one plain line on the main process; `enabled` overrides which process that is."""
+    if is_main_process() if enabled is None else enabled:
+        _write_line(text)
+
+
+def open_console() -> Console:
+    """Return a rich console on standard output that replaces what the output's encoding lacks."""
+    stream = sys.stdout
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        with suppress(OSError, ValueError):
+            reconfigure(errors="replace")
+    return Console(file=stream, highlight=False)
+
+
+def guarded(write: Callable[[], None]) -> None:
+    """Call `write`, which prints; forget the output when standard output is closed or its reader has gone."""
+    if sys.stdout is None:
+        return
+    try:
+        write()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes standard output once more on exit and would fail there: give it somewhere to write.
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        pass
+
+
+def progress(
+    label: str, total: int | None, unit: str = "step", *, start: int = 0, enabled: bool | None = None
+) -> Progress:
+    """Return a `Progress` over `total` units (`None`: unknown), of which `start` were done before (a
+    resumed run).
+
+    `enabled` defaults to `is_main_process()`.
+
+        with progress("train", total=50, unit="step") as bar:
+            bar.advance(1, loss=0.123, robust=0.9)
+    """
+    speaks = is_main_process() if enabled is None else enabled
+    return Progress(label, total, unit, start=start, enabled=speaks)
+
+
+class Progress:
+    """A context manager that shows how far long work is, its latest metrics, its rate and the time left."""
+
+    def __init__(self, label: str, total: int | None, unit: str, *, start: int, enabled: bool) -> None:
+        self.label, self.total, self.unit = label, total, unit
+        self.done = self._start = start
+        self.metrics: dict[str, float | int | str] = {}
+        self._enabled = enabled
+        self._bar: RichProgress | None = None
+        self._began = self._shown_at = time.monotonic()
+        self._shown: int | None = None
+
+    def __enter__(self) -> Progress:
+        self._began = time.monotonic()
+        if self._enabled and _is_terminal(sys.stdout):
+            guarded(self._open_bar)
+        return self
+
+    def advance(self, amount: int = 1, **metrics: float | int | str) -> None:
+        """Count `amount` units as done and show `metrics` beside them; earlier metrics of other names
+        stay."""
+        self.done += amount
+        self.metrics.update(metrics)
+        if not self._enabled:
+            return
+        interval = PLAIN_INTERVAL if self._bar is None else _BAR_INTERVAL
+        if self._shown is None or time.monotonic() - self._shown_at >= interval:
+            self._show()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._enabled and (self._shown != self.done or self._bar is not None):
+            self._show()
+        if self._bar is not None:
+            guarded(self._bar.stop)
+            self._bar = None
+
+    def _open_bar(self) -> None:
+        console = open_console()
+        # Where the line is too long for the terminal, its last numbers give way, not the label or the bar.
+        label = Column(no_wrap=True, min_width=min(len(self.label), console.width // 3))
+        bar = BarColumn(_BAR_WIDTH, table_column=Column(min_width=_BAR_WIDTH))
+        status = Column(no_wrap=True, overflow="ellipsis")
+        self._bar = RichProgress(
+            TextColumn("{task.description}", style="bold", markup=False, table_column=label),
+            *([bar] if console.width >= _NARROW else []),
+            TextColumn("{task.fields[status]}", markup=False, table_column=status),
+            console=console,
+            auto_refresh=False,
+        )
+        self._bar.add_task(self.label, total=self.total, completed=self.done, status=self._status())
+        self._bar.start()
+
+    def _show(self) -> None:
+        self._shown, self._shown_at = self.done, time.monotonic()
+        bar, status = self._bar, self._status()
+        if bar is None:
+            _write_line(f"{self.label} {status}")
+        else:
+            guarded(lambda: bar.update(bar.task_ids[0], completed=self.done, status=status, refresh=True))
+
+    def _status(self) -> str:
+        """Return for example `12/50 steps, ETA 0:38, loss 0.123, robust 0.900, 1.0 s/step`, the needed
+        first."""
+        of_total = f"/{self.total}" if self.total is not None else ""
+        parts = [f"{self.done}{of_total} {self.unit}{'' if self.total == 1 else 's'}"]
+        elapsed, count = time.monotonic() - self._began, self.done - self._start
+        rate = count / elapsed if elapsed > 0 else 0.0
+        if rate and self.total is not None:
+            left = (self.total - self.done) / rate
+            parts.append(f"ETA {clock(left)}" if self.done < self.total else f"took {clock(elapsed)}")
+        parts += [f"{name} {_number(value)}" for name, value in self.metrics.items()]
+        if rate:
+            parts.append(_rate(rate, self.unit))
+        return ", ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as `m:ss` or `h:mm:ss`."""
+    minutes, rest = divmod(round(max(seconds, 0.0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _rate(per_second: float, unit: str) -> str:
+    if per_second >= 1:
+        return f"{per_second:.{0 if per_second >= 100 else 1}f} {unit}s/s"
+    return f"{1 / per_second:.1f} s/{unit}"
+
+
+def _number(value: float | int | str) -> str:
+    """Return three decimals, or two significant digits for what they would show as zero (a learning rate)."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3f}" if value == 0 or abs(value) >= 0.001 else f"{value:.1e}"
+
+
+def _is_terminal(stream: IO[str] | None) -> bool:
+    with suppress(OSError, ValueError):
+        # rich knows more than isatty(): TERM=dumb cannot move its cursor.
+        return stream is not None and stream.isatty() and not Console(file=stream).is_dumb_terminal
+    return False
+
+
+def _write_line(text: str) -> None:
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    printable = text.encode(encoding, "replace").decode(encoding)
+    guarded(lambda: print(printable))

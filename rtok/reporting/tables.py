@@ -1,0 +1,226 @@
+"""Result tables for the terminal and for Markdown, both from the rows of `results.json`.
+
+A command's table is a tuple of columns: `COLUMNS["eval-features"]`. Rows of one attack form one table,
+whose title says what the attack was. What is the same in all rows of a table (one token file, one
+surrogate) goes below it, and where the terminal is narrow the least important columns give way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from rtok.reporting.console import guarded, open_console
+from rtok.reporting.labels import Row, by_attack, token_names
+
+ABSENT = "–"  # noqa: RUF001 (an en dash stands for null)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: the row's key, its heading (line breaks keep it narrow), and how much it matters.
+
+    `keep`: columns with the smallest value go first where the terminal is narrow; `None` never goes.
+    `identity`: says which row it is rather than what was measured; left out where all rows agree, unless
+        `keep` is None.
+    `interval`: append the row's `ci95[key]`.
+    `headline`: the number that counts.
+    `meaning`: a sentence for below the table.
+    """
+
+    key: str
+    heading: str
+    keep: int | None = None
+    identity: bool = False
+    interval: bool = False
+    headline: bool = False
+    digits: int = 3
+    meaning: str = ""
+
+    @property
+    def title(self) -> str:
+        """The heading on one line."""
+        return self.heading.replace("\n", " ")
+
+
+COLUMNS: dict[str, tuple[Column, ...]] = {
+    "eval-features": (
+        Column("threat", "threat", identity=True),
+        Column("victim", "victim", identity=True),
+        Column("tokens", "tokens", identity=True, keep=9),
+        Column("surrogate", "surrogate", identity=True, keep=9),
+        Column(
+            "cosine_to_plain",
+            "cosine\nto plain",
+            interval=True,
+            headline=True,
+            meaning="the victim's features of the adversarial image to the plain model's of the clean one",
+        ),
+        Column("fidelity", "fidelity", keep=8),
+        Column("cosine", "cosine", keep=7),
+        Column("cosine_cls", "cosine\nCLS", keep=5),
+        Column("image_linf_255", "Linf\n(of 255)", keep=6, digits=1),
+        Column("cosine_to_plain_token", "to plain,\ntoken axis", keep=4),
+        Column("fidelity_token", "fidelity,\ntoken axis", keep=3),
+        Column("cosine_token", "cosine,\ntoken axis", keep=2),
+        Column("mse", "MSE", keep=1),
+    ),
+}
+
+
+def print_results(results: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print the tables of `results` (the content of `results.json`), as wide as the terminal allows."""
+    columns = COLUMNS[results["command"]]
+    target = console or open_console()
+    images = f"Measured on {results['images']} images."
+    for title, rows in by_attack(results["rows"]):
+        lines = [
+            Text(title, style="bold"),
+            results_table(rows, columns, width=target.width),
+            *map(Text, [images, *notes(rows, columns)]),
+            Text(),
+        ]
+        guarded(partial(target.print, *lines, sep="\n"))
+
+
+def results_table(rows: Sequence[Row], columns: Sequence[Column], *, width: int = 80) -> Table:
+    """Return a rich table of `rows` that is at most `width` characters wide.
+
+    Columns give way in the order of their `keep` until the rest fits; a column that is null in every row is
+    left out.
+    """
+    shown = varying(rows, columns)
+    # Measured without colours or wrapping: what the table would like to have.
+    ruler = Console(width=1000)
+    while ruler.measure(table := _table(rows, shown)).maximum > width:
+        optional = [column for column in shown if column.keep is not None]
+        if not optional:
+            break
+        least = min(optional, key=lambda column: column.keep or 0)
+        shown = [column for column in shown if column is not least]
+    return table
+
+
+def markdown_table(rows: Sequence[Row], columns: Sequence[Column]) -> str:
+    """Return the whole table as GitHub-flavoured Markdown, numbers right-aligned, the headline in bold."""
+    shown = varying(rows, columns)
+    lines = [
+        [column.title for column in shown],
+        [":---" if column.identity else "---:" for column in shown],
+    ]
+    names = token_names(rows)
+    for row in rows:
+        texts = [cell(row, column, names).replace("|", "\\|") for column in shown]
+        pairs = zip(shown, texts, strict=True)
+        lines.append([f"**{text}**" if column.headline else text for column, text in pairs])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def markdown_results(results: Mapping[str, Any]) -> str:
+    """Return every table of `results` with its title and notes, as Markdown."""
+    columns = COLUMNS[results["command"]]
+    parts = [
+        "\n\n".join([f"**{title}**", markdown_table(rows, columns).strip(), " ".join(notes(rows, columns))])
+        for title, rows in by_attack(results["rows"])
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def notes(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
+    """Say what all rows share, what the intervals are, and what the training bought."""
+    found = []
+    for column in columns:
+        values = _values(rows, column)
+        if column.identity and column.keep is not None and len(values) == 1:
+            found.append(f"{column.title}: {values.pop()}")
+    lines = ["; ".join(found) + "."] if found else []
+    lines += [f"{column.title.capitalize()}: {column.meaning}." for column in columns if column.meaning]
+    if any(_interval(row, column) for row in rows for column in columns if column.interval):
+        lines.append("Intervals are 95 %.")
+    return lines + gains(rows, columns)
+
+
+def gains(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
+    """Say per token file how far robust is above the random control and above plain, under transfer."""
+    headline = next((column for column in columns if column.headline), None)
+    if headline is None:
+        return []
+    transfer = [row for row in rows if row.get("threat") == "transfer" and row.get(headline.key) is not None]
+    plain = [row for row in transfer if row["victim"] == "plain"]
+    robust = [row for row in transfer if row["victim"] == "robust"]
+    lines, names = [], token_names(rows)
+    for row in robust:
+        random = [other for other in transfer if other["victim"] == "random"]
+        if len(robust) > 1:
+            random = [other for other in random if other.get("tokens") == row.get("tokens")]
+        parts = [
+            f"{row[headline.key] - other[0][headline.key]:+.3f} over {name}"
+            for name, other in (("the random control", random), ("plain", plain))
+            if len(other) == 1
+        ]
+        if parts:
+            name = f" ({names.get(str(row.get('tokens')), ABSENT)})" if len(robust) > 1 else ""
+            lines.append(f"{headline.title.capitalize()} under transfer, robust{name}: {', '.join(parts)}.")
+    return lines
+
+
+def varying(rows: Sequence[Row], columns: Sequence[Column]) -> list[Column]:
+    """Drop columns that are null in every row, and optional identities that are the same in all."""
+
+    def wanted(column: Column) -> bool:
+        if column.keep is None:
+            return True
+        return len(_values(rows, column)) > (1 if column.identity else 0)
+
+    return [column for column in columns if wanted(column)]
+
+
+def cell(row: Row, column: Column, names: Mapping[str, str] | None = None) -> str:
+    """Return one cell's text: `0.692`, `0.692 ± 0.031`, `0.950 [0.931, 0.964]`, a name, an en dash for null.
+
+    `names` has short forms of long names (token files).
+    """
+    value = row.get(column.key)
+    if value is None:
+        return ABSENT
+    if isinstance(value, str):
+        return (names or {}).get(value, value)
+    text = f"{value:.{column.digits}f}"
+    interval = _interval(row, column) if column.interval else None
+    if interval is None:
+        return text
+    low, high = interval
+    if abs((high - value) - (value - low)) < 10.0**-column.digits:
+        return f"{text} ± {(high - low) / 2:.{column.digits}f}"
+    return f"{text} [{low:.{column.digits}f}, {high:.{column.digits}f}]"
+
+
+def _interval(row: Row, column: Column) -> Sequence[float] | None:
+    return (row.get("ci95") or {}).get(column.key)
+
+
+def _values(rows: Sequence[Row], column: Column) -> set[Any]:
+    return {row[column.key] for row in rows if row.get(column.key) is not None}
+
+
+def _table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in columns:
+        style = "bold cyan" if column.headline else None
+        justify: Literal["left", "right"] = "left" if column.identity else "right"
+        table.add_column(column.heading, justify=justify, style=style, header_style=style, vertical="bottom")
+    names = token_names(rows)
+    # Blocks for the eye: one a token file, or one a threat where there is a single file.
+    block = "tokens" if any(column.key == "tokens" for column in columns) else "threat"
+    for before, row in zip([None, *rows], rows, strict=False):
+        if before is not None and before.get(block) != row.get(block):
+            table.add_section()
+        table.add_row(*(Text(cell(row, column, names)) for column in columns))
+    return table

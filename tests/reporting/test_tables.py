@@ -1,0 +1,139 @@
+"""Tables say the same numbers on every width, and in Markdown."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from rtok.reporting.tables import (
+    COLUMNS,
+    Column,
+    cell,
+    gains,
+    markdown_results,
+    markdown_table,
+    print_results,
+    results_table,
+)
+
+FEATURES = COLUMNS["eval-features"]
+
+
+def printed(results, width):
+    console = Console(file=io.StringIO(), width=width)
+    print_results(results, console)
+    return console.file.getvalue()
+
+
+def headings(table):
+    return [column.header for column in table.columns]
+
+
+AT_80 = """\
+attack paper: Linf radius 8/255 in normalised space, about 1.8/255 in pixels
+with ImageNet's statistics, 30 steps
+
+                          cosine                    cosine      Linf
+ threat    victim       to plain  fidelity  cosine     CLS  (of 255)
+ ───────────────────────────────────────────────────────────────────
+ transfer  plain   0.192 ± 0.031     1.000   0.242   0.142       2.0
+ transfer  random  0.611 ± 0.031     0.912   0.661   0.561       2.0
+ transfer  robust  0.692 ± 0.031     0.912   0.742   0.642       2.0
+
+ informed  robust  0.652 ± 0.031     0.912   0.702   0.602       2.0
+
+ adaptive  robust  0.281 ± 0.031     0.912   0.331   0.231       2.0
+
+Measured on 32 images.
+tokens: results/run/rtokens-10.safetensors; surrogate: dinov2_vits14.
+Cosine to plain: the victim's features of the adversarial image to the plain
+model's of the clean one.
+Intervals are 95 %.
+Cosine to plain under transfer, robust: +0.081 over the random control, +0.500
+over plain.
+"""
+
+
+def test_a_terminal_of_80_columns_shows_what_matters(rows):
+    text = printed({"command": "eval-features", "images": 32, "rows": rows}, 80)
+    assert "\n".join(line.rstrip() for line in text.rstrip().splitlines()) + "\n" == AT_80
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 140])
+def test_every_width_is_kept_and_keeps_the_headline(rows, width):
+    text = printed({"command": "eval-features", "images": 32, "rows": rows}, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert text.count("0.692 ± 0.031") == 1
+
+
+def test_columns_give_way_by_their_weight(rows):
+    wide, narrow = headings(results_table(rows, FEATURES, width=200)), headings(results_table(rows, FEATURES))
+    order = [
+        column.heading for column in sorted(FEATURES, key=lambda column: column.keep or 99, reverse=True)
+    ]
+    gone = set(wide) - set(narrow)
+    assert gone and gone == set([heading for heading in order if heading in wide][-len(gone) :])
+
+
+def test_one_table_an_attack(rows):
+    pixels = [row | {"attack": "standard", "units": "pixel"} for row in rows]
+    text = printed({"command": "eval-features", "images": 32, "rows": rows + pixels}, 120)
+    assert text.count("attack standard: Linf radius 8/255 in pixels, 30 steps") == 1
+    assert text.count("attack paper:") == 1
+
+
+def test_several_token_files_get_their_column_and_their_gain(rows):
+    more = [
+        row | {"tokens": "results/run/rtokens-50.safetensors"} for row in rows if row["victim"] != "plain"
+    ]
+    more[1] = more[1] | {"cosine_to_plain": 0.75}
+    assert "tokens" in headings(results_table(rows + more, FEATURES))
+    assert gains(rows + more, FEATURES) == [
+        "Cosine to plain under transfer, robust (10): +0.081 over the random control, +0.500 over plain.",
+        "Cosine to plain under transfer, robust (50): +0.139 over the random control, +0.558 over plain.",
+    ]
+
+
+def test_gains_are_silent_without_something_to_compare(rows):
+    assert gains([row for row in rows if row["threat"] == "adaptive"], FEATURES) == []
+    assert gains([row for row in rows if row["victim"] == "robust"], FEATURES) == []
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        ({"x": 0.6915, "ci95": {"x": [0.6605, 0.7225]}}, "0.692 ± 0.031"),
+        ({"x": 0.95, "ci95": {"x": [0.9, 0.97]}}, "0.950 [0.900, 0.970]"),
+        ({"x": 0.95, "ci95": {"x": None}}, "0.950"),
+        ({"x": 0.95, "ci95": None}, "0.950"),
+        ({"x": 0.95}, "0.950"),
+        ({"x": None, "ci95": {"x": None}}, "\N{EN DASH}"),
+        ({}, "\N{EN DASH}"),
+        ({"x": "[bold]name"}, "[bold]name"),
+    ],
+)
+def test_cells(row, text):
+    assert cell(row, Column("x", "x", interval=True)) == text
+
+
+def test_markdown_is_the_whole_table(rows):
+    columns = (
+        Column("victim", "victim", identity=True),
+        Column("cosine_to_plain", "cosine\nto plain", interval=True, headline=True),
+        Column("mse", "MSE", keep=1),
+        Column("absent", "absent", keep=1),
+    )
+    assert markdown_table(rows[:2], columns) == (
+        "| victim | cosine to plain | MSE |\n"
+        "| :--- | ---: | ---: |\n"
+        "| plain | **0.192 ± 0.031** | 1.250 |\n"
+        "| random | **0.611 ± 0.031** | 1.250 |\n"
+    )
+
+
+def test_markdown_of_results_has_title_and_notes(rows):
+    text = markdown_results({"command": "eval-features", "images": 32, "rows": rows})
+    assert text.startswith("**attack paper: Linf radius 8/255 in normalised space, about 1.8/255 in pixels")
+    assert text.endswith("+0.081 over the random control, +0.500 over plain.\n")
