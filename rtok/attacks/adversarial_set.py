@@ -1,0 +1,137 @@
+"""Adversarial sets on disk: lossless 8-bit PNGs, a manifest and the settings, made once and evaluated many times."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from rtok.attacks.objective import Objective
+from rtok.attacks.pgd import Perturbed
+from rtok.errors import UserError
+from rtok.runs import atomic_path
+
+if TYPE_CHECKING:
+    from rtok.models.backbone import Backbone
+
+MANIFEST = ("image", "group", "file", "clean_sha256", "linf_255", "mse")
+
+
+def file_name(key: str) -> str:
+    """A flat, readable PNG name for an image's key; the hash keeps `a/b.png` and `a_b.png` apart."""
+    slug = re.sub(r"[^A-Za-z0-9.-]+", "_", key.rsplit(".", 1)[0])[-80:]
+    return f"{slug}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.png"
+
+
+def clean_hash(image: Tensor) -> str:
+    """A short hash of a clean image (3, H, W) as 8 bits: it ties an adversarial image to the pixels it was made from."""
+    return hashlib.sha256(_to_uint8(image).tobytes()).hexdigest()[:16]
+
+
+def save_image(image: Tensor, path: Path) -> None:
+    """Write (3, H, W) in [0, 1] as an 8-bit PNG."""
+    with atomic_path(path) as temporary:
+        Image.fromarray(_to_uint8(image)).save(temporary, format="PNG")
+
+
+def load_image(path: Path) -> Tensor:
+    """Read an 8-bit PNG as float32 (3, H, W) in [0, 1].
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}): make the adversarial set again with `rtok attack`.") from error
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float().div_(255)
+
+
+def manifest_row(key: str, group: str, clean: Tensor, adversarial: Tensor) -> dict[str, Any]:
+    """One image's line in `manifest.csv`."""
+    delta = (adversarial - clean).abs()
+    return {
+        "image": key,
+        "group": group,
+        "file": f"images/{file_name(key)}",
+        "clean_sha256": clean_hash(clean),
+        "linf_255": round(float(delta.amax()) * 255, 4),
+        "mse": float(delta.square().mean()),
+    }
+
+
+class AdversarialSet:
+    """A set written by `rtok attack`, used like an attack: it hands out the stored image of each clean image.
+
+    Raises:
+        UserError: the folder holds no finished set.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        try:
+            self.settings: dict[str, Any] = json.loads((self.folder / "attack.json").read_text())
+            rows = list(csv.DictReader(io.StringIO((self.folder / "manifest.csv").read_text())))
+            self.rows: Mapping[str, dict[str, str]] = {row["image"]: row for row in rows}
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"attack.from: {self.folder} holds no finished adversarial set ({error}): make one with "
+                "`rtok attack --out DIR`, or finish it with --resume."
+            ) from error
+
+    def check(self, backbone: Backbone, keys: Sequence[str]) -> None:
+        """Refuse a set that was made for other images, another size or another backbone.
+
+        Raises:
+            UserError: naming what the set was made for.
+        """
+        made = self.settings
+        size = list(backbone.image_size)
+        if made["image_size"] != size:
+            raise UserError(
+                f"attack.from: {self.folder} was made at {made['image_size'][0]} x {made['image_size'][1]} px, but "
+                f"model.image_size is {size[0]} x {size[1]}: use the same size, or make a set for this one."
+            )
+        if made["backbone"] != backbone.spec.name or made["fingerprint"] != backbone.fingerprint():
+            raise UserError(
+                f"attack.from: {self.folder} was made for {made['backbone']} (weights {made['fingerprint']}), not for "
+                f"{backbone.spec.name} (weights {backbone.fingerprint()}): use that backbone, or make a set for this one."
+            )
+        missing = [key for key in keys if key not in self.rows]
+        if missing:
+            raise UserError(
+                f"attack.from: {self.folder} was made for other images: {len(missing)} of {len(keys)} are not in it, for "
+                f"example {missing[0]}. Use the data it was made from, or make a set for this data."
+            )
+
+    def run(self, images: Tensor, objective: Objective, *, keys: Sequence[str], **_: object) -> Perturbed:
+        """Return the stored adversarial images (B, 3, H, W); nothing is crafted.
+
+        Raises:
+            UserError: a clean image's pixels are not those that the set was made from.
+        """
+        found = []
+        for image, key in zip(images, keys, strict=True):
+            row = self.rows[key]
+            if row["clean_sha256"] != clean_hash(image):
+                raise UserError(
+                    f"attack.from: {self.folder} was made from another image named {key}, or with another data.resize: "
+                    "use the data it was made from, or make a set for this data."
+                )
+            found.append(load_image(self.folder / row["file"]))
+        return Perturbed(torch.stack(found).to(images), images.new_full((len(images),), float("nan")))
+
+
+def _to_uint8(image: Tensor) -> np.ndarray:
+    return (image.detach().cpu() * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()

@@ -1,0 +1,101 @@
+"""Device, precision and processes, all through Accelerate."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from rtok.models.backbone import Backbone
+
+Precision = Literal["fp32", "tf32", "bf16"]
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where a run computes, and how.
+
+    `fp32` is full precision. `tf32` lets matrix products on NVIDIA cards round their inputs to 10 bits of mantissa.
+    `bf16` holds the frozen weights and activations in bfloat16; images, tokens, features and every loss stay float32.
+    """
+
+    accelerator: Accelerator
+    precision: Precision = "fp32"
+    compile: bool = False
+
+    @classmethod
+    def start(
+        cls, *, precision: Precision = "fp32", compile: bool = False, trackers: str = "none", out: Any = None
+    ) -> Compute:
+        """Join the processes that were launched and choose this process's device."""
+        from accelerate import Accelerator
+
+        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+        if torch.cuda.is_available():
+            torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        accelerator = Accelerator(log_with=None if trackers == "none" else trackers, project_dir=out)
+        return cls(accelerator, precision, compile)
+
+    @property
+    def device(self) -> torch.device:
+        """This process's device."""
+        return self.accelerator.device
+
+    @property
+    def process(self) -> int:
+        """This process's number among all, from 0."""
+        return self.accelerator.process_index
+
+    @property
+    def processes(self) -> int:
+        """How many processes work on this run, over all machines."""
+        return self.accelerator.num_processes
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the files and speaks to the user."""
+        return self.accelerator.is_main_process
+
+    def prepare(self, backbone: Backbone) -> Backbone:
+        """Move a frozen backbone to the device, in the precision and form that were asked for."""
+        backbone.to(self.device, torch.bfloat16 if self.precision == "bf16" else torch.float32)
+        if self.compile:
+            backbone.compile()
+        return backbone
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Average a tensor over the processes."""
+        return self.accelerator.reduce(value, "mean") if self.processes > 1 else value
+
+    def gather(self, rows: list[Row]) -> list[Row]:
+        """Join the processes' lists, in the order of the processes; every process gets the result."""
+        if self.processes == 1:
+            return rows
+        from accelerate.utils import gather_object
+
+        return list(gather_object(rows))
+
+    def wait(self) -> None:
+        """Let every process come to this point."""
+        self.accelerator.wait_for_everyone()
+
+    def describe(self) -> dict[str, Any]:
+        """What `run.json` says about the machine: never a host's name."""
+        cuda = self.device.type == "cuda"
+        return {
+            "type": self.device.type,
+            "name": torch.cuda.get_device_name(self.device) if cuda else platform.machine(),
+            "processes": self.processes,
+            "threads": torch.get_num_threads(),
+            "cpus": os.cpu_count(),
+            "precision": self.precision,
+            "compile": self.compile,
+        }

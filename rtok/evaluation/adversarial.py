@@ -1,0 +1,153 @@
+"""`rtok attack`: craft adversarial images once and keep them, for any number of evaluations."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from rtok.attacks.adversarial_set import MANIFEST, file_name, load_image, manifest_row, save_image
+from rtok.attacks.build import attack_name, build_attack
+from rtok.compute import Compute
+from rtok.data.loader import evaluation_batches
+from rtok.errors import UserError
+from rtok.evaluation.features import FeatureTask
+from rtok.evaluation.loop import Evaluator, Trial
+from rtok.evaluation.results import to_csv
+from rtok.evaluation.run import Bench, open_surrogate
+from rtok.evaluation.threats import transfer
+from rtok.evaluation.victims import Victim
+from rtok.reporting.console import progress, say
+from rtok.runs import Journal, RunFolder, RunRecord, write_atomic
+
+if TYPE_CHECKING:
+    from rtok.config.schema import Config
+
+EXAMPLES = 4  # images in examples.png
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """Where the set lies, how many images it holds, and how far they moved."""
+
+    out: Path
+    images: int
+    mean_linf_255: float
+    max_linf_255: float
+
+
+def make_adversarial_set(
+    config: Config, *, resume: bool = False, overwrite: bool = False, command: Sequence[str] = ("rtok", "attack")
+) -> AttackResult:
+    """Craft one adversarial image per image of the data on the config's surrogate, and write the set.
+
+    Raises:
+        UserError: the input is wrong; nothing has been written then.
+    """
+    attack = config.attacks[0]
+    if len(config.attacks) > 1 or attack.from_ is not None:
+        raise UserError("attack: `rtok attack` crafts one set; give one attack, with its options or a preset.")
+    if attack.quantize == "none":
+        raise UserError("attack.quantize is none, but a set is kept as 8-bit files: choose round or floor.")
+    compute = Compute.start(precision=config.precision, compile=config.compile)
+    folder = RunFolder(config.out, config.to_dict(), record="attack.json", resume=resume, overwrite=overwrite)
+    bench = Bench.prepare(config, compute)
+    task = FeatureTask(bench.backbone)
+    plain = Victim("plain")
+    name, surrogate = open_surrogate(bench, task)
+    crafts = transfer(plain, [plain], task.model, name=name, surrogate=surrogate)
+    trial = Trial(attack_name(attack), attack, build_attack(attack), crafts)
+    evaluator = Evaluator(task, [plain], [trial], device=compute.device, std=bench.backbone.std, seed=config.seed)
+    compute.wait()
+    if compute.is_main:
+        folder.start()
+        (folder.path / "images").mkdir(exist_ok=True)
+    compute.wait()
+    try:
+        return _craft(bench, evaluator, trial, folder, command)
+    finally:
+        folder.close()
+
+
+def _craft(
+    bench: Bench, evaluator: Evaluator, trial: Trial, folder: RunFolder, command: Sequence[str]
+) -> AttackResult:
+    config, compute, source = bench.config, bench.compute, bench.source
+    journal = Journal(folder.state / "manifest.jsonl")
+    record = RunRecord(folder, command, compute.describe())
+    if compute.is_main:
+        journal.rows()  # mends a torn line before the other processes read
+        record.write(finished=False)
+    compute.wait()
+    done = {row["image"] for row in journal.rows()}
+    batches = evaluation_batches(
+        source,
+        bench.transform,
+        batch_size=config.batch_size,
+        process=compute.process,
+        processes=compute.processes,
+        workers=config.data.workers,
+        on_error=config.data.on_error,
+        skip=done,
+        seed=config.seed,
+    )
+    craft = trial.crafts[0]
+    with progress("attack", total=len(source), unit="image", enabled=compute.is_main, done=len(done)) as bar:
+        for batch in batches:
+            rows: list[dict[str, Any]] = []
+            if batch.keys:
+                images = batch.images.to(compute.device)
+                adversarial = evaluator.craft(trial, craft, craft.targets[0], batch, images)
+                for key, group, clean, found in zip(batch.keys, batch.groups, images, adversarial, strict=True):
+                    save_image(found, folder.path / "images" / file_name(key))
+                    rows.append(manifest_row(key, group, clean, found))
+            rows = compute.gather(rows)
+            if compute.is_main:
+                journal.append(rows)
+            bar.advance(len(rows), linf_255=max((row["linf_255"] for row in rows), default=0.0))
+    skipped = sorted(set(compute.gather(list(batches.skipped))))
+    place = {key: i for i, key in enumerate(source.keys)}
+    rows = sorted(journal.rows(), key=lambda row: place[row["image"]]) if compute.is_main else []
+    if compute.is_main:
+        _finish(bench, trial, folder, record, rows, skipped)
+    compute.wait()
+    moved = [row["linf_255"] for row in rows] or [0.0]
+    return AttackResult(folder.path, len(rows), sum(moved) / len(moved), max(moved))
+
+
+def _finish(
+    bench: Bench, trial: Trial, folder: RunFolder, record: RunRecord, rows: list[dict[str, Any]], skipped: list[str]
+) -> None:
+    """Write the manifest, the figure and, last, `attack.json`, which says what the set was made for."""
+    write_atomic(folder.path / "manifest.csv", to_csv(rows, MANIFEST))
+    _draw_examples(bench, folder, rows[:EXAMPLES])
+    record.write(
+        finished=True,
+        attack=trial.settings.to_dict(),
+        name=trial.name,
+        surrogate=trial.crafts[0].name,
+        backbone=bench.backbone.spec.name,
+        fingerprint=bench.backbone.fingerprint(),
+        image_size=list(bench.backbone.image_size),
+        images=len(rows),
+        skipped=skipped,
+    )
+    shutil.rmtree(folder.state)
+    if skipped:
+        say(f"skipped {len(skipped)} files that cannot be decoded (named in attack.json)")
+
+
+def _draw_examples(bench: Bench, folder: RunFolder, rows: list[dict[str, Any]]) -> None:
+    from rtok.reporting.figures.examples import adversarial_examples
+
+    wanted = {row["image"]: row for row in rows}
+    indices = [i for i, key in enumerate(bench.source.keys) if key in wanted]
+    clean = [load_clean(bench, i) for i in indices]
+    found = [load_image(folder.path / wanted[bench.source.keys[i]]["file"]) for i in indices]
+    if clean:
+        titles = [bench.source.keys[i] for i in indices]
+        adversarial_examples(torch.stack(clean), torch.stack(found), folder.path / "examples.png", titles)

@@ -1,0 +1,152 @@
+"""`rtok eval-features`: how far an attack moves a backbone's features, with and without tokens."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rtok.attacks.objective import Axis, Criterion, FeatureCriterion, Model, cosine
+from rtok.evaluation.loop import Evaluator
+from rtok.evaluation.run import Bench, require_tokens, run_evaluation
+from rtok.evaluation.task import View
+from rtok.evaluation.victims import Victim
+from rtok.statistics import mean_interval
+
+if TYPE_CHECKING:
+    from rtok.config.attack import AttackConfig
+    from rtok.config.schema import Config
+    from rtok.data.loader import Batch
+    from rtok.models.backbone import Backbone
+
+EXAMPLES = 3  # images in features.png
+AXES: tuple[tuple[Axis, str], ...] = (("channel", ""), ("token", "_token"))
+COLUMNS = (
+    "fidelity",
+    "cosine",
+    "cosine_to_plain",
+    "fidelity_token",
+    "cosine_token",
+    "cosine_to_plain_token",
+    "cosine_cls",
+    "mse",
+    "image_linf_255",
+)
+
+
+@dataclass(frozen=True)
+class FeatureTask:
+    """Compares features; the worse attack is the one with the lower `cosine_to_plain`."""
+
+    backbone: Backbone
+    command: str = "eval-features"
+    severity: str = "cosine_to_plain"
+    several_targets: bool = True
+    wants_probe: bool = False
+
+    def model(self, victim: Victim) -> Model:
+        """The backbone with the victim's tokens: images to features (b, 1+P, D) or embeddings (b, E)."""
+        return self.backbone if victim.tokens is None else partial(self.backbone, tokens=victim.tokens)
+
+    def criterion(self, attack: AttackConfig, batch: Batch, target: Tensor) -> Criterion:
+        """Minus the cosine to the target's clean features, over the attack's axis."""
+        return FeatureCriterion(target, attack.axis)
+
+    def measure(self, view: View) -> dict[str, Tensor]:
+        """The columns of DESIGN section 4, per image.
+
+        `fidelity`: victim(clean) to plain(clean). `cosine`: victim(adv) to victim(clean). `cosine_to_plain`: victim(adv) to
+        plain(clean). `cosine_cls` and `mse` compare like `cosine`, on the CLS token and on all features. Columns over the token axis
+        are NaN for embeddings, which have no tokens.
+        """
+        columns = {}
+        for axis, suffix in AXES:
+            pairs = {
+                "fidelity": (view.clean, view.plain_clean),
+                "cosine": (view.adversarial, view.clean),
+                "cosine_to_plain": (view.adversarial, view.plain_clean),
+            }
+            for name, (a, b) in pairs.items():
+                absent = axis == "token" and a.ndim == 2
+                columns[name + suffix] = a.new_full(a.shape[:1], float("nan")) if absent else cosine(a, b, axis)
+        cls = (view.adversarial, view.clean) if view.clean.ndim == 2 else (view.adversarial[:, 0], view.clean[:, 0])
+        columns["cosine_cls"] = F.cosine_similarity(*cls, dim=-1)
+        columns["mse"] = (view.adversarial - view.clean).square().flatten(1).mean(1)
+        columns["image_linf_255"] = (view.adversarial_images - view.images).abs().flatten(1).amax(1) * 255
+        return {name: columns[name] for name in COLUMNS}
+
+    def summarise(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Means over images, with 95 % intervals clustered by `group`; null where a column does not apply."""
+        groups = [row["group"] for row in rows]
+        summary: dict[str, Any] = {}
+        intervals: dict[str, list[float] | None] = {}
+        for name in COLUMNS:
+            values = [row[name] for row in rows]
+            applies = all(value is not None for value in values)
+            summary[name] = statistics.fmean(values) if applies else None
+            interval = mean_interval(values, groups) if applies else None
+            intervals[name] = None if interval is None else list(interval)
+        return {**summary, "ci95": intervals}
+
+
+def evaluate_features(
+    config: Config,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    command: Sequence[str] = ("rtok", "eval-features"),
+) -> dict[str, Any]:
+    """Measure the features of the plain, random and robust victims, and write the run folder `config.out`.
+
+    Returns:
+        The content of `results.json`.
+
+    Raises:
+        UserError: the input is wrong; nothing has been written then.
+    """
+    require_tokens(config)
+    return run_evaluation(
+        config,
+        lambda bench: FeatureTask(bench.backbone),
+        resume=resume,
+        overwrite=overwrite,
+        command=command,
+        figures=_draw,
+    )
+
+
+def _draw(bench: Bench, evaluator: Evaluator, rows: list[dict[str, Any]], out: Path) -> None:
+    from rtok.reporting.figures.features import feature_movement
+    from rtok.reporting.figures.summary import victim_bars
+
+    victim_bars(rows, out / "summary.png")
+    trial = next((trial for trial in evaluator.trials if trial.crafts[0].threat == "transfer"), None)
+    if trial is None or bench.backbone.kind == "embedding":
+        return
+    batch = bench.load_batch(range(min(EXAMPLES, len(bench.source))))
+    images = batch.images.to(bench.compute.device)
+    craft = trial.crafts[0]
+    adversarial = evaluator.craft(trial, craft, craft.targets[0], batch, images)
+    shown = {victim.kind: victim for victim in reversed(evaluator.victims)}  # the first of each kind
+    with torch.no_grad():
+        target = bench.backbone(images)
+        maps = {
+            kind: _patch_cosines(evaluator.models[shown[kind]](adversarial), target, bench.backbone.grid)
+            for kind in ("plain", "random", "robust")
+            if kind in shown
+        }
+    feature_movement(images.cpu(), adversarial.cpu(), maps, out / "features.png")
+
+
+def _patch_cosines(features: Tensor, target: Tensor, grid: tuple[int, int]) -> np.ndarray:
+    """Cosine of each patch's features to its target, as maps (b, gh, gw)."""
+    similarity = F.cosine_similarity(features[:, 1:], target[:, 1:], dim=-1)
+    return similarity.unflatten(1, grid).float().cpu().numpy()

@@ -1,0 +1,73 @@
+"""From per-image rows to `results.json` and `per_image.csv`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+Row = dict[str, Any]
+# What tells one row of results.json from another; `draw` is not among them, since the control is the mean over its draws.
+IDENTITY = (
+    "attack",
+    "threat",
+    "surrogate",
+    "victim",
+    "tokens",
+    "n",
+    "head_features",
+    "norm",
+    "eps",
+    "units",
+    "steps",
+    "restarts",
+    "seed",
+)
+
+
+def flat_rows(records: Iterable[Mapping[str, Any]], order: Sequence[str]) -> list[Row]:
+    """Per-image rows in the data set's order, whatever order they were computed in."""
+    place = {key: i for i, key in enumerate(order)}
+    ordered = sorted(records, key=lambda record: place[record["image"]])
+    return [{"image": r["image"], "group": r["group"], **row} for r in ordered for row in r["rows"]]
+
+
+def summarise(rows: Sequence[Row], summary: Callable[[Sequence[Row]], Row]) -> list[Row]:
+    """One row per attack, threat, surrogate, victim, token file and head, in order of first appearance."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in IDENTITY), []).append(row)
+    results = []
+    for identity, members in groups.items():
+        draws = {row["draw"] for row in members}
+        merged = mean_over_draws(members) if len(draws) > 1 else members
+        who = dict(zip(IDENTITY, identity, strict=True))
+        control = {"draws": len(draws)} if None not in draws else {"draws": None}
+        results.append({**who, **control, "images": len(merged), **summary(merged)})
+    return results
+
+
+def mean_over_draws(rows: Sequence[Row]) -> list[Row]:
+    """Average each image's numbers over the control's draws: the draws are one victim, not more images."""
+    images: dict[str, list[Row]] = {}
+    for row in rows:
+        images.setdefault(row["image"], []).append(row)
+    merged = []
+    for members in images.values():
+        row = dict(members[0])
+        for name, value in members[0].items():
+            if isinstance(value, float) and name not in IDENTITY:
+                row[name] = statistics.fmean(member[name] for member in members)
+        merged.append(row)
+    return merged
+
+
+def to_csv(rows: Sequence[Row], columns: Sequence[str] = ("image",)) -> str:
+    """Render rows of equal columns as CSV; None becomes an empty field. Without rows, `columns` is the header."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,204 @@
+"""One evaluation from its config to the files in its run folder; every eval command goes through `run_evaluation`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from rtok.attacks.adversarial_set import AdversarialSet
+from rtok.attacks.build import attack_name, build_attack
+from rtok.compute import Compute
+from rtok.data import open_source
+from rtok.data.loader import evaluation_batches
+from rtok.data.source import ImageSource
+from rtok.data.transforms import Transform
+from rtok.errors import UserError
+from rtok.evaluation import threats
+from rtok.evaluation.loop import Evaluator, Trial
+from rtok.evaluation.results import flat_rows, summarise, to_csv
+from rtok.evaluation.task import Task
+from rtok.evaluation.victims import Victim, control_victims, robust_victims
+from rtok.models import load_backbone
+from rtok.reporting.console import say
+from rtok.runs import Journal, RunFolder, RunRecord, write_atomic, write_json
+from rtok.tokens import RobustnessTokens, token_files
+
+if TYPE_CHECKING:
+    from rtok.attacks.objective import Model
+    from rtok.config.schema import Config
+    from rtok.models.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every evaluation needs, loaded and checked before anything is written."""
+
+    config: Config
+    compute: Compute
+    source: ImageSource
+    backbone: Backbone
+    transform: Transform
+
+    @classmethod
+    def prepare(cls, config: Config, compute: Compute) -> Bench:
+        """Open the data and load the backbone onto the device."""
+        source = open_source(config.data, seed=config.seed)
+        backbone = open_backbone(config, compute)
+        return cls(config, compute, source, backbone, Transform(config.data.resize, backbone.image_size))
+
+
+def open_backbone(config: Config, compute: Compute, *, name: str | None = None, weights: Any = None) -> Backbone:
+    """Load the config's backbone, or another one at the same image size."""
+    backbone = load_backbone(
+        name or config.model.name,
+        weights=weights or config.model.weights,
+        image_size=config.model.image_size,
+        normalization=config.model.normalization,
+    )
+    return compute.prepare(backbone)
+
+
+def resolve_tokens(paths: Sequence[Path]) -> list[Path]:
+    """Every token file that the config's files and run folders name."""
+    return [file for path in paths for file in token_files(path)]
+
+
+def run_evaluation(
+    config: Config,
+    make_task: Callable[[Bench], Task],
+    *,
+    resume: bool,
+    overwrite: bool,
+    command: Sequence[str],
+    figures: Callable[[Bench, Evaluator, list[dict[str, Any]], Path], None],
+) -> dict[str, Any]:
+    """Evaluate and write `config.yaml`, `run.json`, `results.json`, `per_image.csv` and the task's figures.
+
+    Returns:
+        The content of `results.json`.
+
+    Raises:
+        UserError: the input is wrong; nothing has been written then.
+    """
+    compute = Compute.start(precision=config.precision, compile=config.compile)
+    folder = RunFolder(config.out, config.to_dict(), resume=resume, overwrite=overwrite)
+    bench = Bench.prepare(config, compute)
+    task = make_task(bench)
+    plain = Victim("plain")
+    robust = robust_victims(resolve_tokens(config.token_paths), bench.backbone)
+    control = control_victims(robust, config.control_draws, bench.backbone.dim, config.seed, compute.device)
+    victims = [plain, *(control if "transfer" in config.threats else []), *robust]
+    trials = [make_trial(bench, task, attack, plain, control, robust) for attack in config.attacks]
+    evaluator = Evaluator(task, victims, trials, device=compute.device, std=bench.backbone.std, seed=config.seed)
+
+    compute.wait()  # every process has looked at the folder before one writes into it
+    if compute.is_main:
+        folder.start()
+    try:
+        return _measure(bench, evaluator, folder, command, figures)
+    finally:
+        folder.close()
+
+
+def _measure(
+    bench: Bench,
+    evaluator: Evaluator,
+    folder: RunFolder,
+    command: Sequence[str],
+    figures: Callable[[Bench, Evaluator, list[dict[str, Any]], Path], None],
+) -> dict[str, Any]:
+    config, compute, source = bench.config, bench.compute, bench.source
+    journal = Journal(folder.state / "images.jsonl")
+    record = RunRecord(folder, command, compute.describe())
+    if compute.is_main:
+        journal.rows()  # mends a torn line before the other processes read
+        record.write(finished=False)
+    compute.wait()
+    done = {row["image"] for row in journal.rows()}
+    batches = evaluation_batches(
+        source,
+        bench.transform,
+        batch_size=config.batch_size,
+        process=compute.process,
+        processes=compute.processes,
+        workers=config.data.workers,
+        on_error=config.data.on_error,
+        skip=done,
+        seed=config.seed,
+    )
+    evaluator.run(batches, journal, compute, total=len(source), done=len(done))
+    skipped = sorted(set(compute.gather(list(batches.skipped))))
+    rows = flat_rows(journal.rows(), source.keys) if compute.is_main else []
+    results: dict[str, Any] = {
+        "command": evaluator.task.command,
+        "images": len(source) - len(skipped),
+        "skipped": len(skipped),
+        "rows": summarise(rows, evaluator.task.summarise),
+    }
+    if compute.is_main:
+        write_atomic(folder.path / "per_image.csv", to_csv(rows))
+        write_json(folder.path / "results.json", results)
+        figures(bench, evaluator, results["rows"], folder.path)
+        record.write(finished=True, skipped=skipped)
+        if skipped:
+            say(f"skipped {len(skipped)} files that cannot be decoded (named in run.json)")
+    compute.wait()
+    return results
+
+
+def make_trial(
+    bench: Bench, task: Task, attack: Any, plain: Victim, control: Sequence[Victim], robust: Sequence[Victim]
+) -> Trial:
+    """Plan one attack under every threat of the config; a set from disk holds the `transfer` threat only."""
+    config = bench.config
+    everyone = [plain, *control, *robust]
+    name = config.model.name
+    if attack.from_ is not None:
+        stored = AdversarialSet(attack.from_)
+        stored.check(bench.backbone, bench.source.keys)
+        settings = type(attack).model_validate(stored.settings["attack"])
+        crafts = threats.transfer(plain, everyone, task.model, name=stored.settings["surrogate"])
+        return Trial(attack_name(settings), settings, stored, crafts)
+    crafts = []
+    for threat in config.threats:
+        if threat == "transfer":
+            surrogate_name, surrogate = open_surrogate(bench, task)
+            crafts += threats.transfer(plain, everyone, task.model, name=surrogate_name, surrogate=surrogate)
+        elif threat == "informed":
+            crafts += threats.informed(plain, robust, task.model, name=name, seed=config.seed)
+        elif threat == "adaptive":
+            several = task.several_targets
+            crafts += threats.adaptive(plain, robust, task.model, name=name, several_targets=several)
+    return Trial(attack_name(attack), attack, build_attack(attack), crafts)
+
+
+def open_surrogate(bench: Bench, task: Task) -> tuple[str, tuple[Model, Model] | None]:
+    """The config's surrogate as its name and an (attacked, target) pair of models; None for the plain victim itself."""
+    config = bench.config
+    surrogate = config.surrogate
+    if surrogate.model == "same" and surrogate.tokens is None:
+        return config.model.name, None
+    backbone, name = bench.backbone, config.model.name
+    if surrogate.model != "same":
+        name, weights = surrogate.model.name, surrogate.model.weights
+        backbone = open_backbone(config, bench.compute, name=name, weights=weights)
+    if surrogate.tokens is None:
+        return name, (backbone, backbone)
+    tokens = RobustnessTokens.load(surrogate.tokens)
+    tokens.check(backbone)
+    values = tokens.values.to(bench.compute.device)
+
+    def attacked(images: torch.Tensor) -> torch.Tensor:
+        return backbone(images, values)
+
+    return f"{name} + {surrogate.tokens}", (attacked, backbone)
+
+
+def require_tokens(config: Config) -> None:
+    """Refuse an evaluation without token files: it could only repeat the plain backbone."""
+    if not config.token_paths:
+        raise UserError("tokens: no token file is given: name a file or a run folder that `rtok train` wrote.")

@@ -1,0 +1,92 @@
+"""What the attacker knows: which model an attack is crafted on, and whom it is tried on (DESIGN section 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rtok.attacks.objective import Draw, FixedSurrogate, Model, Surrogate
+from rtok.evaluation.victims import Victim, random_tokens
+
+ModelOf = Callable[[Victim], Model]
+
+
+@dataclass(frozen=True)
+class Craft:
+    """One crafting of adversarial images and the victims it is tried on.
+
+    Attributes:
+        name: the surrogate, in words, for the results.
+        targets: the attack is run once for each of these models, away from its output on the clean images; per image
+            and victim the worse result counts.
+        probe: the model whose success tells whether an image fooled its surrogate; None when the surrogate changes.
+    """
+
+    threat: str
+    name: str
+    surrogate: Surrogate
+    targets: tuple[Model, ...]
+    victims: tuple[Victim, ...]
+    probe: Model | None
+
+
+@dataclass(frozen=True)
+class InformedSurrogate:
+    """The attacker knows that there are tokens, not which: the plain model and one fresh random draw, equally weighted.
+
+    The draw depends on (seed, restart, step) alone, so an image's result does not depend on its batch.
+    """
+
+    plain: Model
+    with_tokens: ModelOf
+    count: int
+    dim: int
+    init_std: float
+    seed: int
+    like: Victim
+
+    def members(self, draw: Draw) -> Sequence[tuple[float, Model]]:
+        """The plain model and the model with this step's untrained tokens."""
+        assert self.like.tokens is not None
+        tokens = random_tokens(self.count, self.dim, self.init_std, self.seed, "informed", draw.restart, draw.step)
+        drawn = Victim("random", tokens.to(self.like.tokens), head=self.like.head)
+        return [(0.5, self.plain), (0.5, self.with_tokens(drawn))]
+
+
+def transfer(
+    plain: Victim, victims: Sequence[Victim], model_of: ModelOf, *, name: str, surrogate: tuple[Model, Model] | None = None
+) -> list[Craft]:
+    """The attacker has the public model only; one adversarial image serves every victim.
+
+    Args:
+        surrogate: another (attacked, target) pair of models instead of the plain victim's.
+    """
+    attacked, target = surrogate or (model_of(plain), model_of(plain))
+    return [Craft("transfer", name, FixedSurrogate(attacked), (target,), tuple(victims), attacked)]
+
+
+def informed(plain: Victim, robust: Sequence[Victim], model_of: ModelOf, *, name: str, seed: int) -> list[Craft]:
+    """One crafting for every token count, start and head; tried on the robust victims that have them."""
+    kinds: dict[tuple[object, ...], list[Victim]] = {}
+    for victim in robust:
+        kinds.setdefault((victim.count, victim.init_std, victim.head), []).append(victim)
+    crafts = []
+    for members in kinds.values():
+        like = members[0]
+        assert like.tokens is not None
+        _, n, D = like.tokens.shape
+        surrogate = InformedSurrogate(model_of(plain), model_of, n, D, like.init_std, seed, like)
+        crafts.append(Craft("informed", f"{name} + drawn tokens", surrogate, (model_of(plain),), tuple(members), None))
+    return crafts
+
+
+def adaptive(
+    plain: Victim, robust: Sequence[Victim], model_of: ModelOf, *, name: str, several_targets: bool
+) -> list[Craft]:
+    """The attacker has the tokens: one white-box crafting per robust victim, away from plain(clean) and victim(clean)."""
+    crafts = []
+    for victim in robust:
+        model = model_of(victim)
+        targets = (model_of(plain), model) if several_targets else (model,)
+        crafts.append(Craft("adaptive", f"{name} + tokens", FixedSurrogate(model), targets, (victim,), model))
+    return crafts

@@ -1,0 +1,276 @@
+"""Train robustness tokens (paper, section 3; the step is DESIGN section 2).
+
+One stream of adversarial batches serves every token set of the run: under the `transfer` threat the attack never sees
+the tokens, and it is nearly all of the cost.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from rtok.attacks import FeatureCriterion, FixedSurrogate, Objective, cosine
+from rtok.attacks.build import build_pgd
+from rtok.compute import Compute
+from rtok.data import open_source
+from rtok.data.loader import Batch, training_batches
+from rtok.data.transforms import Transform
+from rtok.errors import UserError
+from rtok.models import load_backbone
+from rtok.reporting.console import progress, say
+from rtok.runs import Journal, RunFolder, RunRecord
+from rtok.tokens import RobustnessTokens
+from rtok.training.state import TokenSet, load_state, save_state
+
+if TYPE_CHECKING:
+    from rtok.config.schema import Config
+    from rtok.models.backbone import Backbone
+
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+
+
+@dataclass(frozen=True)
+class AttackedBatch:
+    """A clean batch, its adversarial twin and what training needs of both.
+
+    Attributes:
+        clean, adversarial: (b, 3, H, W) in [0, 1].
+        target: plain features of the clean images, without gradient.
+        undefended: (b,) cosine of plain(adversarial) to plain(clean) at the attack's last gradient evaluation.
+    """
+
+    clean: Tensor
+    adversarial: Tensor
+    target: Tensor
+    undefended: Tensor
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where the tokens lie, and the last step's metrics of every token set."""
+
+    out: Path
+    token_files: list[Path]
+    last: list[dict[str, Any]]
+
+
+def train(
+    config: Config, *, resume: bool = False, overwrite: bool = False, command: Sequence[str] = ("rtok", "train")
+) -> TrainResult:
+    """Train tokens as `config` says and write the run folder `config.out`.
+
+    Raises:
+        UserError: the input is wrong; nothing has been written then.
+    """
+    tracker = config.tracking
+    compute = Compute.start(precision=config.precision, compile=config.compile, trackers=tracker, out=config.out)
+    folder = RunFolder(config.out, config.to_dict(), resume=resume, overwrite=overwrite)
+    if config.train.batch_size % compute.processes:
+        raise UserError(
+            f"train.batch_size is {config.train.batch_size}, which {compute.processes} processes cannot share equally: "
+            "choose a multiple."
+        )
+    source = open_source(config.data, seed=config.seed)
+    backbone = load_backbone(
+        config.model.name,
+        weights=config.model.weights,
+        image_size=config.model.image_size,
+        normalization=config.model.normalization,
+    )
+    sets = make_token_sets(config, backbone.dim, compute.device)
+    compute.wait()  # every process has looked at the folder before one writes into it
+    if compute.is_main:
+        folder.start()
+    compute.wait()
+    done = load_state(folder.state / "train.pt", sets) if folder.resuming else 0
+    trainer = Trainer(config, compute, folder, compute.prepare(backbone), sets)
+    batches = training_batches(
+        source,
+        Transform(config.data.resize, (backbone.image_size[0], backbone.image_size[1])),
+        batch_size=config.train.batch_size,
+        start=done,
+        steps=config.train.steps,
+        seed=config.seed,
+        process=compute.process,
+        processes=compute.processes,
+        workers=config.data.workers,
+        on_error=config.data.on_error,
+    )
+    try:
+        return trainer.run(batches, done, command)
+    finally:
+        folder.close()
+
+
+def make_token_sets(config: Config, dim: int, device: torch.device) -> list[TokenSet]:
+    """Initialise one token set per count and seed."""
+    settings, counts, seeds = config.tokens, config.tokens.counts, config.tokens.seeds
+    optimizer = OPTIMIZERS[config.train.optimizer]
+    sets = []
+    for count in counts:
+        for seed in seeds:
+            name = "-".join([str(count)] * (len(counts) > 1) + [f"seed{seed}"] * (len(seeds) > 1))
+            tokens = RobustnessTokens.initialise(
+                count,
+                dim,
+                std=settings.init_std,
+                seed=seed,
+                backbone=config.model.name,
+                image_size=config.model.size,
+            )
+            values = tokens.values.to(device).requires_grad_(True)
+            sets.append(TokenSet(name, count, seed, values, optimizer([values], lr=config.train.lr)))
+    return sets
+
+
+class Trainer:
+    """The training loop over one run folder."""
+
+    def __init__(
+        self, config: Config, compute: Compute, folder: RunFolder, backbone: Backbone, sets: list[TokenSet]
+    ) -> None:
+        self.config = config
+        self.compute = compute
+        self.folder = folder
+        self.backbone = backbone
+        self.sets = sets
+        self.attack = build_pgd(config.attacks[0])
+        self.journal = Journal(folder.path / "metrics.jsonl")
+
+    def run(self, batches: Any, done: int, command: Sequence[str]) -> TrainResult:
+        """Take the steps that are left and write every file of the run."""
+        steps, compute, folder = self.config.train.steps, self.compute, self.folder
+        record = RunRecord(folder, command, compute.describe())
+        if compute.is_main:
+            self.journal.keep(lambda row: row["step"] <= done)
+            record.write(finished=done == steps)
+        if self.config.tracking != "none":
+            compute.accelerator.init_trackers("rtok", config=_flat(self.config.to_dict()))
+        rows: list[dict[str, Any]] = []
+        with progress("train", total=steps, unit="step", enabled=compute.is_main, done=done) as bar:
+            for step, batch in enumerate(batches, start=done + 1):
+                rows = self.step(step, batch)
+                if compute.is_main:
+                    self.journal.append(rows)
+                    if step % self.config.train.checkpoint_every == 0 or step == steps:
+                        save_state(folder.state / "train.pt", step, self.sets)
+                for row in rows if self.config.tracking != "none" else []:
+                    compute.accelerator.log(_tracked(row), step=step)
+                bar.advance(1, **{k: rows[-1][k] for k in ("loss", "invariance", "adversarial", "undefended")})
+        skipped = sorted(set(compute.gather(list(batches.skipped))))
+        files = [folder.path / s.file_name for s in self.sets]
+        if compute.is_main:
+            self._finish(files, record, skipped)
+        compute.accelerator.end_training()
+        return TrainResult(folder.path, files, rows)
+
+    def step(self, step: int, batch: Batch) -> list[dict[str, Any]]:
+        """Attack one batch and update every token set with it; one row of metrics per set."""
+        begin = time.perf_counter()
+        attacked = self.attack_batch(batch)
+        attack_seconds = time.perf_counter() - begin
+        rows = []
+        for s in self.sets:
+            begin = time.perf_counter()
+            lr = self.warm_up(s, step)
+            values = self.compute.mean(torch.stack([*self.update(s, attacked), *_shared(attacked)])).tolist()
+            invariance, adversarial, undefended, image_mse = values
+            row: dict[str, Any] = {"step": step}
+            if s.name:
+                row |= {"count": s.count, "seed": s.seed}
+            row |= {
+                "loss": -(invariance + adversarial),
+                "invariance": invariance,
+                "adversarial": adversarial,
+                "undefended": undefended,
+                "image_mse": image_mse,
+                "lr": lr,
+                "seconds": round(attack_seconds + time.perf_counter() - begin, 4),
+            }
+            rows.append(row)
+        return rows
+
+    def attack_batch(self, batch: Batch) -> AttackedBatch:
+        """Craft the batch's adversarial images on the plain backbone."""
+        clean = batch.images.to(self.compute.device, non_blocking=True)
+        with torch.no_grad():
+            target = torch.cat([self.backbone(part) for part in clean.split(self.micro_batch(clean))])
+        axis = self.config.attacks[0].axis
+        objective = Objective(
+            FixedSurrogate(self.backbone), FeatureCriterion(target, axis), self.config.train.micro_batch
+        )
+        found = self.attack.run(
+            clean, objective, keys=batch.keys, std=self.backbone.std, seed=self.config.seed, visits=batch.visits
+        )
+        return AttackedBatch(clean, found.images, target, -found.loss)
+
+    def update(self, s: TokenSet, batch: AttackedBatch) -> tuple[Tensor, Tensor]:
+        """Maximise invariance + adversarial similarity over the tokens alone; returns both means over the batch."""
+        B, axis = batch.clean.shape[0], self.config.train.axis
+        s.optimizer.zero_grad(set_to_none=True)
+        invariance, adversarial = [], []
+        for part in self.parts(B):
+            images = torch.cat([batch.clean[part], batch.adversarial[part]])  # one forward for both terms
+            clean, attacked = self.backbone(images, s.values).chunk(2)
+            similarity = cosine(clean, batch.target[part], axis), cosine(attacked, batch.target[part], axis)
+            (-(similarity[0] + similarity[1]).sum() / B).backward()
+            invariance.append(similarity[0].detach())
+            adversarial.append(similarity[1].detach())
+        assert s.values.grad is not None
+        s.values.grad = self.compute.mean(s.values.grad)
+        s.optimizer.step()
+        return torch.cat(invariance).mean(), torch.cat(adversarial).mean()
+
+    def micro_batch(self, images: Tensor) -> int:
+        """How many images go through the backbone at once."""
+        return self.config.train.micro_batch or images.shape[0]
+
+    def parts(self, size: int) -> Iterator[slice]:
+        """Cut a batch into micro-batches."""
+        micro_batch = self.config.train.micro_batch or size
+        return (slice(i, min(size, i + micro_batch)) for i in range(0, size, micro_batch))
+
+    def warm_up(self, s: TokenSet, step: int) -> float:
+        """Set and return this step's learning rate: linear over `warmup_steps`, then constant."""
+        settings = self.config.train
+        lr = settings.lr * min(1.0, step / max(1, settings.warmup_steps))
+        for group in s.optimizer.param_groups:
+            group["lr"] = lr
+        return lr
+
+    def _finish(self, files: Sequence[Path], record: RunRecord, skipped: Sequence[str]) -> None:
+        from rtok.reporting.figures.curves import training_curves
+
+        for s, path in zip(self.sets, files, strict=True):
+            RobustnessTokens(
+                values=s.values.detach().cpu(),
+                backbone=self.config.model.name,
+                image_size=self.config.model.size,
+                config={**self.config.to_dict(), "token_count": s.count, "token_seed": s.seed},
+            ).save(path)
+        training_curves(self.journal.rows(), self.folder.path / "curves.png")
+        record.write(finished=True, skipped=list(skipped))
+        if skipped:
+            say(f"skipped {len(skipped)} files that cannot be decoded (named in run.json)")
+
+
+def _shared(batch: AttackedBatch) -> tuple[Tensor, Tensor]:
+    return batch.undefended.mean(), (batch.adversarial - batch.clean).square().mean()
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    from rtok.runs import flatten
+
+    kept = (int, float, str, bool)  # what every tracker takes
+    return {key: value if isinstance(value, kept) else str(value) for key, value in flatten(settings).items()}
+
+
+def _tracked(row: dict[str, Any]) -> dict[str, float]:
+    suffix = f"/{row['count']}-seed{row['seed']}" if "count" in row else ""
+    return {f"{key}{suffix}": value for key, value in row.items() if key not in ("step", "count", "seed")}
