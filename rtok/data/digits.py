@@ -1,0 +1,81 @@
+"""`digits`: scikit-learn's 1,797 handwritten digits, 8 x 8 pixels, ten classes. Nothing is downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from rtok.errors import UserError, nearest
+from rtok.seeding import image_seed
+
+if TYPE_CHECKING:
+    from rtok.config.sections import DataConfig
+
+SPLITS = ("train", "test")
+CLASS_NAMES = tuple("0123456789")
+# A fifth of every class is held out, chosen by the hash of (0, key); the run's seed does not move it.
+_SPLIT_SEED = 0
+_TEST_SHARE = 5
+
+
+@dataclass(frozen=True)
+class Digits:
+    """8-bit pictures (N, 8, 8), white on black, with keys such as `digits/00001` (scikit-learn's order)."""
+
+    pixels: NDArray[np.uint8]
+    keys: Sequence[str]
+    labels: Sequence[int]
+    class_names: Sequence[str] = CLASS_NAMES
+
+    @property
+    def groups(self) -> Sequence[str]:
+        return self.keys
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def read(self, index: int) -> Image.Image:
+        return Image.fromarray(self.pixels[index]).convert("RGB")
+
+
+def open_digits(config: DataConfig) -> Digits:
+    """Open the `train` (four fifths of every class) or `test` digits; `data.root` is not used.
+
+    Raises:
+        UserError: another split, or scikit-learn is not installed.
+    """
+    if config.split not in SPLITS:
+        raise UserError(
+            f"data.split: digits has no split '{config.split}'; valid are {', '.join(SPLITS)}."
+            f"{nearest(config.split, SPLITS)}"
+        )
+    if find_spec("sklearn") is None:
+        raise UserError(
+            "data.name: digits needs scikit-learn, which is not installed. "
+            'Install it with: pip install "rtok[demo]"'
+        )
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    labels = [int(label) for label in bunch.target]
+    keys = [f"digits/{number:05d}" for number in range(len(labels))]
+    held_out = _held_out(keys, labels)
+    chosen = [index for index in range(len(keys)) if (index in held_out) == (config.split == "test")]
+    pixels = np.rint(bunch.images[chosen] * (255 / 16)).astype(np.uint8)  # stored as 0..16
+    return Digits(pixels, [keys[index] for index in chosen], [labels[index] for index in chosen])
+
+
+def _held_out(keys: Sequence[str], labels: Sequence[int]) -> set[int]:
+    """Return the indices of the test split: of each class the fifth (rounded down) with the lowest hashes."""
+    order = sorted(range(len(keys)), key=lambda index: image_seed(_SPLIT_SEED, keys[index], "split"))
+    test: set[int] = set()
+    for label in set(labels):
+        members = [index for index in order if labels[index] == label]
+        test.update(members[: len(members) // _TEST_SHARE])
+    return test

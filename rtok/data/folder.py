@@ -1,0 +1,95 @@
+"""`folder`: any images below a folder, labelled or not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rtok.data.source import FileSource
+from rtok.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from rtok.config.sections import DataConfig
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+SPLITS = ("train", "val", "test")
+
+
+def open_folder(config: DataConfig) -> FileSource:
+    """Open every image below `data.root`, or below its folder `data.split` where it is divided into splits.
+
+    A root that holds a folder called train, val or test is divided: then the split's folder must exist.
+    If every image lies in a sub-folder of that folder, the first-level sub-folders are the classes, in the
+    order of their names; one image outside them means that there are no labels.
+
+    Raises:
+        UserError: no root, no such folder, no such split, or no image in it.
+    """
+    root = existing_root(config)
+    divided = any((root / split).is_dir() for split in SPLITS)
+    base = split_folder(root, config.split) if divided else root
+    files = find_images(base)
+    labels: list[int] | None = None
+    names: list[str] | None = None
+    if all(len(parts) > 1 for parts in files):
+        names = sorted({parts[0] for parts in files})
+        index = {name: label for label, name in enumerate(names)}
+        labels = [index[parts[0]] for parts in files]
+    # Keys start at the root, so that one picture keeps its identity whatever split is read.
+    prefix = base.relative_to(root).parts
+    return FileSource(root, ["/".join((*prefix, *parts)) for parts in files], labels, names)
+
+
+def existing_root(config: DataConfig) -> Path:
+    """Return `data.root`, or raise a UserError unless it is a folder."""
+    if config.root is None:
+        raise UserError(f"data.root is missing: data.name: {config.name} needs the folder of the images.")
+    root = Path(config.root).expanduser()
+    if not root.exists():
+        raise UserError(f"data.root: there is no folder {root}. Give the folder that holds the images.")
+    if not root.is_dir():
+        raise UserError(f"data.root: {root} is a file. Give the folder that holds the images.")
+    return root
+
+
+def split_folder(root: Path, split: str) -> Path:
+    """Return the folder of a split, or raise a UserError that lists the folders there are."""
+    there = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[0] != ".")
+    if split not in there:
+        listing = ", ".join(there[:8]) + ", ..." * (len(there) > 8) if there else "no folders"
+        raise UserError(
+            f"data.split: {root} has no folder '{split}'; it holds {listing}.{nearest(split, there)}"
+        )
+    return root / split
+
+
+def find_images(base: Path) -> list[tuple[str, ...]]:
+    """Find the image files below `base`, as path parts, sorted by folder and then by name.
+
+    Extensions count in any case. Hidden files and folders are left out (macOS puts a `._x.jpg` that is no
+    image beside `x.jpg`). Links to folders are followed, each folder once.
+
+    Raises:
+        UserError: a folder cannot be listed, or there is no image.
+    """
+    found: list[tuple[str, ...]] = []
+    visited: set[tuple[int, int]] = set()
+    for folder, subfolders, files in os.walk(base, onerror=_refuse, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in visited:  # a link back to a folder that was read already
+            subfolders.clear()
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        subfolders[:] = sorted(name for name in subfolders if name[0] != ".")
+        parts = Path(folder).relative_to(base).parts
+        found += [(*parts, name) for name in files if name[0] != "." and name.lower().endswith(EXTENSIONS)]
+    if not found:
+        raise UserError(
+            f"data.root: there are no images in {base} or below it. Valid are {', '.join(EXTENSIONS)}."
+        )
+    return sorted(found)
+
+
+def _refuse(error: OSError) -> None:
+    raise UserError(f"data.root: cannot list {error.filename}: {error.strerror}.") from error

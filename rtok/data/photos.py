@@ -1,0 +1,118 @@
+"""`photos`: the sample photos inside the installed scikit-image and scikit-learn. Nothing is downloaded.
+
+The split is by photo and fixed, so nothing of a test photo is ever trained on. Each kind of picture (person,
+thing, scene, texture, sky) stands on both sides. Left out of what the packages ship:
+
+- `motorcycle_right.png`, the same scene as `motorcycle_left.png`;
+- drawings and renderings (chessboards, color, horse, logo, phantom) and text (page, text);
+- pictures through microscopes and of eyes (cell, ihc, microaneurysms, retina), `clock_motion.png` (blurred on
+  purpose) and `lfw_subset.npy` (25 pixels wide): the demo is about photographs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from rtok.data.decoding import read_image
+from rtok.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from rtok.config.sections import DataConfig
+
+SPLITS = {
+    "train": (
+        "astronaut.png",
+        "brick.png",
+        "coffee.png",
+        "flower.jpg",
+        "gravel.png",
+        "hubble_deep_field.jpg",
+        "moon.png",
+        "motorcycle_left.png",
+    ),
+    "test": (
+        "camera.png",
+        "chelsea.png",
+        "china.jpg",
+        "coins.png",
+        "grass.png",
+        "rocket.jpg",
+    ),
+}
+# Package -> (its name on PyPI, the folder of its sample photos).
+_PACKAGES = {"skimage": ("scikit-image", "data"), "sklearn": ("scikit-learn", "datasets/images")}
+_INSTALL = 'Install the sample photos with: pip install "rtok[demo]"'
+
+TILES = 5  # the central square, and a square of two thirds of its side in each corner
+
+
+@dataclass(frozen=True)
+class PhotoTiles:
+    """Square cuts of photos: `chelsea.png#0` is the central square, `#1` to `#4` the corners row by row."""
+
+    photos: Sequence[Path]
+    labels: None = None
+    class_names: None = None
+
+    @cached_property
+    def keys(self) -> Sequence[str]:
+        return [f"{photo.name}#{tile}" for photo in self.photos for tile in range(TILES)]
+
+    @cached_property
+    def groups(self) -> Sequence[str]:
+        return [photo.name for photo in self.photos for _ in range(TILES)]
+
+    def __len__(self) -> int:
+        return TILES * len(self.photos)
+
+    def read(self, index: int) -> Image.Image:
+        photo = read_image(self.photos[index // TILES])
+        return photo.crop(tile_box(*photo.size, index % TILES))
+
+
+def tile_box(width: int, height: int, tile: int) -> tuple[int, int, int, int]:
+    """Return (left, top, right, bottom) of one of a photo's `TILES` square tiles."""
+    if tile == 0:
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+    else:
+        side = min(width, height) * 2 // 3
+        left, top = (width - side) * ((tile - 1) % 2), (height - side) * ((tile - 1) // 2)
+    return left, top, left + side, top + side
+
+
+def open_photos(config: DataConfig) -> PhotoTiles:
+    """Open the `train` or `test` photos; `data.root` is not used.
+
+    Raises:
+        UserError: another split, a package that is not installed, or one that does not hold a photo.
+    """
+    if config.split not in SPLITS:
+        raise UserError(
+            f"data.split: photos has no split '{config.split}'; valid are {', '.join(SPLITS)}."
+            f"{nearest(config.split, SPLITS)}"
+        )
+    folders = [_sample_folder(package) for package in _PACKAGES]
+    return PhotoTiles([_find(name, folders) for name in SPLITS[config.split]])
+
+
+def _sample_folder(package: str) -> Path:
+    spec = find_spec(package)  # finds the package without importing it
+    distribution, folder = _PACKAGES[package]
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"data.name: photos needs {distribution}, which is not installed. {_INSTALL}")
+    return Path(spec.submodule_search_locations[0]) / folder
+
+
+def _find(name: str, folders: Sequence[Path]) -> Path:
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(f"data.name: photos: {name} is not in {' or '.join(map(str, folders))}. {_INSTALL}")

@@ -1,0 +1,64 @@
+"""`data.limit`: a part of a data set that stands for the whole."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from PIL import Image
+
+from rtok.data.source import ImageSource
+from rtok.seeding import image_seed
+
+
+@dataclass(frozen=True)
+class Subset:
+    """The pictures of `source` at `indices`, in that order."""
+
+    source: ImageSource
+    indices: Sequence[int]
+
+    @cached_property
+    def keys(self) -> Sequence[str]:
+        return [self.source.keys[index] for index in self.indices]
+
+    @cached_property
+    def labels(self) -> Sequence[int] | None:
+        labels = self.source.labels
+        return None if labels is None else [labels[index] for index in self.indices]
+
+    @property
+    def class_names(self) -> Sequence[str] | None:
+        return self.source.class_names
+
+    @cached_property
+    def groups(self) -> Sequence[str]:
+        return [self.source.groups[index] for index in self.indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def read(self, index: int) -> Image.Image:
+        return self.source.read(self.indices[index])
+
+
+def take(source: ImageSource, limit: int, *, seed: int) -> ImageSource:
+    """Choose `limit` pictures (all, if there are fewer), spread evenly over classes; else over groups.
+
+    The order of choice is a hash of (seed, key): everybody's first picture of each class, then everybody's
+    second, and so on. Where each picture is a group of its own, as in a plain folder, a picture's turn thus
+    depends on no other file. What was chosen keeps the order it has in `source`.
+    """
+    if limit >= len(source):
+        return source
+    strata: Sequence[object] = source.groups if source.labels is None else source.labels
+    turn = [image_seed(seed, key, "limit") for key in source.keys]
+    seen: Counter[object] = Counter()
+    rounds = [0] * len(source)
+    for index in sorted(range(len(source)), key=lambda index: turn[index]):
+        rounds[index] = seen[strata[index]]
+        seen[strata[index]] += 1
+    chosen = sorted(range(len(source)), key=lambda index: (rounds[index], turn[index]))[:limit]
+    return Subset(source, sorted(chosen))

@@ -1,0 +1,101 @@
+"""8-bit pictures of any size to float images of one size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from rtok.errors import UserError
+
+# The short side before the centre crop, relative to the crop: 256 for 224, as is usual for ImageNet.
+_CROP_MARGIN = 256 / 224
+# Inception's random crop, as torchvision's RandomResizedCrop has it.
+_AREA = (0.08, 1.0)
+_ASPECT = (3 / 4, 4 / 3)
+_ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Resize an RGB picture to `size` (height, width) and scale it to [0, 1].
+
+    Resizing happens on 8-bit pixels and is Pillow's, which low-passes when it shrinks (antialiasing), also
+    for the bilinear `squash`. `resize` is one of
+
+    - `squash`: bilinear to exactly `size`, aspect ignored (the paper's);
+    - `crop`: bicubic until the short side is 256/224 of the size, then the central part;
+    - `random-crop`: 8 to 100 % of the area at an aspect of 3/4 to 4/3, bicubic to `size`; no flip.
+    """
+
+    resize: str
+    size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if self.resize not in _RESIZE:
+            raise UserError(f"data.resize: '{self.resize}' is not valid; valid are {', '.join(_RESIZE)}.")
+
+    def __call__(self, image: Image.Image, seed: int) -> Tensor:
+        """Return float32 (3, H, W) in [0, 1]; `seed` decides where a random crop lies."""
+        pixels = np.array(_RESIZE[self.resize](image, self.size, seed))
+        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float().div_(255)
+
+
+def _squash(image: Image.Image, size: tuple[int, int], seed: int) -> Image.Image:
+    height, width = size
+    return image.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def _centre_crop(image: Image.Image, size: tuple[int, int], seed: int) -> Image.Image:
+    height, width = size
+    # The smallest picture that covers this much; for a square size that is its short side.
+    cover_height, cover_width = round(_CROP_MARGIN * height), round(_CROP_MARGIN * width)
+    if cover_width * image.height >= cover_height * image.width:
+        resized = (cover_width, max(cover_height, cover_width * image.height // image.width))
+    else:
+        resized = (max(cover_width, cover_height * image.width // image.height), cover_height)
+    left, top = round((resized[0] - width) / 2), round((resized[1] - height) / 2)
+    return image.resize(resized, Image.Resampling.BICUBIC).crop((left, top, left + width, top + height))
+
+
+def _random_crop(image: Image.Image, size: tuple[int, int], seed: int) -> Image.Image:
+    height, width = size
+    box = random_box(image.width, image.height, torch.Generator().manual_seed(seed))
+    return image.crop(box).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def random_box(width: int, height: int, generator: torch.Generator) -> tuple[int, int, int, int]:
+    """Draw (left, top, right, bottom) of a random part of a picture.
+
+    Area and log-aspect are uniform. When ten draws stick out of the picture, the largest central part with a
+    permitted aspect is taken.
+    """
+    log_aspect = (math.log(_ASPECT[0]), math.log(_ASPECT[1]))
+    for _ in range(_ATTEMPTS):
+        area = width * height * _uniform(*_AREA, generator)
+        aspect = math.exp(_uniform(*log_aspect, generator))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            top = int(torch.randint(0, height - h + 1, (1,), generator=generator))
+            left = int(torch.randint(0, width - w + 1, (1,), generator=generator))
+            return left, top, left + w, top + h
+    w = min(width, max(1, round(height * _ASPECT[1])))
+    h = min(height, max(1, round(width / _ASPECT[0])))
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
+
+
+def _uniform(low: float, high: float, generator: torch.Generator) -> float:
+    return torch.empty(1).uniform_(low, high, generator=generator).item()
+
+
+_RESIZE: dict[str, Callable[[Image.Image, tuple[int, int], int], Image.Image]] = {
+    "squash": _squash,
+    "crop": _centre_crop,
+    "random-crop": _random_crop,
+}
