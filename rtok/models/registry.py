@@ -24,5 +24,5 @@ def find(name: str) -> ModelSpec:
     if name in _BY_NAME:
         return _BY_NAME[name]
     raise UserError(
-        f"There is no backbone '{name}'.{nearest(name, _BY_NAME)} `rtok models` lists the names that are valid."
+        f"There is no backbone '{name}'.{nearest(name, _BY_NAME)} `rtok models` lists the valid names."
     )

@@ -14,9 +14,9 @@ def resample_positions(
 ) -> Tensor:
     """Resample position embeddings (1, prefix + h*w, D) from the grid `old` to the grid `new`, both (h, w).
 
-    The first `prefix` positions belong to the class token (and registers) and stay as they are, and so does a grid
-    that has the new size already. With DINOv2's offset the factor is (new + offset) / old: it shifts the sampled
-    points, which trained DINOv2 models without registers rely on (design, section 3).
+    The first `prefix` positions belong to the class token (and registers) and stay as they are, and so does a
+    grid that has the new size already. With DINOv2's offset the factor is (new + offset) / old: it shifts the
+    sampled points, which trained DINOv2 models without registers rely on (design, section 3).
     """
     if old == new:
         return positions

@@ -13,8 +13,8 @@ from rtok.models.naming.rules import Naming
 class Resampling:
     """How a family takes its trained position grid to another size (bicubic always).
 
-    `offset` 0 asks for the new size itself; otherwise the factor is (new + offset) / old, as DINOv2's models without
-    registers have it. The default is timm's way.
+    `offset` 0 asks for the new size itself; otherwise the factor is (new + offset) / old, as DINOv2's models
+    without registers have it. The default is timm's way.
     """
 
     offset: float = 0.0
@@ -25,9 +25,10 @@ class Resampling:
 class ModelSpec:
     """A backbone that can be named.
 
-    `timm_name` carries the tag of the pretrained weights. `dim` is the width D of a token, `native_size` the image
-    size in pixels of the trained position grid, `params` counts millions. `kind`: `tokens` for features (B, 1+P, D),
-    `embedding` for a pooled and projected (B, E). `timm_kwargs` changes the architecture that timm builds.
+    `timm_name` carries the tag of the pretrained weights. `dim` is the width D of a token, `native_size` the
+    image size in pixels of the trained position grid, `params` counts millions. `kind`: `tokens` for features
+    (B, 1+P, D), `embedding` for a pooled and projected (B, E). `timm_kwargs` changes the architecture that
+    timm builds.
     """
 
     name: str

@@ -27,7 +27,7 @@ def _spec(letter: str, *, registers: int) -> ModelSpec:
         native_size=518,
         params=params,
         registers=registers,
-        # The DINOv2 code base: `interpolate_offset` 0.1 without antialias, but 0 with antialias for registers.
+        # DINOv2's own settings: `interpolate_offset` 0.1 without antialias; 0 with antialias for registers.
         resampling=Resampling() if with_registers else Resampling(offset=0.1, antialias=False),
         namings=(
             naming.official(registers=with_registers, swiglu=swiglu),

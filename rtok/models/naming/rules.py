@@ -1,4 +1,4 @@
-"""What a key table is: rules from a file's keys to timm's keys. Plain data; `transforms.py` does the arithmetic."""
+"""What a key table is: rules from a file's keys to timm's. Plain data; `transforms.py` does the arithmetic."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def rename(theirs: str, ours: str, how: str = "same") -> Rule:
 class Naming:
     """The names that one code base gives to the weights of one architecture.
 
-    `rest_is_same`: a key that no rule speaks of has timm's name. `extras`: patterns (fnmatch) of keys that may be
-    there and are not part of the backbone, each with what it is.
+    `rest_is_same`: a key that no rule speaks of has timm's name. `extras`: patterns (fnmatch) of keys that
+    may be there and are not part of the backbone, each with what it is.
     """
 
     name: str

@@ -33,8 +33,8 @@ TRANSFORMS: dict[str, Transform] = {
     "concatenate": Transform(
         lambda tensors: [torch.cat(list(tensors))], lambda tensors, count: tensors[0].chunk(count)
     ),
-    # (cls_token, pos_embed): timm's models with registers keep no position for the class token, so it is added
-    # to the token beforehand; on the way back that position is zero, which is the same function
+    # (cls_token, pos_embed): timm's models with registers keep no position for the class token, so it is
+    # added to the token beforehand; on the way back that position is zero, which is the same function
     "fold_class_position": Transform(
         lambda tensors: [tensors[0] + tensors[1][:, :1], tensors[1][:, 1:]],
         lambda tensors, count: [tensors[0], torch.cat([torch.zeros_like(tensors[0]), tensors[1]], dim=1)],

@@ -1,0 +1,182 @@
+"""Robustness tokens: drawn, saved, and read again, whoever wrote them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from rtok import __version__
+from rtok.checkpoints import read_checkpoint, read_metadata
+from rtok.errors import UserError
+from rtok.runs import write_atomic
+from rtok.seeding import image_seed
+
+if TYPE_CHECKING:
+    from rtok.models.backbone import Backbone
+
+FORMAT = "rtok-tokens-1"
+_KEY = "rtokens"
+
+
+@dataclass(frozen=True)
+class RobustnessTokens:
+    """Tokens and what they were made for.
+
+    Attributes:
+        values: (1, n, D) float32 on the CPU.
+        backbone: the model name they were trained for; None when the file does not say (the original's
+        files).
+        image_size: (height, width) in pixels of their training; None when the file does not say.
+        config: the resolved configuration of their training.
+        version: the version of rtok that made them.
+    """
+
+    values: Tensor
+    backbone: str | None = None
+    image_size: tuple[int, int] | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    version: str | None = None
+
+    @property
+    def count(self) -> int:
+        """The number of tokens, n."""
+        return self.values.shape[1]
+
+    @property
+    def dim(self) -> int:
+        """The width of a token, D."""
+        return self.values.shape[2]
+
+    @classmethod
+    def initialise(
+        cls,
+        count: int,
+        dim: int,
+        *,
+        std: float = 0.01,
+        seed: int = 0,
+        backbone: str | None = None,
+        image_size: tuple[int, int] | None = None,
+    ) -> RobustnessTokens:
+        """Draw untrained tokens, std * N(0, 1) (the paper: std 0.01), a function of seed, count and dim alone."""
+        generator = torch.Generator().manual_seed(image_seed(seed, "tokens", count))
+        values = std * torch.randn(1, count, dim, generator=generator)
+        return cls(values, backbone, image_size, version=__version__)
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file: tensor `rtokens` (1, n, D), and as metadata what it was made for."""
+        about = {
+            "format": FORMAT,
+            "backbone": self.backbone or "",
+            "n": str(self.count),
+            "dim": str(self.dim),
+            "image_size": json.dumps(self.image_size),
+            "config": json.dumps(self.config),
+            "rtok_version": self.version or "",
+        }
+        values = self.values.detach().to("cpu", torch.float32).contiguous()
+        write_atomic(path, save({_KEY: values}, metadata=about))
+
+    @classmethod
+    def load(cls, path: Path) -> RobustnessTokens:
+        """Read a token file of ours, the original's `{"rtokens": tensor}`, or its whole-model checkpoint.
+
+        In the latter the tokens lie beside the model's weights, possibly under `state_dict` and after
+        `module.`.
+
+        Raises:
+            UserError: the file is unreadable, holds no tokens, or tokens that are not finite numbers (1, n,
+            D).
+        """
+        path = Path(path)
+        values = _find(read_checkpoint(path), path)
+        _check_values(values, path)
+        about = _metadata(path) if path.suffix == ".safetensors" else {}
+        size = json.loads(about.get("image_size", "null"))
+        return cls(
+            values.float().clone(),  # a clone: a slice of a whole-model file would keep all of it in memory
+            about.get("backbone") or None,
+            tuple(size) if size else None,
+            json.loads(about.get("config", "{}")),
+            about.get("rtok_version") or None,
+        )
+
+    def check(self, backbone: Backbone) -> None:
+        """Refuse tokens that were made for another backbone.
+
+        Raises:
+            UserError: another name or another width; the message says what the tokens were made for.
+        """
+        name = backbone.spec.name
+        if self.backbone not in (None, name) or self.dim != backbone.dim:
+            made_for = f"'{self.backbone}'" if self.backbone else "a backbone that the file does not name"
+            raise UserError(
+                f"These {self.count} tokens were made for {made_for} (width {self.dim}), not for '{name}' "
+                f"(width {backbone.dim}). Set `model.name` to theirs, or give tokens trained for '{name}'."
+            )
+
+
+def token_files(path: Path) -> list[Path]:
+    """Return the token files that a path stands for: a file itself, or those of a run folder.
+
+    Raises:
+        UserError: the path does not exist, or the folder holds no tokens.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise UserError(
+            f"There is no token file or run folder '{path}'. Give one that `rtok train` has written."
+        )
+    # rtokens-5 comes before rtokens-10
+    files = sorted(path.glob("rtokens*.safetensors"), key=lambda file: (len(file.name), file.name))
+    if not files:
+        raise UserError(
+            f"The folder '{path}' holds no tokens (rtokens*.safetensors). "
+            "Give the folder of a finished `rtok train`."
+        )
+    return files
+
+
+def _find(content: Mapping[str, Any], path: Path) -> Tensor:
+    """Return the one tensor `rtokens` of a checkpoint, at its top or under `state_dict`."""
+    inner = content.get("state_dict")
+    entries = inner if isinstance(inner, Mapping) else content
+    found = [value for key, value in entries.items() if str(key).removeprefix("module.") == _KEY]
+    if len(found) != 1 or not isinstance(found[0], Tensor):
+        raise UserError(
+            f"'{path}' holds no robustness tokens: there is no tensor '{_KEY}' in it. "
+            "Give a token file of rtok, or the original's rtokens.pt or last.ckpt."
+        )
+    return found[0]
+
+
+def _check_values(values: Tensor, path: Path) -> None:
+    if values.dim() != 3 or values.shape[0] != 1 or 0 in values.shape or not values.is_floating_point():
+        raise UserError(
+            f"The tokens in '{path}' have the shape {tuple(values.shape)} ({values.dtype}); "
+            "tokens are floating-point numbers of shape (1, count, width)."
+        )
+    if not values.isfinite().all():
+        raise UserError(
+            f"The tokens in '{path}' hold NaN or infinity: their training diverged. Train them again, "
+            "with a lower learning rate."
+        )
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """Return the metadata of a token file; a file that others wrote has none of ours."""
+    about = read_metadata(path)
+    if about.get("format", FORMAT) not in (FORMAT, "pt"):  # "pt" is what transformers writes
+        raise UserError(
+            f"'{path}' has the token format '{about['format']}'; this rtok reads '{FORMAT}'. Upgrade rtok."
+        )
+    return about
