@@ -1,0 +1,76 @@
+"""The `rtok` command: which sub-commands there are, and how failures become exit codes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from rtok import __version__
+from rtok.cli import attack, eval_features, models, train
+from rtok.cli.command import add_config_command
+from rtok.errors import UserError
+
+WRONG_INPUT = 2
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+class _Group(TyperGroup):
+    """Turns the user's mistakes and Ctrl-C into one message; all else keeps its traceback and exits with 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(WRONG_INPUT) from None
+        except KeyboardInterrupt:
+            print(f"interrupted{_how_to_go_on()}", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+def _how_to_go_on() -> str:
+    if not any(argument.startswith("--config") for argument in sys.argv):
+        return ""
+    return ": the same command with --resume (and without --overwrite) goes on from what is saved"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"rtok {__version__}")
+        raise typer.Exit
+
+
+def build() -> typer.Typer:
+    """Return the application with all its commands."""
+    app = typer.Typer(
+        cls=_Group,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+    )
+
+    @app.callback()
+    def rtok(
+        version: Annotated[
+            bool,
+            typer.Option(
+                "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
+            ),
+        ] = False,
+    ) -> None:
+        """Make public Vision Transformers harder to attack without touching their weights."""
+
+    add_config_command(app, "train", train)
+    add_config_command(app, "attack", attack)
+    add_config_command(app, "eval-features", eval_features)
+    app.command("models")(models.models)
+    return app
+
+
+def main() -> None:
+    """Run the command line; never returns."""
+    build()(prog_name="rtok")

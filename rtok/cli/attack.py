@@ -1,0 +1,18 @@
+"""`rtok attack`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rtok.cli.command import Options
+    from rtok.config import Config
+
+HELP = "Craft adversarial images that the eval commands can reuse."
+
+
+def run(config: Config, options: Options) -> None:
+    """Craft and write."""
+    from rtok.evaluation import make_adversarial_set
+
+    make_adversarial_set(config, resume=options.resume, overwrite=options.overwrite, command=options.command)

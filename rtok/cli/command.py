@@ -1,0 +1,83 @@
+"""What the commands that run a config share: their options, stated once, and what happens before a run."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Protocol
+
+import typer
+
+from rtok.errors import UserError
+
+if TYPE_CHECKING:
+    from rtok.config import Config
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run; `command` is the command line, for the run's record."""
+
+    resume: bool
+    overwrite: bool
+    command: Sequence[str]
+
+
+class ConfigCommand(Protocol):
+    """A module that makes a command."""
+
+    HELP: str
+
+    def run(self, config: Config, options: Options) -> None:
+        """Do the work. Heavy imports belong in here."""
+
+
+def add_config_command(app: typer.Typer, name: str, module: ConfigCommand) -> None:
+    """Add a command that reads a config and runs it."""
+
+    def command(
+        config: Annotated[
+            str | None,
+            typer.Option(metavar="FILE", help="The config: a YAML file, or a ready config's name."),
+        ] = None,
+        overrides: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--set", metavar="KEY=VALUE", help="Change a key, such as train.steps=20. Repeatable."
+            ),
+        ] = None,
+        out: Annotated[str | None, typer.Option(metavar="DIR", help="The run's folder.")] = None,
+        resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+        overwrite: Annotated[
+            bool, typer.Option("--overwrite", help="Replace the run in the folder.")
+        ] = False,
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", help="Check everything, print the whole config, touch nothing.")
+        ] = False,
+        verbose: Annotated[bool, typer.Option("--verbose", help="Show the messages of libraries.")] = False,
+    ) -> None:
+        from rtok.config import load_config
+
+        if resume and overwrite:
+            raise UserError("--resume and --overwrite exclude each other: choose one.")
+        if config is None:
+            raise UserError(_no_config(name))
+        loaded = load_config(name, config, overrides or (), out, files_must_exist=True)
+        if dry_run:
+            typer.echo(loaded.to_yaml(), nl=False)
+            return
+        logging.basicConfig(
+            level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s"
+        )
+        module.run(loaded, Options(resume, overwrite, ("rtok", *sys.argv[1:])))
+
+    app.command(name, help=module.HELP)(command)
+
+
+def _no_config(command: str) -> str:
+    from rtok.config.ready import ready_configs
+
+    ready = ", ".join(ready_configs(command))
+    return "no config was given: pass --config FILE" + (f", or a ready one: {ready}." if ready else ".")

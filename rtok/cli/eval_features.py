@@ -1,0 +1,18 @@
+"""`rtok eval-features`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rtok.cli.command import Options
+    from rtok.config import Config
+
+HELP = "Measure how far attacks move a backbone's features, with and without tokens."
+
+
+def run(config: Config, options: Options) -> None:
+    """Measure and report."""
+    from rtok.evaluation import evaluate_features
+
+    evaluate_features(config, resume=options.resume, overwrite=options.overwrite, command=options.command)

@@ -1,0 +1,172 @@
+"""The `attack` section: its options, and the presets as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from rtok.config.problems import show
+from rtok.config.types import Count, FilePath, NotNegative, Positive, Section, UniqueList, broken_rule
+
+# What each preset changes in the defaults of `AttackConfig`; those are what the field means by Linf PGD.
+PRESETS: dict[str, dict[str, Any]] = {
+    # The original code's attack, in normalised space: its radius is about 1.8/255 in pixels.
+    "paper": {
+        "units": "normalized",
+        "step": 1e-2,
+        "init": "gaussian",
+        "mse_weight": 1.0,
+        "max_mse": 1e-4,
+        "quantize": "floor",
+        "axis": "token",
+    },
+    "standard": {},
+    "standard-4": {"eps": 4 / 255},  # RobustBench's radius for ImageNet
+    "l2": {
+        "norm": "l2",
+        "eps": 3.0,
+    },  # the radius of the `robustness` library's L2 ImageNet models (Engstrom et al., 2019)
+    "autoattack": {"method": "autoattack", "quantize": "none"},
+}
+
+# The keys that mean something for each kind of attack.
+_COMMON = ("preset", "method", "norm", "eps", "quantize", "target")
+_KEYS = {
+    "from": ("from",),
+    "pgd": (
+        *_COMMON,
+        "units",
+        "step",
+        "steps",
+        "restarts",
+        "init",
+        "momentum",
+        "mse_weight",
+        "max_mse",
+        "axis",
+    ),
+    "autoattack": (*_COMMON, "version", "attacks"),
+}
+
+
+class AttackConfig(Section):
+    """One attack: `{from: DIR}`, or options.
+
+    Once read, every option is filled in: from the preset, else from the defaults here.
+    """
+
+    preset: Literal["paper", "standard", "standard-4", "l2", "autoattack"] | None = Field(
+        None,
+        description="Named options, which the other keys change one by one. `paper`: the original code's "
+        "attack; `standard` and `standard-4`: Linf PGD with a radius of 8/255 and 4/255; "
+        "`l2`: PGD with an L2 radius of 3.0; `autoattack`: AutoAttack on labels. Null: the "
+        "defaults of this table.",
+    )
+    from_: FilePath | None = Field(
+        None,
+        alias="from",
+        description="A folder that `rtok attack` wrote: use its images instead of crafting new ones. "
+        "Excludes all other keys.",
+    )
+    method: Literal["pgd", "autoattack"] = Field(
+        "pgd", description="The algorithm. `autoattack` attacks labels only."
+    )
+    norm: Literal["linf", "l2"] = Field(
+        "linf",
+        description="What the radius bounds: the largest change of a value, or the length of the change "
+        "of the whole image.",
+    )
+    eps: Positive = Field(8 / 255, description="The radius, in `units`, before rounding to 8 bits.")
+    units: Literal["pixel", "normalized"] = Field(
+        "pixel",
+        description="What radius and step count in: pixel values in [0, 1], or those divided by the "
+        "backbone's standard deviation. 8/255 in normalized units is about 1.8/255 in pixels.",
+    )
+    step: Positive | None = Field(
+        None, description="The step size, in `units`. Null: a quarter of the radius."
+    )
+    steps: Count = Field(30, description="Gradient steps.")
+    restarts: Count = Field(1, description="Independent starts; per image the strongest result counts.")
+    init: Literal["uniform", "gaussian", "none"] = Field(
+        "uniform",
+        description="The start: uniform in the ball, 0.01 * N(0, 1) in `units`, or the image itself.",
+    )
+    momentum: NotNegative = Field(
+        0.0, description="Decay of the accumulated gradient (MI-FGSM). 0: plain PGD."
+    )
+    mse_weight: NotNegative = Field(
+        0.0, description="Weight of the pixel MSE in the objective; the original code has 1."
+    )
+    max_mse: Positive | None = Field(
+        None, description="An image stops moving once its pixel MSE reaches this. Null: it never stops."
+    )
+    quantize: Literal["round", "floor", "none"] = Field(
+        "round", description="How the result becomes 8-bit: by rounding, by truncation, or not at all."
+    )
+    axis: Literal["token", "channel"] = Field(
+        "channel",
+        description="The axis of the cosine similarity that is attacked; the original code has `token`.",
+    )
+    target: Literal["plain", "victim"] = Field(
+        "plain",
+        description="Whose clean features the attack pulls away from: the plain backbone's or the "
+        "victim's own.",
+    )
+    version: Literal["standard", "plus", "custom"] = Field(
+        "standard", description="AutoAttack only: which of its ensembles; `custom` runs `attacks`."
+    )
+    attacks: UniqueList[Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"]] | None = Field(
+        None, description="AutoAttack only: the parts of `version: custom`, in order."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, written: Any) -> Any:
+        if not isinstance(written, Mapping):
+            return written
+        preset = written.get("preset")
+        if preset is None and written.get("method") == "autoattack":
+            preset = "autoattack"
+        base = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
+        kind = "from" if written.get("from") is not None else written.get("method", base.get("method", "pgd"))
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        idle = [key for key in written if key in known and key not in _KEYS.get(kind, known)]
+        if idle and kind == "from":
+            raise broken_rule(
+                f"'from' stands alone, without {', '.join(idle)}; "
+                "to replace the whole attack: --set 'attack={from: DIR}'"
+            )
+        if idle:
+            raise broken_rule(
+                f"method {kind} does not use {', '.join(idle)}; it uses {', '.join(_KEYS[kind])}"
+            )
+        return {**base, **written}
+
+    @model_validator(mode="after")
+    def _check_autoattack(self) -> AttackConfig:
+        if (self.version == "custom") != (self.attacks is not None):
+            raise broken_rule("version: custom and a list of attacks go together")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _drop_idle_keys(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data = serialize(self)
+        kind = "from" if self.from_ else self.method
+        return {key: value for key, value in data.items() if key in _KEYS[kind]}
+
+    @property
+    def label(self) -> str:
+        """A short name for tables: the preset or the method, with the options that were changed."""
+        if self.from_:
+            return str(self.from_)
+        usual = AttackConfig.model_validate(
+            {"preset": self.preset} if self.preset else {"method": self.method}
+        )
+        changed = [
+            f"{key} {show(getattr(self, key))}"
+            for key in _KEYS[self.method]
+            if getattr(self, key) != getattr(usual, key)
+        ]
+        return ", ".join([self.preset or self.method, *changed])

@@ -1,0 +1,92 @@
+"""What each command needs of a config beyond the schema: one function a command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from rtok.config.problems import Problem
+from rtok.config.schema import Config
+from rtok.config.sections import ModelConfig, TokensConfig
+
+
+def check_train(config: Config) -> Iterator[Problem]:
+    """`rtok train`: tokens to make, and one attack that is crafted on features."""
+    if config.tokens is not None and not isinstance(config.tokens, TokensConfig):
+        yield Problem("tokens", "train makes tokens: write a section such as {count: 10}")
+    if isinstance(config.attack, list):
+        yield Problem("attack", "train takes one attack, not a list")
+    for attack in config.attacks:
+        if attack.from_:
+            yield Problem("attack.from", "train crafts anew at every step: write options or a preset")
+        if attack.method == "autoattack":
+            yield Problem("attack.method", "autoattack attacks labels: train needs pgd")
+        if attack.target == "victim":
+            yield Problem("attack.target", "train attacks the plain backbone: write plain")
+    if config.train.micro_batch is not None and config.train.micro_batch > config.train.batch_size:
+        yield Problem("train.micro_batch", f"must be at most train.batch_size, {config.train.batch_size}")
+
+
+def check_attack(config: Config) -> Iterator[Problem]:
+    """`rtok attack`: one attack that is crafted, on resized images."""
+    yield from _check_measured(config)
+    if isinstance(config.attack, list):
+        yield Problem("attack", "rtok attack writes one set: write one attack, not a list")
+    elif config.attack.from_:
+        yield Problem("attack.from", "rtok attack makes such a folder: write options or a preset")
+
+
+def check_eval_features(config: Config) -> Iterator[Problem]:
+    """`rtok eval-features`: token files, and attacks on features."""
+    yield from _check_measured(config)
+    if not config.token_paths:
+        yield Problem("tokens", "is missing: name a token file, a run folder, or a list of them")
+    for attack in config.attacks:
+        if attack.method == "autoattack":
+            yield Problem("attack.method", "autoattack attacks labels: eval-features needs pgd")
+
+
+CHECKS: dict[str, Callable[[Config], Iterator[Problem]]] = {
+    "train": check_train,
+    "attack": check_attack,
+    "eval-features": check_eval_features,
+}
+
+
+def check_files(config: Config) -> Iterator[Problem]:
+    """Every file and folder that the config names must be there."""
+    named: list[tuple[str, Path | str | None]] = [
+        ("model.weights", config.model.weights if config.model.weights != "pretrained" else None),
+        ("data.root", config.data.root),
+        ("surrogate.tokens", config.surrogate.tokens),
+        ("surrogate.head", config.surrogate.head if config.surrogate.head != "same" else None),
+        *(("tokens", path) for path in config.token_paths),
+        *(("attack.from", attack.from_) for attack in config.attacks),
+    ]
+    if config.head:
+        named.append(("head.path", config.head.path))
+    if isinstance(config.surrogate.model, ModelConfig) and config.surrogate.model.weights != "pretrained":
+        named.append(("surrogate.model.weights", config.surrogate.model.weights))
+    for key, path in named:
+        if path is not None and not Path(path).exists():
+            yield Problem(key, f"{path} does not exist")
+
+
+def _check_measured(config: Config) -> Iterator[Problem]:
+    """What measuring needs: images that are the same each time, and a surrogate of the same input size."""
+    if config.data.resize == "random-crop":
+        yield Problem("data.resize", "random-crop is for training: write squash or crop")
+    if isinstance(config.tokens, TokensConfig):
+        yield Problem("tokens", "only train makes tokens: name a token file, a run folder, or a list of them")
+    try:
+        surrogate = config.surrogate_model
+    except ValidationError as error:
+        yield Problem("surrogate.model", error.errors()[0]["msg"])
+    else:
+        if surrogate.size != config.model.size:
+            yield Problem(
+                "surrogate.model.image_size",
+                f"must be {list(config.model.size)}, as model.image_size",
+            )

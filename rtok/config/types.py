@@ -1,0 +1,101 @@
+"""The kinds of values a config has: how each is read from YAML, and what is said when it is wrong."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
+
+T = TypeVar("T")
+
+_DECIMAL = r"[-+]?(?:\d{1,100}(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{1,4})?"
+_NUMBER = re.compile(rf"\s*({_DECIMAL})\s*(?:/\s*({_DECIMAL})\s*)?", re.ASCII)
+
+
+class Section(BaseModel):
+    """A mapping of the config: unknown keys are mistakes, and nothing changes once it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
+
+
+def expected(valid: str) -> PydanticCustomError:
+    """Return the error for a value that is not what was expected; the report adds the value."""
+    return PydanticCustomError("expected", valid)
+
+
+def broken_rule(text: str) -> PydanticCustomError:
+    """Return the error for a rule between values; the report prints the text as it is."""
+    return PydanticCustomError("rule", text)
+
+
+def parse_number(value: object) -> float:
+    """Read a number or a fraction such as `8/255`; text is read too, since a `${VAR}` always is text."""
+    number = math.nan
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        number = float(value)
+    elif isinstance(value, str) and (match := _NUMBER.fullmatch(value)):
+        below = float(match[2] or 1)
+        number = float(match[1]) / below if below else math.nan
+    if not math.isfinite(number):
+        raise expected("a finite number, or a fraction such as 8/255")
+    return number
+
+
+def parse_whole(value: object) -> int:
+    """Read a whole number; `1e3` is one, `true` is not."""
+    try:
+        number = parse_number(value)
+    except PydanticCustomError:
+        number = math.nan
+    if not number.is_integer():
+        raise expected("a whole number")
+    return value if isinstance(value, int) else int(number)
+
+
+def parse_path(value: object) -> Path:
+    """Read a path and expand `~`."""
+    if not isinstance(value, (str, Path)):
+        raise expected("a path (text; quote it if it looks like a number)")
+    if not str(value) or "\0" in str(value):
+        raise expected("a path")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise expected("a path whose user, after ~, exists") from None
+
+
+def check_unique(values: list[T]) -> list[T]:
+    """Refuse a list that says something twice."""
+    if any(value in values[:index] for index, value in enumerate(values)):
+        raise expected("a list without repetition")
+    return values
+
+
+def _shape(value: object) -> str:
+    """Name the shape that a value was written in, by the tags of `Mapped`, `Listed` and `Single`."""
+    if isinstance(value, (Mapping, BaseModel)):
+        return "<a mapping>"
+    return "<a list>" if isinstance(value, (list, tuple)) else "<a single value>"
+
+
+Whole = Annotated[int, BeforeValidator(parse_whole)]
+Count = Annotated[Whole, Field(ge=1)]
+Index = Annotated[Whole, Field(ge=0)]
+Real = Annotated[float, BeforeValidator(parse_number)]
+Positive = Annotated[Real, Field(gt=0)]
+NotNegative = Annotated[Real, Field(ge=0)]
+FilePath = Annotated[Path, BeforeValidator(parse_path)]
+
+UniqueList = Annotated[list[T], Field(min_length=1), AfterValidator(check_unique)]
+
+# A key of several shapes is `Annotated[Mapped[A] | Listed[B] | Single[C], BY_SHAPE]`: its errors are those of
+# the shape that was written. The report leaves the tags out of paths, which is why they wear brackets.
+Mapped = Annotated[T, Tag("<a mapping>")]
+Listed = Annotated[T, Tag("<a list>")]
+Single = Annotated[T, Tag("<a single value>")]
+BY_SHAPE = Discriminator(_shape)

@@ -1,0 +1,106 @@
+"""From parsed YAML to a `Config`, with every mistake named by its dotted path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from rtok.config.problems import Problem, given
+from rtok.config.schema import Config
+from rtok.config.types import Section
+from rtok.errors import nearest
+
+# What pydantic's own types of error expected, in words; `ctx` fills in the numbers.
+_EXPECTED = {
+    "string_type": "text (quote it if it looks like something else)",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "at least {ge}",
+    "less_than_equal": "at most {le:g}",
+    "literal_error": "{expected}",
+    "too_short": "a list of at least {min_length}",
+    "too_long": "a list of at most {max_length}",
+    "union_tag_invalid": "{expected_tags}",
+    "model_type": "a mapping of keys",
+    "model_attributes_type": "a mapping of keys",
+    "list_type": "a list",
+}
+
+
+def validate(raw: dict[str, Any]) -> tuple[Config, list[Problem]]:
+    """Check parsed YAML against the schema.
+
+    Returns the config and its problems. Top-level keys that have problems hold their defaults, so that rules
+    between the others can still be checked.
+    """
+    try:
+        return Config.model_validate(raw), []
+    except ValidationError as error:
+        # `out` derives from the other keys: without them it has no default, which is no mistake of its own.
+        mistakes = [details for details in error.errors() if details["type"] != "default_factory_not_called"]
+        problems = [_describe(details) for details in mistakes]
+        wrong = {str(details["loc"][0]) for details in mistakes}
+    sound = {key: value for key, value in raw.items() if key not in wrong}
+    stand_ins = {"model": {"name": "dinov2_vits14"}, "data": {"name": "photos"}}
+    return Config.model_validate({**stand_ins, **sound}), problems
+
+
+def sections_in(annotation: Any) -> Iterator[type[Section]]:
+    """Yield the sections that a field's type may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for part in get_args(annotation):
+        yield from sections_in(part)
+
+
+def key_names(section: type[BaseModel]) -> dict[str, Any]:
+    """Return a section's fields by the names that a config file uses."""
+    return {field.alias or name: field for name, field in section.model_fields.items()}
+
+
+def _describe(details: ErrorDetails) -> Problem:
+    keys = [key for key in details["loc"] if not str(key).startswith("<")]
+    path = ".".join(map(str, keys))
+    kind, value, context = details["type"], details["input"], details.get("ctx", {})
+    if kind == "rule":
+        return Problem(path, details["msg"])
+    if kind == "missing":
+        return Problem(path, "is missing")
+    if kind == "extra_forbidden":
+        return Problem(path, _unknown_key(keys))
+    if kind == "expected":
+        return Problem(path, given(value, details["msg"]))
+    words = _EXPECTED[kind].format(**context) if kind in _EXPECTED else details["msg"]
+    hint = nearest(str(value), _choices(words)) if kind == "literal_error" else ""
+    return Problem(path, given(value, words.translate(_PLAIN)) + (f".{hint}" if hint else ""))
+
+
+_PLAIN = str.maketrans("", "", "<>'")
+
+
+def _choices(expected: str) -> list[str]:
+    return [word.strip(" '") for word in expected.replace(" or ", ",").split(",")]
+
+
+def _unknown_key(keys: list[int | str]) -> str:
+    section: type[BaseModel] = Config
+    for key in keys[:-1]:
+        if isinstance(key, str):
+            section = next(sections_in(key_names(section)[key].annotation))
+    wrong, valid = str(keys[-1]), key_names(section)
+    hint = nearest(wrong, valid) or _home(wrong)
+    return f"unknown key.{hint} Valid here: {', '.join(valid)}"
+
+
+def _home(key: str) -> str:
+    """Say where a key belongs that stands in the wrong section."""
+    if key in Config.model_fields:
+        return " It belongs to the top level."
+    for name, field in Config.model_fields.items():
+        if any(key in key_names(section) for section in sections_in(field.annotation)):
+            return f" It belongs to '{name}'."
+    return ""
