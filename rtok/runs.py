@@ -22,9 +22,10 @@ from typing import Any
 
 import yaml
 
+from rtok import __version__
 from rtok.errors import UserError
 
-RECORDED_PACKAGES = ("rtok", "torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "safetensors")
+RECORDED_PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "safetensors")
 # Everything a run can leave in its folder, so that --overwrite removes a run and nothing of the user's own.
 RUN_FILES = (
     "config.yaml",
@@ -267,7 +268,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide a run's numbers."""
-    found = {"python": platform.python_version()}
+    found = {"rtok": __version__, "python": platform.python_version()}
     for name in RECORDED_PACKAGES:
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)

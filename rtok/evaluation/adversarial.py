@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rtok.attacks.adversarial_set import MANIFEST, file_name, load_image, manifest_row, save_image
-from rtok.attacks.build import attack_name, build_attack
+from rtok.attacks.build import build_attack
 from rtok.compute import Compute
-from rtok.data.loader import evaluation_batches
 from rtok.errors import UserError
 from rtok.evaluation.features import FeatureTask
 from rtok.evaluation.loop import Evaluator, Trial
@@ -60,7 +59,7 @@ def make_adversarial_set(
     plain = Victim("plain")
     name, surrogate = open_surrogate(bench, task)
     crafts = transfer(plain, [plain], task.model, name=name, surrogate=surrogate)
-    trial = Trial(attack_name(attack), attack, build_attack(attack), crafts)
+    trial = Trial(attack.label, attack, build_attack(attack), crafts)
     evaluator = Evaluator(task, [plain], [trial], device=compute.device, std=bench.backbone.std, seed=config.seed)
     compute.wait()
     if compute.is_main:
@@ -76,7 +75,7 @@ def make_adversarial_set(
 def _craft(
     bench: Bench, evaluator: Evaluator, trial: Trial, folder: RunFolder, command: Sequence[str]
 ) -> AttackResult:
-    config, compute, source = bench.config, bench.compute, bench.source
+    compute, source = bench.compute, bench.source
     journal = Journal(folder.state / "manifest.jsonl")
     record = RunRecord(folder, command, compute.describe())
     if compute.is_main:
@@ -84,19 +83,9 @@ def _craft(
         record.write(finished=False)
     compute.wait()
     done = {row["image"] for row in journal.rows()}
-    batches = evaluation_batches(
-        source,
-        bench.transform,
-        batch_size=config.batch_size,
-        process=compute.process,
-        processes=compute.processes,
-        workers=config.data.workers,
-        on_error=config.data.on_error,
-        skip=done,
-        seed=config.seed,
-    )
+    batches = bench.batches(done=done)
     craft = trial.crafts[0]
-    with progress("attack", total=len(source), unit="image", enabled=compute.is_main, done=len(done)) as bar:
+    with progress("attack", total=len(source), unit="image", enabled=compute.is_main, start=len(done)) as bar:
         for batch in batches:
             rows: list[dict[str, Any]] = []
             if batch.keys:
@@ -127,7 +116,7 @@ def _finish(
     _draw_examples(bench, folder, rows[:EXAMPLES])
     record.write(
         finished=True,
-        attack=trial.settings.to_dict(),
+        attack=trial.settings.model_dump(mode="json"),
         name=trial.name,
         surrogate=trial.crafts[0].name,
         backbone=bench.backbone.spec.name,
@@ -144,10 +133,8 @@ def _finish(
 def _draw_examples(bench: Bench, folder: RunFolder, rows: list[dict[str, Any]]) -> None:
     from rtok.reporting.figures.examples import adversarial_examples
 
-    wanted = {row["image"]: row for row in rows}
-    indices = [i for i, key in enumerate(bench.source.keys) if key in wanted]
-    clean = [load_clean(bench, i) for i in indices]
-    found = [load_image(folder.path / wanted[bench.source.keys[i]]["file"]) for i in indices]
-    if clean:
-        titles = [bench.source.keys[i] for i in indices]
-        adversarial_examples(torch.stack(clean), torch.stack(found), folder.path / "examples.png", titles)
+    files = {row["image"]: row["file"] for row in rows}
+    batch = bench.examples(files)
+    if batch is not None:
+        found = torch.stack([load_image(folder.path / files[key]) for key in batch.keys])
+        adversarial_examples(batch.images, found, folder.path / "examples.png", list(batch.keys))

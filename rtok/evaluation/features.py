@@ -131,7 +131,9 @@ def _draw(bench: Bench, evaluator: Evaluator, rows: list[dict[str, Any]], out: P
     trial = next((trial for trial in evaluator.trials if trial.crafts[0].threat == "transfer"), None)
     if trial is None or bench.backbone.kind == "embedding":
         return
-    batch = bench.load_batch(range(min(EXAMPLES, len(bench.source))))
+    batch = bench.examples(bench.source.keys[:EXAMPLES])
+    if batch is None:
+        return
     images = batch.images.to(bench.compute.device)
     craft = trial.crafts[0]
     adversarial = evaluator.craft(trial, craft, craft.targets[0], batch, images)

@@ -83,7 +83,7 @@ class Evaluator:
 
     def run(self, batches: Iterable[Batch], journal: Journal, compute: Compute, total: int, done: int) -> None:
         """Evaluate every batch and append one record per image to the journal on the main process."""
-        with progress(self.task.command, total=total, unit="image", enabled=compute.is_main, done=done) as bar:
+        with progress(self.task.command, total=total, unit="image", enabled=compute.is_main, start=done) as bar:
             for batch in batches:
                 records = compute.gather(self.evaluate(batch))
                 if compute.is_main:

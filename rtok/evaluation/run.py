@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rtok.attacks.adversarial_set import AdversarialSet
-from rtok.attacks.build import attack_name, build_attack
+from rtok.attacks.build import build_attack
 from rtok.compute import Compute
 from rtok.data import open_source
-from rtok.data.loader import evaluation_batches
+from rtok.data.loader import Batch, Batches, evaluation_batches
 from rtok.data.source import ImageSource
 from rtok.data.transforms import Transform
 from rtok.errors import UserError
@@ -30,6 +30,7 @@ from rtok.tokens import RobustnessTokens, token_files
 if TYPE_CHECKING:
     from rtok.attacks.objective import Model
     from rtok.config.schema import Config
+    from rtok.config.sections import ModelConfig
     from rtok.models.backbone import Backbone
 
 
@@ -47,17 +48,37 @@ class Bench:
     def prepare(cls, config: Config, compute: Compute) -> Bench:
         """Open the data and load the backbone onto the device."""
         source = open_source(config.data, seed=config.seed)
-        backbone = open_backbone(config, compute)
+        backbone = open_backbone(config.model, compute)
         return cls(config, compute, source, backbone, Transform(config.data.resize, backbone.image_size))
 
+    def batches(self, *, done: Collection[str] = ()) -> Batches:
+        """This process's share of every image that is not done yet."""
+        data = self.config.data
+        return evaluation_batches(
+            self.source,
+            self.transform,
+            batch_size=self.config.batch_size,
+            seed=self.config.seed,
+            process=self.compute.process,
+            processes=self.compute.processes,
+            workers=data.workers,
+            on_error=data.on_error,
+            skip=done,
+        )
 
-def open_backbone(config: Config, compute: Compute, *, name: str | None = None, weights: Any = None) -> Backbone:
-    """Load the config's backbone, or another one at the same image size."""
+    def examples(self, keys: Collection[str]) -> Batch | None:
+        """These images as one batch, for figures; None when there are none."""
+        others = set(self.source.keys).difference(keys)
+        batches = evaluation_batches(
+            self.source, self.transform, batch_size=max(1, len(keys)), seed=self.config.seed, skip=others
+        )
+        return next(iter(batches), None)
+
+
+def open_backbone(model: ModelConfig, compute: Compute) -> Backbone:
+    """Load a backbone onto the device, in the run's precision."""
     backbone = load_backbone(
-        name or config.model.name,
-        weights=weights or config.model.weights,
-        image_size=config.model.image_size,
-        normalization=config.model.normalization,
+        model.name, weights=model.weights, image_size=model.size, normalization=model.normalization
     )
     return compute.prepare(backbone)
 
@@ -111,7 +132,7 @@ def _measure(
     command: Sequence[str],
     figures: Callable[[Bench, Evaluator, list[dict[str, Any]], Path], None],
 ) -> dict[str, Any]:
-    config, compute, source = bench.config, bench.compute, bench.source
+    compute, source = bench.compute, bench.source
     journal = Journal(folder.state / "images.jsonl")
     record = RunRecord(folder, command, compute.describe())
     if compute.is_main:
@@ -119,17 +140,7 @@ def _measure(
         record.write(finished=False)
     compute.wait()
     done = {row["image"] for row in journal.rows()}
-    batches = evaluation_batches(
-        source,
-        bench.transform,
-        batch_size=config.batch_size,
-        process=compute.process,
-        processes=compute.processes,
-        workers=config.data.workers,
-        on_error=config.data.on_error,
-        skip=done,
-        seed=config.seed,
-    )
+    batches = bench.batches(done=done)
     evaluator.run(batches, journal, compute, total=len(source), done=len(done))
     skipped = sorted(set(compute.gather(list(batches.skipped))))
     rows = flat_rows(journal.rows(), source.keys) if compute.is_main else []
@@ -162,7 +173,7 @@ def make_trial(
         stored.check(bench.backbone, bench.source.keys)
         settings = type(attack).model_validate(stored.settings["attack"])
         crafts = threats.transfer(plain, everyone, task.model, name=stored.settings["surrogate"])
-        return Trial(attack_name(settings), settings, stored, crafts)
+        return Trial(settings.label, settings, stored, crafts)
     crafts = []
     for threat in config.threats:
         if threat == "transfer":
@@ -173,29 +184,31 @@ def make_trial(
         elif threat == "adaptive":
             several = task.several_targets
             crafts += threats.adaptive(plain, robust, task.model, name=name, several_targets=several)
-    return Trial(attack_name(attack), attack, build_attack(attack), crafts)
+    return Trial(attack.label, attack, build_attack(attack), crafts)
 
 
 def open_surrogate(bench: Bench, task: Task) -> tuple[str, tuple[Model, Model] | None]:
     """The config's surrogate as its name and an (attacked, target) pair of models; None for the plain victim itself."""
-    config = bench.config
-    surrogate = config.surrogate
-    if surrogate.model == "same" and surrogate.tokens is None:
-        return config.model.name, None
-    backbone, name = bench.backbone, config.model.name
-    if surrogate.model != "same":
-        name, weights = surrogate.model.name, surrogate.model.weights
-        backbone = open_backbone(config, bench.compute, name=name, weights=weights)
-    if surrogate.tokens is None:
-        return name, (backbone, backbone)
-    tokens = RobustnessTokens.load(surrogate.tokens)
+    model, tokens_file = bench.config.surrogate_model, bench.config.surrogate.tokens
+    same = model == bench.config.model
+    if same and tokens_file is None:
+        return model.name, None
+    backbone = bench.backbone if same else open_backbone(model, bench.compute)
+    if backbone.image_size != bench.backbone.image_size:
+        raise UserError(
+            f"surrogate.model.image_size is {model.height} x {model.width}, but the victim sees images of "
+            f"{bench.config.model.height} x {bench.config.model.width}: both must see the same images."
+        )
+    if tokens_file is None:
+        return model.name, (backbone, backbone)
+    tokens = RobustnessTokens.load(tokens_file)
     tokens.check(backbone)
     values = tokens.values.to(bench.compute.device)
 
     def attacked(images: torch.Tensor) -> torch.Tensor:
         return backbone(images, values)
 
-    return f"{name} + {surrogate.tokens}", (attacked, backbone)
+    return f"{model.name} + {tokens_file}", (attacked, backbone)
 
 
 def require_tokens(config: Config) -> None:

@@ -68,11 +68,11 @@ class Backbone(nn.Module):
         return self._features(sequence)
 
     def intermediate(self, images: Tensor, tokens: Tensor | None, blocks: Sequence[int]) -> list[Tensor]:
-        """Return the final-norm features (B, 1+P, D) after each of these blocks (counted from 0), in their order."""
+        """Return the final-norm features (B, 1+P, D) after each of these blocks (from 0), in their order."""
         return [self._features(sequence) for sequence in self._sequences(images, tokens, blocks)]
 
     def fingerprint(self) -> str:
-        """Return 16 hex digits that tell these weights from others, whatever the image size, dtype or device."""
+        """Return 16 hex digits that tell these weights from others, at any image size, dtype or device."""
         digest = hashlib.sha256()
         tensors = {**self.vit.state_dict(), "mean": self.mean, "std": self.std}
         tensors.pop("pos_embed", None)  # resampled for the image size
@@ -106,7 +106,7 @@ class Backbone(nn.Module):
         return [after[index] for index in blocks]
 
     def _features(self, sequence: Tensor) -> Tensor:
-        """Keep the class token and the patches, then normalise: row by row, so dropping rows first is cheaper."""
+        """Keep the class token and the patches, then normalise, which goes row by row."""
         patches = 1 + self.num_registers
         end = patches + self.grid[0] * self.grid[1]
         if self.num_registers:

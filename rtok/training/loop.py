@@ -153,7 +153,7 @@ class Trainer:
         if self.config.tracking != "none":
             compute.accelerator.init_trackers("rtok", config=_flat(self.config.to_dict()))
         rows: list[dict[str, Any]] = []
-        with progress("train", total=steps, unit="step", enabled=compute.is_main, done=done) as bar:
+        with progress("train", total=steps, unit="step", enabled=compute.is_main, start=done) as bar:
             for step, batch in enumerate(batches, start=done + 1):
                 rows = self.step(step, batch)
                 if compute.is_main:

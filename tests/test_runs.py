@@ -1,0 +1,112 @@
+"""Run folders: claims, locks, journals, atomic files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rtok.errors import UserError
+from rtok.runs import Journal, RunFolder, RunRecord, atomic_path, write_atomic
+
+SETTINGS = {"seed": 0, "train": {"steps": 3}, "out": "somewhere"}
+
+
+def started(path: Path, **flags: bool) -> RunFolder:
+    folder = RunFolder(path, SETTINGS, **flags)  # type: ignore[arg-type]
+    folder.start()
+    return folder
+
+
+def test_looking_writes_nothing(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "run", SETTINGS)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_with_a_run_needs_a_flag(tmp_path: Path) -> None:
+    started(tmp_path / "run").close()
+    with pytest.raises(UserError, match="already holds a run: continue it with --resume"):
+        RunFolder(tmp_path / "run", SETTINGS)
+    assert RunFolder(tmp_path / "run", SETTINGS, resume=True).resuming
+    RunFolder(tmp_path / "run", SETTINGS, overwrite=True)
+
+
+def test_overwrite_removes_the_run_and_nothing_else(tmp_path: Path) -> None:
+    started(tmp_path).close()
+    for name in ("metrics.jsonl", "rtokens-10.safetensors", "notes.txt"):
+        (tmp_path / name).write_text("x")
+    started(tmp_path, overwrite=True).close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "notes.txt", "state"]
+
+
+def test_somebody_elses_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+    for flags in ({}, {"overwrite": True}, {"resume": True}):
+        with pytest.raises(UserError, match="holds no run"):
+            RunFolder(tmp_path, SETTINGS, **flags)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="is a file"):
+        RunFolder(tmp_path / "thesis.tex", SETTINGS)
+
+
+def test_resume_wants_the_same_settings(tmp_path: Path) -> None:
+    started(tmp_path).close()
+    other = {**SETTINGS, "train": {"steps": 4}, "out": "elsewhere"}
+    with pytest.raises(UserError, match=r"train\.steps \(3 then, 4 now\)") as caught:
+        RunFolder(tmp_path, other, resume=True)
+    assert "elsewhere" not in str(caught.value)  # where a run lies is not what it is
+
+
+def test_two_runs_cannot_share_a_folder(tmp_path: Path) -> None:
+    first = started(tmp_path)
+    with pytest.raises(UserError, match="another run is writing"):
+        started(tmp_path, resume=True)
+    first.close()
+    started(tmp_path, resume=True).close()
+
+
+def test_json_records_hold_the_settings_and_the_run(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, SETTINGS, record="attack.json")
+    folder.start()
+    folder.close()
+    assert not folder.finished
+    again = RunFolder(tmp_path, SETTINGS, record="attack.json", resume=True)
+    RunRecord(again, ["rtok", "attack"], {"type": "cpu"}).write(finished=True, images=3)
+    assert again.finished
+    content = json.loads((tmp_path / "attack.json").read_text())
+    assert content["config"] == SETTINGS and content["images"] == 3 and content["versions"]["rtok"]
+
+
+def test_seconds_add_up_over_resumptions(tmp_path: Path) -> None:
+    started(tmp_path).close()
+    (tmp_path / "run.json").write_text(json.dumps({"seconds": 100.0}))
+    folder = RunFolder(tmp_path, SETTINGS, resume=True)
+    RunRecord(folder, ["rtok"], {}).write(finished=True)
+    assert 100.0 <= json.loads((tmp_path / "run.json").read_text())["seconds"] < 110
+
+
+def test_a_torn_line_is_mended(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "metrics.jsonl")
+    journal.append([{"step": 1}, {"step": 2}])
+    with journal.path.open("a") as file:
+        file.write('{"step": 3, "lo')
+    assert journal.rows() == [{"step": 1}, {"step": 2}]
+    journal.append([{"step": 3}])
+    assert journal.rows() == [{"step": 1}, {"step": 2}, {"step": 3}]
+    journal.keep(lambda row: row["step"] < 3)
+    assert journal.path.read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    write_atomic(path, "before")
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="cannot write to"):
+        started(tmp_path / "file" / "run")
