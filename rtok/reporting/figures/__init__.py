@@ -1,0 +1,1 @@
+"""Figures, one file each. They take NumPy arrays or CPU tensors and write a PNG."""

@@ -1,0 +1,96 @@
+"""What the figures share: palette, axes, saving.
+
+Figures are objects of their own; pyplot and its global state are not used.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from rtok.runs import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe & Ito 2008: told apart with every common kind of colour blindness, and in grey.
+VERMILION, ORANGE, BLUE, GREEN, GREY, INK = "#D55E00", "#E69F00", "#0072B2", "#009E73", "#8A8A8A", "#222222"
+VICTIM_COLOURS = {"plain": VERMILION, "random": ORANGE, "robust": BLUE}
+# Perceptually even and safe with colour blindness, for ordered series and heat maps.
+SEQUENCE = "viridis"
+DPI = 160
+# The heading of an amplified perturbation, as `amplified` draws it.
+CHANGE = "change \N{MULTIPLICATION SIGN} {}\n(grey: none)"
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty white figure of this size in inches, which lays itself out."""
+    return Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout="constrained")
+
+
+def image_grid(rows: int, columns: int, height: int, width: int, size: float = 1.8) -> tuple[Figure, Any]:
+    """Return a figure with (rows, columns) axes for images of height x width pixels, `size` inches wide."""
+    figure = Figure(
+        figsize=(size * columns + 1.0, (size * height / width + 0.3) * rows + 0.4),
+        dpi=DPI,
+        facecolor="white",
+        layout="compressed",  # keeps axes of a fixed aspect together
+    )
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def tidy(axes: Axes, *, xlabel: str = "", ylabel: str = "") -> None:
+    """Give a plot its labels, a quiet grid, and no box."""
+    axes.set_xlabel(xlabel, color=INK)
+    axes.set_ylabel(ylabel, color=INK)
+    axes.grid(axis="y", color="#DDDDDD", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.tick_params(colors=INK, labelsize=9)
+
+
+def show_image(axes: Axes, image: np.ndarray) -> None:
+    """Draw an image (3, H, W) in [0, 1] without axes."""
+    axes.imshow(np.clip(image.transpose(1, 2, 0), 0.0, 1.0), interpolation="nearest")
+    bare(axes)
+
+
+def bare(axes: Axes) -> None:
+    """Hide ticks and frame, but keep room for labels."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+
+
+def amplified(clean: np.ndarray, adversarial: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return `0.5 + factor * (adversarial - clean)` and the factor; grey is no change, brighter is added.
+
+    The factor is the largest of 1, 2, 5, 10, 20, 50 at which no pixel of the images leaves [0, 1].
+    """
+    difference = adversarial - clean
+    largest = float(np.abs(difference).max(initial=0.0))
+    factor = max((step for step in (1, 2, 5, 10, 20, 50) if step * largest <= 0.5), default=1)
+    return np.clip(0.5 + factor * difference, 0.0, 1.0), factor if largest else 1
+
+
+def pixels(images: object) -> np.ndarray:
+    """Return images (n, 3, H, W) as a NumPy array; CPU tensors are taken too."""
+    array = np.asarray(images, dtype=np.float32)
+    if array.ndim != 4 or array.shape[1] != 3:
+        raise ValueError(f"images of shape (n, 3, H, W) are wanted, not {array.shape}")
+    return array
+
+
+def shortened(text: str, length: int = 24) -> str:
+    """Return `text`, or its end behind an ellipsis: file names differ mostly at their end."""
+    return text if len(text) <= length else "…" + text[1 - length :]
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure as PNG, whole or not at all."""
+    with atomic_path(Path(path)) as temporary:
+        figure.savefig(temporary, format="png", bbox_inches="tight", pad_inches=0.08)

@@ -1,0 +1,119 @@
+"""Training curves from the lines of `metrics.jsonl`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from rtok.reporting.figures.canvas import BLUE, GREEN, INK, SEQUENCE, VERMILION, new_figure, save, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LABELS = {
+    "invariance": "clean image, with tokens",
+    "adversarial": "adversarial image, with tokens",
+    "undefended": "adversarial image, plain",
+}
+COLOURS = {"invariance": GREEN, "adversarial": BLUE, "undefended": VERMILION}
+# Steps from which on a running mean is drawn over the single values, which jump with the batch.
+SMOOTH_FROM = 40
+
+
+def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw the cosine to the plain clean features against the step, for every (count, seed) of the run.
+
+    Args:
+        metrics: rows of `metrics.jsonl`: `step`, `invariance`, `adversarial`, `undefended` and, where a run
+            trains several, `count` and `seed`.
+        path: the PNG to write.
+
+    One training gets one panel with the three terms; several get a panel a term, one colour a count.
+    """
+    series: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
+    for row in metrics:
+        series.setdefault((row.get("count", 0), row.get("seed", 0)), []).append(row)
+    if len(series) == 1:
+        _one(next(iter(series.values())), path)
+    else:
+        _several(series, path)
+
+
+def _one(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    figure = new_figure(6.4, 3.8)
+    axes = figure.subplots()
+    for name, label in LABELS.items():
+        _line(axes, rows, name, COLOURS[name], label)
+    tidy(axes, xlabel=_steps([rows]), ylabel="cosine to the plain clean features")
+    figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=9, handlelength=1.2)
+    save(figure, path)
+
+
+def _several(series: Mapping[tuple[int, int], Sequence[Mapping[str, Any]]], path: Path) -> None:
+    counts = sorted({count for count, _ in series})
+    shades = matplotlib.colormaps[SEQUENCE](np.linspace(0.0, 0.85, len(counts)))
+    colours = dict(zip(counts, shades, strict=True))
+    figure = new_figure(9.6, 4.0)
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, name in zip(panels, ("adversarial", "invariance"), strict=True):
+        labelled = set()
+        for (count, _), rows in sorted(series.items()):
+            label = f"{count} token{'' if count == 1 else 's'}" if count not in labelled else None
+            labelled.add(count)
+            _line(axes, rows, name, colours[count], label)
+        axes.set_title(LABELS[name], fontsize=10, color=INK)
+        tidy(axes, xlabel=_steps(series.values()))
+    _line(panels[0], _mean_over(series.values(), "undefended"), "undefended", VERMILION, LABELS["undefended"])
+    panels[0].set_ylabel("cosine to the plain clean features", color=INK)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside upper center", ncols=min(6, len(labels)), frameon=False, fontsize=9
+    )
+    save(figure, path)
+
+
+def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, colour: Any, label: str | None) -> None:
+    """Draw one quantity; with many steps faint single values below their running mean."""
+    kept = [row for row in rows if row.get(name) is not None]
+    steps, values = (
+        np.array([row["step"] for row in kept]),
+        np.array([row[name] for row in kept], dtype=float),
+    )
+    window = _window(len(values))
+    if window > 1:
+        axes.plot(steps, values, color=colour, linewidth=0.8, alpha=0.3)
+        values = _running_mean(values, window)
+    marker = "o" if len(values) < 3 else None
+    axes.plot(steps, values, color=colour, linewidth=2.0, marker=marker, label=label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _window(steps: int) -> int:
+    """Return the odd width of the running mean: about a twentieth of the run, or 1 (none) for a short run."""
+    return 1 if steps < SMOOTH_FROM else steps // 20 // 2 * 2 + 3
+
+
+def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
+    """Return the centred mean over `window` values; at the ends over those that exist."""
+    kernel = np.ones(window)
+    return np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same")
+
+
+def _mean_over(series: Any, name: str) -> list[dict[str, Any]]:
+    """Return one row a step with the mean of `name`: it is the same for all counts unless training adapts."""
+    values: dict[int, list[float]] = {}
+    for rows in series:
+        for row in rows:
+            if row.get(name) is not None:
+                values.setdefault(row["step"], []).append(row[name])
+    return [{"step": step, name: float(np.mean(values[step]))} for step in sorted(values)]
+
+
+def _steps(series: Any) -> str:
+    window = _window(max(len(rows) for rows in series))
+    return "step" if window == 1 else f"step (bold: mean over {window} steps)"
