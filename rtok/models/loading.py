@@ -68,7 +68,8 @@ def _check_size(spec: ModelSpec, size: tuple[int, ...]) -> None:
         closest = " x ".join(str(max(patch, round(side / patch) * patch)) for side in size)
         raise UserError(
             f"The image size {' x '.join(map(str, size))} does not fit '{spec.name}': "
-            f"its patches have {patch} pixels, so each side must be a multiple of {patch}. The closest is {closest}."
+            f"its patches have {patch} pixels, so each side must be a multiple of {patch}. "
+            f"The closest is {closest}."
         )
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from rtok.errors import UserError, nearest
-from rtok.models.families import dinov2
+from rtok.models.families import deit3, dinov2, dinov3, openclip, timm_any
 from rtok.models.spec import ModelSpec
 
-_FAMILIES = (dinov2.SPECS,)
+_FAMILIES = (dinov2.SPECS, deit3.SPECS, openclip.SPECS, dinov3.SPECS)
 _BY_NAME = {spec.name: spec for family in _FAMILIES for spec in family}
 
 
@@ -16,13 +16,16 @@ def all_specs() -> tuple[ModelSpec, ...]:
 
 
 def find(name: str) -> ModelSpec:
-    """Return the backbone of that name.
+    """Return the backbone of that name; `timm:NAME` stands for any plain ViT of timm (and imports timm).
 
     Raises:
         UserError: there is none; the message names the nearest.
     """
     if name in _BY_NAME:
         return _BY_NAME[name]
+    if name.startswith(timm_any.PREFIX):
+        return timm_any.spec_for(name, all_specs())
     raise UserError(
-        f"There is no backbone '{name}'.{nearest(name, _BY_NAME)} `rtok models` lists the valid names."
+        f"There is no backbone '{name}'.{nearest(name, _BY_NAME)} "
+        "`rtok models` lists the names; 'timm:NAME' stands for any plain ViT of timm."
     )

@@ -1,4 +1,4 @@
-"""What a key table is: rules from a file's keys to timm's. Plain data; `transforms.py` does the arithmetic."""
+"""What a key table is: rules from a file's keys to timm's. Plain data; `transforms.py` has the arithmetic."""
 
 from __future__ import annotations
 

@@ -27,6 +27,11 @@ def _write_masked_key_bias(tensors: Sequence[Tensor], count: int) -> Sequence[Te
     return [torch.cat([query, torch.zeros_like(query), value])]
 
 
+def _read_zero_qkv_bias(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+    (weight,) = tensors
+    return weight, weight.new_zeros(len(weight) // 3), weight.new_zeros(len(weight) // 3)
+
+
 TRANSFORMS: dict[str, Transform] = {
     "same": Transform(lambda tensors: tensors, lambda tensors, count: tensors),
     # query, key and value (or the two halves of a gate) are one matrix in timm
@@ -50,4 +55,5 @@ TRANSFORMS: dict[str, Transform] = {
     ),
     # DINOv3 masks the middle third of its qkv bias, so only the first and the last third mean anything
     "masked_key_bias": Transform(_read_masked_key_bias, _write_masked_key_bias),
+    "zero_qkv_bias": Transform(_read_zero_qkv_bias, lambda tensors, count: [tensors[0]]),
 }

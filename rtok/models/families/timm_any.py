@@ -1,0 +1,97 @@
+"""`timm:NAME`: any plain ViT in timm, and a clear refusal of everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from rtok.errors import UserError, nearest
+from rtok.models.naming.timm import TIMM
+from rtok.models.spec import ModelSpec
+
+PREFIX = "timm:"
+
+
+def spec_for(name: str, known: Iterable[ModelSpec]) -> ModelSpec:
+    """Return what is known of the model `timm:NAME`, by building it without memory. Imports timm.
+
+    A model that has a name of its own (`known`) keeps its family's position recipe and key tables.
+
+    Raises:
+        UserError: timm has no such model or no such weights, or it is not a plain ViT; the message says why
+        not.
+    """
+    import timm
+    import torch
+
+    timm_name = name.removeprefix(PREFIX)
+    _check_exists(timm_name)
+    for spec in known:
+        if spec.kind == "tokens" and _architecture(spec.timm_name) == _architecture(timm_name):
+            return replace(spec, name=name, timm_name=timm_name)
+    with torch.device("meta"):
+        vit: Any = timm.create_model(timm_name)
+    reason = why_not_plain(vit)
+    if reason:
+        raise UserError(
+            f"'{timm_name}' is not a plain ViT: {reason}. Robustness tokens need class and patch tokens "
+            "that attend to each other in every block, as in 'timm:vit_base_patch16_224'."
+        )
+    return ModelSpec(
+        name=name,
+        family="timm",
+        timm_name=timm_name,
+        patch_size=vit.patch_embed.patch_size[0],
+        dim=vit.embed_dim,
+        native_size=vit.patch_embed.img_size[0],
+        params=round(sum(weight.numel() for weight in vit.parameters()) / 1e6, 1),
+        registers=vit.num_prefix_tokens - 1,
+        namings=(TIMM,),
+    )
+
+
+def why_not_plain(vit: Any) -> str:
+    """Return why tokens cannot join this timm model, or the empty string when they can."""
+    from timm.layers import PatchEmbed
+    from timm.models.eva import Eva
+    from timm.models.vision_transformer import VisionTransformer
+    from torch import nn
+
+    base = next((base for base in (VisionTransformer, Eva) if isinstance(vit, base)), None)
+    if base is None or type(vit).forward_features is not base.forward_features:
+        return f"timm builds it as {type(vit).__name__}"
+    if vit.cls_token is None:
+        return "it has no class token"
+    if isinstance(vit.norm, nn.Identity):
+        return "it has no norm after its last block"
+    if type(vit.patch_embed) is not PatchEmbed:
+        return f"its images enter through {type(vit.patch_embed).__name__}, not as square patches"
+    if len({*vit.patch_embed.patch_size}) > 1 or len({*vit.patch_embed.img_size}) > 1:
+        return "its patches or its native images are not square"
+    if getattr(vit, "rope_mixed", False):
+        return "its rotary positions are learned for each block and head"
+    if getattr(vit, "rope", None) is not None and not hasattr(vit.rope, "feat_shape"):
+        return "its rotary positions are not one table for all blocks"
+    return ""
+
+
+def _architecture(timm_name: str) -> str:
+    return timm_name.partition(".")[0]
+
+
+def _check_exists(timm_name: str) -> None:
+    import timm
+
+    architecture, _, tag = timm_name.partition(".")
+    if not timm.is_model(architecture):
+        raise UserError(
+            f"timm {timm.__version__} has no model '{architecture}'."
+            f"{nearest(architecture, timm.list_models())}"
+        )
+    tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        raise UserError(
+            f"timm {timm.__version__} has no weights '{tag}' for '{architecture}'; "
+            f"it has {', '.join(tags) or 'none'}."
+        )
