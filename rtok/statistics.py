@@ -29,7 +29,7 @@ def mean_interval(values: Sequence[float], groups: Sequence[Hashable]) -> tuple[
 
     Raises ValueError when the two lengths differ.
     """
-    from scipy.special import stdtrit  # type: ignore[import-untyped]
+    from scipy.special import stdtrit
 
     totals, sizes = _cluster_totals(np.asarray(values, dtype=np.float64), groups)
     count = len(totals)
