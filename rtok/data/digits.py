@@ -35,12 +35,14 @@ class Digits:
 
     @property
     def groups(self) -> Sequence[str]:
+        """Each picture is a group of its own."""
         return self.keys
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def read(self, index: int) -> Image.Image:
+        """Return one digit, gray as RGB, 8 x 8."""
         return Image.fromarray(self.pixels[index]).convert("RGB")
 
 

@@ -69,7 +69,7 @@ class Batches:
             generator=torch.Generator(),  # else it would draw a number from the global one
         )
         for loaded in loader:
-            self.skipped += [key for key in loaded.skipped if key not in self.skipped]
+            self.skipped = list(dict.fromkeys(self.skipped + loaded.skipped))  # each once
             if loaded.error is not None:
                 raise loaded.error
             yield loaded.batch

@@ -63,16 +63,19 @@ class PhotoTiles:
 
     @cached_property
     def keys(self) -> Sequence[str]:
+        """The photo's name and the tile's number."""
         return [f"{photo.name}#{tile}" for photo in self.photos for tile in range(TILES)]
 
     @cached_property
     def groups(self) -> Sequence[str]:
+        """The photo each tile is cut from."""
         return [photo.name for photo in self.photos for _ in range(TILES)]
 
     def __len__(self) -> int:
         return TILES * len(self.photos)
 
     def read(self, index: int) -> Image.Image:
+        """Cut one tile out of its photo."""
         photo = read_image(self.photos[index // TILES])
         return photo.crop(tile_box(*photo.size, index % TILES))
 

@@ -56,10 +56,12 @@ class FileSource:
 
     @property
     def groups(self) -> Sequence[str]:
+        """Each picture is a group of its own."""
         return self.keys
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def read(self, index: int) -> Image.Image:
+        """Decode one file."""
         return read_image(self.root / self.keys[index])

@@ -22,25 +22,30 @@ class Subset:
 
     @cached_property
     def keys(self) -> Sequence[str]:
+        """Each picture's identity."""
         return [self.source.keys[index] for index in self.indices]
 
     @cached_property
     def labels(self) -> Sequence[int] | None:
+        """Class indices, if the data has classes."""
         labels = self.source.labels
         return None if labels is None else [labels[index] for index in self.indices]
 
     @property
     def class_names(self) -> Sequence[str] | None:
+        """The classes' names, if the data has classes."""
         return self.source.class_names
 
     @cached_property
     def groups(self) -> Sequence[str]:
+        """The groups they belong to in `source`."""
         return [self.source.groups[index] for index in self.indices]
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def read(self, index: int) -> Image.Image:
+        """Return one picture, 8-bit RGB."""
         return self.source.read(self.indices[index])
 
 

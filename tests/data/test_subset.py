@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pytest
+from PIL import Image
+
+from rtok.data.subset import take
+
+
+@dataclass(frozen=True)
+class Named:
+    """Pictures whose width is their index."""
+
+    keys: Sequence[str]
+    groups: Sequence[str]
+    labels: Sequence[int] | None = None
+    class_names: Sequence[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def read(self, index: int) -> Image.Image:
+        return Image.new("RGB", (index + 1, 1))
+
+
+def plain(count: int) -> Named:
+    keys = [f"{number}.png" for number in range(count)]
+    return Named(keys, keys)
+
+
+def labelled(*counts: int) -> Named:
+    keys = [f"{label}/{number}.png" for label, count in enumerate(counts) for number in range(count)]
+    return Named(keys, keys, [int(key[0]) for key in keys], [str(label) for label in range(len(counts))])
+
+
+def test_a_limit_above_the_size_takes_all() -> None:
+    source = plain(5)
+    assert take(source, 5, seed=0) is source
+    assert take(source, 9, seed=0) is source
+
+
+def test_what_is_chosen_keeps_its_order_and_its_parts_together() -> None:
+    source = labelled(20, 20)
+    subset = take(source, 7, seed=3)
+    places = [source.keys.index(key) for key in subset.keys]
+    assert len(subset) == 7 and places == sorted(set(places))
+    assert subset.labels == [source.labels[place] for place in places]
+    assert subset.groups == subset.keys
+    assert [subset.read(index).width - 1 for index in range(7)] == places
+    assert subset.class_names == ["0", "1"]
+
+
+def test_the_seed_decides_and_repeats() -> None:
+    source = plain(100)
+    assert take(source, 10, seed=0).keys == take(source, 10, seed=0).keys
+    assert take(source, 10, seed=0).keys != take(source, 10, seed=1).keys
+    assert take(source, 10, seed=0).keys != source.keys[:10]
+
+
+def test_smaller_limits_are_parts_of_larger_ones() -> None:
+    source = labelled(30, 20, 10)
+    chosen = [set(take(source, limit, seed=0).keys) for limit in range(1, 60)]
+    assert all(smaller < larger for smaller, larger in pairwise(chosen))
+
+
+@pytest.mark.parametrize("limit", [3, 6, 7, 12])
+def test_classes_are_balanced(limit: int) -> None:
+    counts = Counter(take(labelled(50, 5, 20), limit, seed=0).labels)
+    assert max(counts.values()) - min(counts.values()) <= 1 and len(counts) == 3
+
+
+def test_a_small_class_gives_what_it_has() -> None:
+    assert Counter(take(labelled(50, 2, 50), 22, seed=0).labels) == {0: 10, 1: 2, 2: 10}
+
+
+def test_without_classes_groups_are_balanced() -> None:
+    source = plain(40)
+    grouped = Named(source.keys, [str(number // 10) for number in range(40)])
+    assert Counter(take(grouped, 8, seed=0).groups) == dict.fromkeys("0123", 2)
+
+
+def test_in_a_plain_folder_the_choice_of_a_file_depends_on_no_other() -> None:
+    source = plain(100)
+    chosen = set(take(source, 20, seed=0).keys)
+    fewer = Named(source.keys[::2], source.keys[::2])
+    # Dropping files can only let others move up: whatever was chosen and is still there stays chosen.
+    assert chosen & set(fewer.keys) <= set(take(fewer, 20, seed=0).keys)
