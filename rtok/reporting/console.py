@@ -68,10 +68,9 @@ def guarded(write: Callable[[], None]) -> None:
 def progress(
     label: str, total: int | None, unit: str = "step", *, start: int = 0, enabled: bool | None = None
 ) -> Progress:
-    """Return a `Progress` over `total` units (`None`: unknown), of which `start` were done before (a
-    resumed run).
+    """Return a `Progress` over `total` units (`None`: unknown).
 
-    `enabled` defaults to `is_main_process()`.
+    `start` of them were done before (a resumed run); `enabled` defaults to `is_main_process()`.
 
         with progress("train", total=50, unit="step") as bar:
             bar.advance(1, loss=0.123, robust=0.9)
@@ -99,8 +98,7 @@ class Progress:
         return self
 
     def advance(self, amount: int = 1, **metrics: float | int | str) -> None:
-        """Count `amount` units as done and show `metrics` beside them; earlier metrics of other names
-        stay."""
+        """Count `amount` units as done; `metrics` are shown until newer values of their names come."""
         self.done += amount
         self.metrics.update(metrics)
         if not self._enabled:

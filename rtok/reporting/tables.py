@@ -28,8 +28,8 @@ class Column:
     """One column: the row's key, its heading (line breaks keep it narrow), and how much it matters.
 
     `keep`: columns with the smallest value go first where the terminal is narrow; `None` never goes.
-    `identity`: says which row it is rather than what was measured; left out where all rows agree, unless
-        `keep` is None.
+    `identity`: says which row it is rather than what was measured; it goes below the table where the threat
+        already tells it, unless `keep` is None.
     `interval`: append the row's `ci95[key]`.
     `headline`: the number that counts.
     `meaning`: a sentence for below the table.
@@ -55,7 +55,8 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("threat", "threat", identity=True),
         Column("victim", "victim", identity=True),
         Column("tokens", "tokens", identity=True, keep=9),
-        Column("surrogate", "surrogate", identity=True, keep=9),
+        Column("n", "token\ncount", identity=True, keep=9),
+        Column("surrogate", "surrogate", identity=True, keep=0),
         Column(
             "cosine_to_plain",
             "cosine\nto plain",
@@ -134,13 +135,19 @@ def markdown_results(results: Mapping[str, Any]) -> str:
 
 
 def notes(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
-    """Say what all rows share, what the intervals are, and what the training bought."""
-    found = []
+    """Say what all rows share, what the headline means, what the intervals are, what the training bought."""
+    shared = []
     for column in columns:
-        values = _values(rows, column)
-        if column.identity and column.keep is not None and len(values) == 1:
-            found.append(f"{column.title}: {values.pop()}")
-    lines = ["; ".join(found) + "."] if found else []
+        threats = _values_by_threat(rows, column)
+        if not _in_note(column, threats):
+            continue
+        values = {value for found in threats.values() for value in found}
+        if len(values) == 1:
+            shared.append(f"{column.title}: {values.pop()}")
+        elif values:
+            told = [f"{', '.join(map(str, found))} ({threat})" for threat, found in threats.items() if found]
+            shared.append(f"{column.title}: {', '.join(told)}")
+    lines = ["; ".join(shared) + "."] if shared else []
     lines += [f"{column.title.capitalize()}: {column.meaning}." for column in columns if column.meaning]
     if any(_interval(row, column) for row in rows for column in columns if column.interval):
         lines.append("Intervals are 95 %.")
@@ -157,9 +164,9 @@ def gains(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
     robust = [row for row in transfer if row["victim"] == "robust"]
     lines, names = [], token_names(rows)
     for row in robust:
-        random = [other for other in transfer if other["victim"] == "random"]
-        if len(robust) > 1:
-            random = [other for other in random if other.get("tokens") == row.get("tokens")]
+        random = [
+            other for other in transfer if other["victim"] == "random" and other.get("n") == row.get("n")
+        ]
         parts = [
             f"{row[headline.key] - other[0][headline.key]:+.3f} over {name}"
             for name, other in (("the random control", random), ("plain", plain))
@@ -172,12 +179,11 @@ def gains(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
 
 
 def varying(rows: Sequence[Row], columns: Sequence[Column]) -> list[Column]:
-    """Drop columns that are null in every row, and optional identities that are the same in all."""
+    """Drop columns that are null in every row, and those that `notes` tells below the table."""
 
     def wanted(column: Column) -> bool:
-        if column.keep is None:
-            return True
-        return len(_values(rows, column)) > (1 if column.identity else 0)
+        threats = _values_by_threat(rows, column)
+        return column.keep is None or (any(threats.values()) and not _in_note(column, threats))
 
     return [column for column in columns if wanted(column)]
 
@@ -190,8 +196,8 @@ def cell(row: Row, column: Column, names: Mapping[str, str] | None = None) -> st
     value = row.get(column.key)
     if value is None:
         return ABSENT
-    if isinstance(value, str):
-        return (names or {}).get(value, value)
+    if isinstance(value, str | int):
+        return (names or {}).get(str(value), str(value))
     text = f"{value:.{column.digits}f}"
     interval = _interval(row, column) if column.interval else None
     if interval is None:
@@ -206,8 +212,19 @@ def _interval(row: Row, column: Column) -> Sequence[float] | None:
     return (row.get("ci95") or {}).get(column.key)
 
 
-def _values(rows: Sequence[Row], column: Column) -> set[Any]:
-    return {row[column.key] for row in rows if row.get(column.key) is not None}
+def _values_by_threat(rows: Sequence[Row], column: Column) -> dict[Any, list[Any]]:
+    """Return every threat's distinct values of a column, nulls left out, in order of first appearance."""
+    found: dict[Any, dict[Any, None]] = {}
+    for row in rows:
+        values = found.setdefault(row.get("threat"), {})
+        if row.get(column.key) is not None:
+            values[row[column.key]] = None
+    return {threat: list(values) for threat, values in found.items()}
+
+
+def _in_note(column: Column, threats: Mapping[Any, Sequence[Any]]) -> bool:
+    """Whether an identity says no more than the threat does."""
+    return column.identity and column.keep is not None and all(len(found) <= 1 for found in threats.values())
 
 
 def _table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
@@ -217,10 +234,8 @@ def _table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
         justify: Literal["left", "right"] = "left" if column.identity else "right"
         table.add_column(column.heading, justify=justify, style=style, header_style=style, vertical="bottom")
     names = token_names(rows)
-    # Blocks for the eye: one a token file, or one a threat where there is a single file.
-    block = "tokens" if any(column.key == "tokens" for column in columns) else "threat"
     for before, row in zip([None, *rows], rows, strict=False):
-        if before is not None and before.get(block) != row.get(block):
+        if before is not None and before.get("threat") != row.get("threat"):
             table.add_section()
         table.add_row(*(Text(cell(row, column, names)) for column in columns))
     return table

@@ -47,7 +47,9 @@ with ImageNet's statistics, 30 steps
  adaptive  robust  0.281 ± 0.031     0.912   0.331   0.231       2.0
 
 Measured on 32 images.
-tokens: results/run/rtokens-10.safetensors; surrogate: dinov2_vits14.
+tokens: results/run/rtokens-10.safetensors; token count: 10; surrogate:
+dinov2_vits14 (transfer), dinov2_vits14 + drawn tokens (informed), dinov2_vits14
++ tokens (adaptive).
 Cosine to plain: the victim's features of the adversarial image to the plain
 model's of the clean one.
 Intervals are 95 %.
@@ -84,15 +86,22 @@ def test_one_table_an_attack(rows):
     assert text.count("attack paper:") == 1
 
 
-def test_several_token_files_get_their_column_and_their_gain(rows):
-    more = [
-        row | {"tokens": "results/run/rtokens-50.safetensors"} for row in rows if row["victim"] != "plain"
+def test_several_token_files_get_their_columns_and_their_gain(rows):
+    def other(row):
+        return row | {"n": 50, "tokens": row["tokens"] and "results/run/rtokens-50.safetensors"}
+
+    more = [other(row) for row in rows if row["victim"] != "plain"]
+    more[1] |= {"cosine_to_plain": 0.75}
+    more[0] |= {"cosine_to_plain": 0.6}
+    assert headings(results_table(rows + more, FEATURES))[:4] == [
+        "threat",
+        "victim",
+        "tokens",
+        "token\ncount",
     ]
-    more[1] = more[1] | {"cosine_to_plain": 0.75}
-    assert "tokens" in headings(results_table(rows + more, FEATURES))
     assert gains(rows + more, FEATURES) == [
         "Cosine to plain under transfer, robust (10): +0.081 over the random control, +0.500 over plain.",
-        "Cosine to plain under transfer, robust (50): +0.139 over the random control, +0.558 over plain.",
+        "Cosine to plain under transfer, robust (50): +0.150 over the random control, +0.558 over plain.",
     ]
 
 
@@ -112,6 +121,7 @@ def test_gains_are_silent_without_something_to_compare(rows):
         ({"x": None, "ci95": {"x": None}}, "\N{EN DASH}"),
         ({}, "\N{EN DASH}"),
         ({"x": "[bold]name"}, "[bold]name"),
+        ({"x": 10}, "10"),
     ],
 )
 def test_cells(row, text):

@@ -46,7 +46,8 @@ def _panel(axes: Axes, rows: Sequence[Mapping[str, Any]], key: str, names: Mappi
         group_places = [start + index for index in range(len(group))]
         for place, row in zip(group_places, group, strict=True):
             _bar(axes, place, row, key)
-            name = names.get(str(row.get("tokens")))
+            # The control has no file: its token count tells whose control it is.
+            name = names.get(str(row.get("tokens")), row.get("n"))
             labels.append(row["victim"] if name is None or len(names) == 1 else f"{row['victim']}\n{name}")
         places += group_places
         # Below the bars' own labels, which are one line high, or two with the token file's name.

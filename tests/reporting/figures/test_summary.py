@@ -42,7 +42,8 @@ def test_rows_of_one_threat_stand_together_whatever_their_order(tmp_path, drawn,
 
 
 def test_a_panel_an_attack_and_a_name_a_token_file(tmp_path, drawn, rows):
-    files = [row | {"tokens": "results/run/rtokens-50.safetensors"} for row in rows[1:]]
+    other = "results/run/rtokens-50.safetensors"
+    files = [row | {"n": 50, "tokens": row["tokens"] and other} for row in rows[1:]]
     others = [row | {"attack": "standard", "units": "pixel", "ci95": None} for row in rows]
     victim_bars([*rows, *files, *others, rows[0] | {"cosine_to_plain": None}], tmp_path / "bars.png")
     first, second = drawn[0].axes
