@@ -1,4 +1,4 @@
-"""Shared by all tests: one thread, no network, a cache of its own."""
+"""Shared by all tests: one thread, no network, a small real backbone and a few pictures."""
 
 from __future__ import annotations
 
@@ -6,8 +6,19 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # small tensors are a hundred times slower with two OpenMP threads
+os.environ["ACCELERATE_USE_CPU"] = "true"
 
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -15,3 +26,62 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a DINOv2 ViT-S/14, random but with blocks that do something, in timm naming."""
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    vit = timm.create_model("vit_small_patch14_dinov2", img_size=518, num_classes=0)
+    state = vit.state_dict()
+    for name, tensor in state.items():
+        if name.endswith("gamma"):  # layer scale starts at 1e-5, which would leave the blocks without effect
+            tensor.fill_(0.5)
+        elif name in ("cls_token", "pos_embed"):
+            tensor.normal_(std=0.5)
+        elif tensor.ndim > 1:
+            tensor.mul_(3)
+    path = tmp_path_factory.mktemp("weights") / "vits14.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of seven small pictures, smooth enough for an attack to matter."""
+    folder = tmp_path_factory.mktemp("pictures")
+    random = np.random.default_rng(0)
+    for i in range(7):
+        coarse = Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8))
+        coarse.resize((40, 32 + i), Image.Resampling.BICUBIC).save(folder / f"picture{i}.png")
+    return folder
+
+
+@pytest.fixture
+def settings(weights: Path, pictures: Path, tmp_path: Path) -> dict[str, Any]:
+    """A config that runs in a second: 28 px (2 x 2 patches), three PGD steps."""
+    return {
+        "model": {"name": "dinov2_vits14", "weights": str(weights), "image_size": 28},
+        "data": {"name": "folder", "root": str(pictures), "workers": 0},
+        "attack": {"preset": "paper", "steps": 3},
+        "out": str(tmp_path / "run"),
+    }
+
+
+@pytest.fixture
+def run_rtok() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command line in a process of its own, as users do; `processes` starts several through torchrun."""
+
+    def run(*arguments: object, processes: int = 1) -> subprocess.CompletedProcess[str]:
+        launcher = [sys.executable, "-m"]
+        if processes > 1:
+            launcher += ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m"]
+        command = [*launcher, "rtok", *map(str, arguments)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+
+    return run

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,6 +109,9 @@ def run_evaluation(
     """
     compute = Compute.start(precision=config.precision, compile=config.compile)
     folder = RunFolder(config.out, config.to_dict(), resume=resume, overwrite=overwrite)
+    if folder.resuming and folder.finished:
+        say(f"{folder.path} holds a finished run: nothing is left to do")
+        return dict(json.loads((folder.path / "results.json").read_text()))
     bench = Bench.prepare(config, compute)
     task = make_task(bench)
     plain = Victim("plain")
@@ -155,6 +160,7 @@ def _measure(
         write_json(folder.path / "results.json", results)
         figures(bench, evaluator, results["rows"], folder.path)
         record.write(finished=True, skipped=skipped)
+        shutil.rmtree(folder.state)
         if skipped:
             say(f"skipped {len(skipped)} files that cannot be decoded (named in run.json)")
     compute.wait()

@@ -84,6 +84,10 @@ def train(
         normalization=config.model.normalization,
     )
     sets = make_token_sets(config, backbone.dim, compute.device)
+    files = [folder.path / s.file_name for s in sets]
+    if folder.resuming and folder.finished:
+        say(f"{folder.path} holds a finished run: nothing is left to do")
+        return TrainResult(folder.path, files, Journal(folder.path / "metrics.jsonl").rows()[-len(sets) :])
     compute.wait()  # every process has looked at the folder before one writes into it
     if compute.is_main:
         folder.start()

@@ -1,0 +1,257 @@
+"""Training: the method, its files, and runs that can be cut anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from rtok.config.schema import Config
+from rtok.data import open_source
+from rtok.data.loader import training_batches
+from rtok.data.transforms import Transform
+from rtok.errors import UserError
+from rtok.models import load_backbone
+from rtok.tokens import RobustnessTokens
+from rtok.training import train
+from rtok.training.loop import Trainer
+
+FILES = ["config.yaml", "curves.png", "metrics.jsonl", "rtokens.safetensors", "run.json", "state"]
+
+
+def config(settings: dict[str, Any], **changes: Any) -> Config:
+    base = {**settings, "tokens": {"count": 3}, "train": {"steps": 4, "batch_size": 4, "checkpoint_every": 1}}
+    return Config.model_validate({**base, **changes})
+
+
+def tokens(out: Path) -> Tensor:
+    return load_file(out / "rtokens.safetensors")["rtokens"]
+
+
+def metrics(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def without_seconds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def test_a_step_is_the_papers(settings: dict[str, Any]) -> None:
+    """Two steps written out independently of the package's attack and loop, in normalised space as the paper has it."""
+    cfg = config(settings, train={"steps": 2, "batch_size": 4})
+    train(cfg)
+    backbone = load_backbone(cfg.model.name, weights=cfg.model.weights, image_size=28)
+    source = open_source(cfg.data, seed=0)
+    batches = training_batches(source, Transform("squash", (28, 28)), batch_size=4, start=0, steps=2, seed=0)
+    r = RobustnessTokens.initialise(3, 384).values.requires_grad_(True)
+    adam = torch.optim.Adam([r], lr=1e-3)
+    from rtok.attacks.noise import start_noise
+
+    for batch in batches:
+        mean, std = backbone.mean, backbone.std
+        clean = (batch.images - mean) / std
+        target = backbone(batch.images).detach()
+        noise = [
+            start_noise("gaussian", "linf", 8 / 255, batch.images[b : b + 1].shape, batch.keys[b : b + 1], 0, 0, v)
+            for b, v in enumerate(batch.visits)
+        ]
+        x = clean + torch.cat(noise).clamp(-8 / 255, 8 / 255)
+        x = (x * std + mean).clamp(0, 1)
+        for _ in range(3):
+            z = ((x - mean) / std).requires_grad_(True)
+            pixels = z * std + mean
+            loss = F.cosine_similarity(backbone(pixels), target, dim=1).mean() * 4
+            loss = loss + F.mse_loss(pixels, batch.images) * 4
+            (gradient,) = torch.autograd.grad(loss, z)
+            z = clean + (z.detach() - 1e-2 * gradient.sign() - clean).clamp(-8 / 255, 8 / 255)
+            x = (z * std + mean).clamp(0, 1)
+        x = (x * 255 + 1e-4).floor() / 255
+        terms = [F.cosine_similarity(backbone(images, r), target, dim=1).mean() for images in (batch.images, x)]
+        adam.zero_grad()
+        (-sum(terms)).backward()
+        adam.step()
+    torch.testing.assert_close(tokens(cfg.out), r.detach(), rtol=0, atol=1e-5)
+
+
+def test_it_writes_these_files_and_no_others(settings: dict[str, Any]) -> None:
+    cfg = config(settings)
+    train(cfg)
+    assert sorted(path.name for path in cfg.out.iterdir()) == FILES
+    rows = metrics(cfg.out)
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert list(rows[0]) == [
+        "step",
+        "loss",
+        "invariance",
+        "adversarial",
+        "undefended",
+        "image_mse",
+        "lr",
+        "seconds",
+    ]
+    record = json.loads((cfg.out / "run.json").read_text())
+    assert record["finished"] and torch.__version__.startswith(record["versions"]["torch"])
+    loaded = RobustnessTokens.load(cfg.out / "rtokens.safetensors")
+    assert loaded.backbone == "dinov2_vits14" and loaded.image_size == (28, 28) and loaded.count == 3
+    assert loaded.config["train"]["steps"] == 4
+
+
+def test_training_raises_the_objective(settings: dict[str, Any]) -> None:
+    cfg = config(settings, train={"steps": 10, "batch_size": 7, "lr": 0.02})
+    train(cfg)
+    rows = metrics(cfg.out)
+    assert rows[-1]["loss"] < rows[0]["loss"] - 0.05
+
+
+def test_only_the_tokens_change(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Trainer] = []
+    original = Trainer.__init__
+
+    def spy(self: Trainer, *arguments: Any) -> None:
+        original(self, *arguments)
+        seen.append(self)
+
+    monkeypatch.setattr(Trainer, "__init__", spy)
+    cfg = config(settings)
+    train(cfg)
+    before = load_backbone(cfg.model.name, weights=cfg.model.weights, image_size=28).state_dict()
+    backbone = seen[0].backbone
+    assert all(torch.equal(before[name], tensor) for name, tensor in backbone.state_dict().items())
+    assert all(p.grad is None and not p.requires_grad for p in backbone.parameters())
+    start = RobustnessTokens.initialise(3, 384).values
+    assert ((tokens(cfg.out) - start).abs() > 1e-4).float().mean() > 0.9
+
+
+def test_the_same_seed_gives_the_same_tokens(settings: dict[str, Any], tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        train(config(settings, out=tmp_path / name))
+    train(config(settings, out=tmp_path / "c", seed=1))
+    assert torch.equal(tokens(tmp_path / "a"), tokens(tmp_path / "b"))
+    assert not torch.allclose(tokens(tmp_path / "a"), tokens(tmp_path / "c"), atol=1e-6)
+
+
+def test_micro_batches_change_nothing(settings: dict[str, Any], tmp_path: Path) -> None:
+    train(config(settings, out=tmp_path / "whole"))
+    steps = {"steps": 4, "batch_size": 4, "micro_batch": 3}
+    train(config(settings, out=tmp_path / "parts", train=steps))
+    torch.testing.assert_close(tokens(tmp_path / "parts"), tokens(tmp_path / "whole"), rtol=0, atol=1e-5)
+
+
+def test_several_token_sets_equal_runs_of_their_own(settings: dict[str, Any], tmp_path: Path) -> None:
+    train(config(settings, out=tmp_path / "many", tokens={"count": [2, 5], "seeds": [0, 7]}))
+    files = sorted(path.name for path in (tmp_path / "many").glob("*.safetensors"))
+    assert files == [f"rtokens-{n}-seed{s}.safetensors" for n in (2, 5) for s in (0, 7)]
+    for count, seed in ((2, 0), (5, 7)):
+        out = tmp_path / f"{count}-{seed}"
+        train(config(settings, out=out, tokens={"count": count, "seeds": [seed]}))
+        many = load_file(tmp_path / "many" / f"rtokens-{count}-seed{seed}.safetensors")["rtokens"]
+        assert torch.equal(many, tokens(out))
+
+
+def test_an_interrupted_run_resumes_to_the_same_tokens(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every_two = {"steps": 5, "batch_size": 4, "checkpoint_every": 2}
+    train(config(settings, out=tmp_path / "whole", train=every_two))
+    cut = config(settings, out=tmp_path / "cut", train=every_two)
+    step = Trainer.step
+
+    def interrupted(self: Trainer, number: int, batch: Any) -> list[dict[str, Any]]:
+        if number == 4:
+            raise KeyboardInterrupt
+        return step(self, number, batch)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "step", interrupted)
+        train(cut)
+    assert not (cut.out / "rtokens.safetensors").exists()
+    train(cut, resume=True)
+    assert torch.equal(tokens(cut.out), tokens(tmp_path / "whole"))
+    assert without_seconds(metrics(cut.out)) == without_seconds(metrics(tmp_path / "whole"))
+    assert sorted(path.name for path in cut.out.iterdir()) == FILES
+
+
+def test_a_finished_run_is_left_alone(settings: dict[str, Any]) -> None:
+    cfg = config(settings)
+    train(cfg)
+    before = {path: path.read_bytes() for path in cfg.out.iterdir() if path.is_file()}
+    with pytest.raises(UserError, match="--resume"):
+        train(cfg)
+    result = train(cfg, resume=True)
+    assert {path: path.read_bytes() for path in cfg.out.iterdir() if path.is_file()} == before
+    assert result.token_files == [cfg.out / "rtokens.safetensors"]
+
+
+def test_a_killed_run_resumes_to_the_same_tokens(
+    settings: dict[str, Any], tmp_path: Path, run_rtok: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    settings |= {"tokens": {"count": 3}, "train": {"steps": 12, "batch_size": 4, "checkpoint_every": 3}}
+    file = tmp_path / "train.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    train(config(settings, train=settings["train"], out=tmp_path / "whole"))
+    command = [sys.executable, "-m", "rtok", "train", "--config", str(file), "--out", str(tmp_path / "cut")]
+    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    journal = tmp_path / "cut" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (journal.exists() and journal.read_bytes().count(b"\n") >= 4):
+        time.sleep(0.005)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    done = run_rtok("train", "--config", file, "--out", tmp_path / "cut", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert torch.equal(tokens(tmp_path / "cut"), tokens(tmp_path / "whole"))
+    assert without_seconds(metrics(tmp_path / "cut")) == without_seconds(metrics(tmp_path / "whole"))
+
+
+def test_two_processes_give_the_tokens_of_one(
+    settings: dict[str, Any], tmp_path: Path, run_rtok: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    settings |= {"tokens": {"count": [3, 4]}, "train": {"steps": 5, "batch_size": 4}}
+    file = tmp_path / "train.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    train(config(settings, tokens=settings["tokens"], train=settings["train"], out=tmp_path / "one"))
+    done = run_rtok("train", "--config", file, "--out", tmp_path / "two", processes=2)
+    assert done.returncode == 0, done.stderr
+    for name in ("rtokens-3.safetensors", "rtokens-4.safetensors"):
+        one, two = (load_file(tmp_path / out / name)["rtokens"] for out in ("one", "two"))
+        torch.testing.assert_close(two, one, rtol=0, atol=1e-5)
+    assert json.loads((tmp_path / "two" / "run.json").read_text())["device"]["processes"] == 2
+    for one_row, two_row in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):
+        assert one_row["step"] == two_row["step"] and one_row["count"] == two_row["count"]
+        assert one_row["loss"] == pytest.approx(two_row["loss"], abs=1e-5)
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(
+    settings: dict[str, Any], tmp_path: Path, run_rtok: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    settings |= {"tokens": {"count": 3}, "train": {"steps": 5, "batch_size": 3}}
+    file = tmp_path / "train.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    done = run_rtok("train", "--config", file, "--out", tmp_path / "two", processes=2)
+    assert done.returncode != 0 and "2 processes cannot share" in done.stderr
+    assert not (tmp_path / "two").exists()
+
+
+def test_warm_up_is_linear(settings: dict[str, Any]) -> None:
+    cfg = config(settings, train={"steps": 4, "batch_size": 2, "warmup_steps": 2, "lr": 0.01})
+    train(cfg)
+    assert [row["lr"] for row in metrics(cfg.out)] == pytest.approx([0.005, 0.01, 0.01, 0.01])
+
+
+def test_curves_go_to_tensorboard_when_asked(settings: dict[str, Any]) -> None:
+    cfg = config(settings, tracking="tensorboard", train={"steps": 2, "batch_size": 2})
+    train(cfg)
+    assert list(cfg.out.rglob("events.out.tfevents*"))
