@@ -18,7 +18,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
 class _Group(TyperGroup):
-    """Turns the user's mistakes and Ctrl-C into one message; all else keeps its traceback and exits with 1."""
+    """Turns the user's mistakes and Ctrl-C into one message; all else keeps its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:

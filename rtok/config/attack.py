@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from rtok.config.problems import show
 from rtok.config.types import Count, FilePath, NotNegative, Positive, Section, UniqueList, broken_rule
 
 # What each preset changes in the defaults of `AttackConfig`; those are what the field means by Linf PGD.
@@ -126,11 +125,14 @@ class AttackConfig(Section):
     def _fill_from_preset(cls, written: Any) -> Any:
         if not isinstance(written, Mapping):
             return written
-        preset = written.get("preset")
-        if preset is None and written.get("method") == "autoattack":
+        preset, method = written.get("preset"), written.get("method")
+        if preset is None and method == "autoattack":
             preset = "autoattack"
         base = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
-        kind = "from" if written.get("from") is not None else written.get("method", base.get("method", "pgd"))
+        usual = base.get("method", "pgd")
+        if isinstance(preset, str) and method not in (None, usual):
+            raise broken_rule(f"preset {preset} is for method {usual}")
+        kind = "from" if written.get("from") is not None else usual
         known = {field.alias or name for name, field in cls.model_fields.items()}
         idle = [key for key in written if key in known and key not in _KEYS.get(kind, known)]
         if idle and kind == "from":
@@ -164,9 +166,12 @@ class AttackConfig(Section):
         usual = AttackConfig.model_validate(
             {"preset": self.preset} if self.preset else {"method": self.method}
         )
-        changed = [
-            f"{key} {show(getattr(self, key))}"
+        options = (
+            (key, getattr(self, key))
             for key in _KEYS[self.method]
             if getattr(self, key) != getattr(usual, key)
+        )
+        changed = [
+            f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in options
         ]
         return ", ".join([self.preset or self.method, *changed])

@@ -16,13 +16,12 @@ def check_train(config: Config) -> Iterator[Problem]:
     """`rtok train`: tokens to make, and one attack that is crafted on features."""
     if config.tokens is not None and not isinstance(config.tokens, TokensConfig):
         yield Problem("tokens", "train makes tokens: write a section such as {count: 10}")
+    yield from _check_feature_attacks(config)
     if isinstance(config.attack, list):
         yield Problem("attack", "train takes one attack, not a list")
     for attack in config.attacks:
         if attack.from_:
             yield Problem("attack.from", "train crafts anew at every step: write options or a preset")
-        if attack.method == "autoattack":
-            yield Problem("attack.method", "autoattack attacks labels: train needs pgd")
         if attack.target == "victim":
             yield Problem("attack.target", "train attacks the plain backbone: write plain")
     if config.train.micro_batch is not None and config.train.micro_batch > config.train.batch_size:
@@ -30,8 +29,9 @@ def check_train(config: Config) -> Iterator[Problem]:
 
 
 def check_attack(config: Config) -> Iterator[Problem]:
-    """`rtok attack`: one attack that is crafted, on resized images."""
+    """`rtok attack`: one attack on features that is crafted, on resized images."""
     yield from _check_measured(config)
+    yield from _check_feature_attacks(config)
     if isinstance(config.attack, list):
         yield Problem("attack", "rtok attack writes one set: write one attack, not a list")
     elif config.attack.from_:
@@ -41,11 +41,9 @@ def check_attack(config: Config) -> Iterator[Problem]:
 def check_eval_features(config: Config) -> Iterator[Problem]:
     """`rtok eval-features`: token files, and attacks on features."""
     yield from _check_measured(config)
-    if not config.token_paths:
+    yield from _check_feature_attacks(config)
+    if not config.token_paths and not isinstance(config.tokens, TokensConfig):
         yield Problem("tokens", "is missing: name a token file, a run folder, or a list of them")
-    for attack in config.attacks:
-        if attack.method == "autoattack":
-            yield Problem("attack.method", "autoattack attacks labels: eval-features needs pgd")
 
 
 CHECKS: dict[str, Callable[[Config], Iterator[Problem]]] = {
@@ -72,6 +70,12 @@ def check_files(config: Config) -> Iterator[Problem]:
     for key, path in named:
         if path is not None and not Path(path).exists():
             yield Problem(key, f"{path} does not exist")
+
+
+def _check_feature_attacks(config: Config) -> Iterator[Problem]:
+    for attack in config.attacks:
+        if attack.method == "autoattack":
+            yield Problem("attack.method", "autoattack attacks labels, this command features: use pgd")
 
 
 def _check_measured(config: Config) -> Iterator[Problem]:

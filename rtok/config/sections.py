@@ -135,15 +135,18 @@ class SurrogateConfig(Section):
 class DataConfig(Section):
     """The images."""
 
-    name: Literal["imagenet", "folder", "photos"] = Field(
-        description="`imagenet`; `folder`: any images, recursively; `photos`: the sample photos of "
-        "scikit-image and scikit-learn."
+    name: Literal["imagenet", "folder", "photos", "digits"] = Field(
+        description="`imagenet`: one folder a class; `folder`: any images, recursively; `photos`: the sample "
+        "photos of scikit-image and scikit-learn; `digits`: scikit-learn's.",
     )
     root: FilePath | None = Field(
-        None, validate_default=True, description="The data set's folder; `photos` needs none."
+        None,
+        validate_default=True,
+        description="The folder of an `imagenet` or `folder`; the others come with packages.",
     )
     split: Literal["train", "val", "test"] = Field(
-        "train", description="The part of the data set; a `folder` has one part only."
+        "train",
+        description="The part of the data set. A `folder` without folders of these names is all one part.",
     )
     resize: Literal["squash", "crop", "random-crop"] = Field(
         "squash",

