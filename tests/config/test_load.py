@@ -38,7 +38,11 @@ def test_the_attack_that_was_not_written_is_the_papers(
 
 @pytest.mark.parametrize(
     ("command", "out"),
-    [("train", "dinov2_vits14"), ("attack", "dinov2_vits14-attack"), ("eval-features", "dinov2_vits14-eval-features")],
+    [
+        ("train", "dinov2_vits14"),
+        ("attack", "dinov2_vits14-attack"),
+        ("eval-features", "dinov2_vits14-eval-features"),
+    ],
 )
 def test_no_two_commands_share_a_default_folder(write: Write, command: str, out: str) -> None:
     tokens = {"train": "{count: 1}", "attack": "null", "eval-features": "t.safetensors"}[command]
@@ -139,7 +143,14 @@ def test_named_files_must_exist_when_asked(write: Write) -> None:
 PATHS = st.text(min_size=1, max_size=12).filter(lambda text: "\0" not in text and not text.startswith("~"))
 CONFIGS = st.builds(
     lambda model, train, attack, tokens, out: Config.model_validate(
-        {"model": model, "data": {"name": "photos"}, "train": train, "attack": attack, "tokens": tokens, "out": out}
+        {
+            "model": model,
+            "data": {"name": "photos"},
+            "train": train,
+            "attack": attack,
+            "tokens": tokens,
+            "out": out,
+        }
     ),
     st.fixed_dictionaries(
         {"name": st.just("dinov2_vitb14_reg"), "image_size": st.integers(1, 40).map(lambda n: [14 * n, 28])}
@@ -155,7 +166,9 @@ CONFIGS = st.builds(
         ).map(lambda attack: {**attack, "target": "plain"}),
         st.fixed_dictionaries({"preset": st.sampled_from(["paper", "l2"])}),
     ),
-    st.fixed_dictionaries({"count": st.integers(1, 99) | st.lists(st.integers(1, 99), min_size=1, unique=True)}),
+    st.fixed_dictionaries(
+        {"count": st.integers(1, 99) | st.lists(st.integers(1, 99), min_size=1, unique=True)}
+    ),
     PATHS,
 )
 
@@ -171,17 +184,26 @@ def test_a_written_config_loads_back_equal(write: Write, config: Config) -> None
         st.sampled_from([*Config.model_fields, "x"]),
         st.recursive(
             st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-            lambda inner: st.lists(inner, max_size=2)
-            | st.dictionaries(st.sampled_from(["name", "from", "preset", "count", "steps", "eps", "model"]), inner),
+            lambda inner: (
+                st.lists(inner, max_size=2)
+                | st.dictionaries(
+                    st.sampled_from(["name", "from", "preset", "count", "steps", "eps", "model"]), inner
+                )
+            ),
             max_leaves=5,
         ),
     )
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 def test_any_mapping_is_a_config_or_a_user_error(write: Write, raw: dict) -> None:
     path = write(strict_yaml.dump(raw))
     for command in ("train", "attack", "eval-features"):
         try:
             load_config(command, path, files_must_exist=True)
         except UserError as error:
-            assert "mistake" in str(error) or "holds" in str(error) or "empty" in str(error) or "YAML" in str(error)
+            assert (
+                "mistake" in str(error)
+                or "holds" in str(error)
+                or "empty" in str(error)
+                or "YAML" in str(error)
+            )

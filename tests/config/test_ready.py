@@ -23,9 +23,13 @@ def test_all_ready_configs_are_valid_and_counted(monkeypatch: pytest.MonkeyPatch
     for command, path in paths:
         config = load_config(command, path)
         assert config.model.name == path.stem
-        assert yaml.safe_load(path.read_text())["model"] == {"name": path.stem}  # also by YAML 1.1, for editors
+        assert yaml.safe_load(path.read_text())["model"] == {
+            "name": path.stem
+        }  # also by YAML 1.1, for editors
     assert len(paths) == 16
-    assert {path for path in READY.rglob("*.yaml") if path.parent.name != "demo"} == {path for _, path in paths}
+    assert {path for path in READY.rglob("*.yaml") if path.parent.name != "demo"} == {
+        path for _, path in paths
+    }
 
 
 def test_ready_configs_repeat_no_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -41,7 +45,9 @@ def test_ready_configs_repeat_no_default(monkeypatch: pytest.MonkeyPatch, tmp_pa
                     del (shorter[section] if key else shorter)[key or section]
                     (tmp_path / "shorter.yaml").write_text(yaml.safe_dump(shorter))
                     try:
-                        assert load_config(command, tmp_path / "shorter.yaml") != full, f"{path}: {section}.{key}"
+                        assert load_config(command, tmp_path / "shorter.yaml") != full, (
+                            f"{path}: {section}.{key}"
+                        )
                     except UserError:
                         pass  # the key is needed
 
@@ -58,7 +64,9 @@ def test_a_file_comes_before_a_ready_config(folder: Path) -> None:
 
 
 def test_what_is_not_found(folder: Path) -> None:
-    with pytest.raises(UserError, match=r"--config dinov2_vits15: no such file.*Did you mean 'dinov2_vits14'"):
+    with pytest.raises(
+        UserError, match=r"--config dinov2_vits15: no such file.*Did you mean 'dinov2_vits14'"
+    ):
         find_config("train", "dinov2_vits15")
     with pytest.raises(UserError, match="is a folder"):
         find_config("train", folder)

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from rtok.cli import attack, eval_features, train
+from rtok.cli.app import build
+from rtok.cli.command import Options
+from rtok.config import Config, load_config
+
+CONFIGS = {"train": "", "attack": "", "eval-features": "tokens: t\n"}
+MODULES = {"train": train, "attack": attack, "eval-features": eval_features}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t").mkdir()
+    for name, text in CONFIGS.items():
+        (tmp_path / f"{name}.yaml").write_text("model: {name: dinov2_vits14}\ndata: {name: photos}\n" + text)
+    return tmp_path
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Config, Options]]:
+    calls: list[tuple[str, Config, Options]] = []
+    for name, module in MODULES.items():
+        monkeypatch.setattr(
+            module, "run", lambda config, options, name=name: calls.append((name, config, options))
+        )
+    return calls
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(build(), list(arguments))
+
+
+@pytest.mark.parametrize("command", MODULES)
+def test_a_command_runs_its_config(command: str, calls: list[tuple[str, Config, Options]]) -> None:
+    arguments = [
+        "--config",
+        f"{command}.yaml",
+        "--set",
+        "seed=3",
+        "--set",
+        "attack.steps=2",
+        "--out",
+        "o",
+        "--resume",
+    ]
+    assert run(command, *arguments).exit_code == 0
+    [(name, config, options)] = calls
+    assert name == command
+    assert config == load_config(command, f"{command}.yaml", ["seed=3", "attack.steps=2"], "o")
+    assert (config.seed, config.out) == (3, Path("o"))
+    assert (options.resume, options.overwrite, options.command[0]) == (True, False, "rtok")
+
+
+@pytest.mark.parametrize("command", MODULES)
+def test_dry_run_prints_the_config_and_touches_nothing(
+    command: str, calls: list[tuple[str, Config, Options]], folder: Path
+) -> None:
+    before = sorted(folder.rglob("*"))
+    done = run(command, "--config", f"{command}.yaml", "--set", "attack.eps=4/255", "--dry-run")
+    assert done.exit_code == 0
+    assert calls == []
+    assert sorted(folder.rglob("*")) == before
+    (folder / "printed.yaml").write_text(done.stdout)
+    assert load_config(command, "printed.yaml") == load_config(
+        command, f"{command}.yaml", ["attack.eps=4/255"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no config was given: pass --config FILE, or a ready one: dinov2_vitb14,"),
+        (["--config", "nope.yaml"], "--config nope.yaml: no such file"),
+        (["--config", "train.yaml", "--resume", "--overwrite"], "exclude each other"),
+        (
+            ["--config", "train.yaml", "--set", "model.weights=w.pth", "--dry-run"],
+            "model.weights: w.pth does not exist",
+        ),
+    ],
+)
+def test_wrong_input(arguments: list[str], message: str, calls: list[tuple[str, Config, Options]]) -> None:
+    done = run("train", *arguments)
+    assert (done.exit_code, calls) == (2, [])
+    assert message in done.stderr
+    assert done.stderr.startswith("error: ")
+
+
+def test_every_command_has_the_shared_options() -> None:
+    group = typer.main.get_command(build())
+    shared = {"--config", "--set", "--out", "--resume", "--overwrite", "--dry-run", "--verbose"}
+    for name in MODULES:
+        options = {option for parameter in group.commands[name].params for option in parameter.opts}  # type: ignore[attr-defined]
+        assert options >= shared
+
+
+@pytest.mark.parametrize(
+    ("command", "core"),
+    [
+        ("train", "rtok.training.train"),
+        ("attack", "rtok.evaluation.make_adversarial_set"),
+        ("eval-features", "rtok.evaluation.evaluate_features"),
+    ],
+)
+def test_a_command_makes_one_core_call(command: str, core: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Config, dict]] = []
+    monkeypatch.setattr(core, lambda config, **options: seen.append((config, options)))
+    assert run(command, "--config", f"{command}.yaml", "--overwrite").exit_code == 0
+    [(config, options)] = seen
+    assert config == load_config(command, f"{command}.yaml")
+    assert (options["resume"], options["overwrite"]) == (False, True)
