@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from rtok.errors import UserError
@@ -30,15 +29,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"There is no file '{path}'. Give the path of a .pth, .pt or .safetensors file.")
     try:
         content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-    except (
-        SafetensorError,
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        OSError,
-    ) as error:
+    except Exception as error:  # the readers raise eight different types for flipped bytes alone
         raise UserError(
             f"'{path}' cannot be read: it is damaged or cut short, or it holds Python objects, "
             "which rtok never runs. Download it again, or save its state dict alone."
@@ -74,7 +65,7 @@ def state_dict(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
             f"'{path}' is not a state dict: {found}. "
             f"Save the tensors alone, or under one of {', '.join(_WRAPPERS)}."
         )
-    tensors = dict(content)
+    tensors = {name: value.detach() for name, value in content.items()}
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}

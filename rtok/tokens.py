@@ -65,7 +65,7 @@ class RobustnessTokens:
         backbone: str | None = None,
         image_size: tuple[int, int] | None = None,
     ) -> RobustnessTokens:
-        """Draw untrained tokens, std * N(0, 1) (the paper: std 0.01), a function of seed, count and dim alone."""
+        """Draw untrained tokens, std * N(0, 1) (the paper: std 0.01): a function of seed, count and dim."""
         generator = torch.Generator().manual_seed(image_seed(seed, "tokens", count))
         values = std * torch.randn(1, count, dim, generator=generator)
         return cls(values, backbone, image_size, version=__version__)
@@ -101,7 +101,9 @@ class RobustnessTokens:
         about = _metadata(path) if path.suffix == ".safetensors" else {}
         size = json.loads(about.get("image_size", "null"))
         return cls(
-            values.float().clone(),  # a clone: a slice of a whole-model file would keep all of it in memory
+            values.detach()
+            .float()
+            .clone(),  # a clone: a slice of a whole-model file would keep all of it in memory
             about.get("backbone") or None,
             tuple(size) if size else None,
             json.loads(about.get("config", "{}")),
