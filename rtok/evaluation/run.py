@@ -72,9 +72,15 @@ class Bench:
         """These images as one batch, for figures; None when there are none."""
         others = set(self.source.keys).difference(keys)
         batches = evaluation_batches(
-            self.source, self.transform, batch_size=max(1, len(keys)), seed=self.config.seed, skip=others
+            self.source,
+            self.transform,
+            batch_size=max(1, len(keys)),
+            seed=self.config.seed,
+            on_error="skip",
+            skip=others,
         )
-        return next(iter(batches), None)
+        batch = next(iter(batches), None)
+        return batch if batch else None
 
 
 def open_backbone(model: ModelConfig, compute: Compute) -> Backbone:
