@@ -14,5 +14,10 @@ HELP = "Craft adversarial images that the eval commands can reuse."
 def run(config: Config, options: Options) -> None:
     """Craft and write."""
     from rtok.evaluation import make_adversarial_set
+    from rtok.reporting.console import say
 
-    make_adversarial_set(config, resume=options.resume, overwrite=options.overwrite, command=options.command)
+    made = make_adversarial_set(
+        config, resume=options.resume, overwrite=options.overwrite, command=options.command
+    )
+    moved = f"largest change of a pixel {made.mean_linf_255:.2f}/255 in the mean, {made.max_linf_255:.2f}/255 at most"
+    say(f"{made.images} adversarial images in {made.out}: {moved}")

@@ -14,5 +14,11 @@ HELP = "Measure how far attacks move a backbone's features, with and without tok
 def run(config: Config, options: Options) -> None:
     """Measure and report."""
     from rtok.evaluation import evaluate_features
+    from rtok.reporting.console import say
+    from rtok.reporting.tables import print_results
 
-    evaluate_features(config, resume=options.resume, overwrite=options.overwrite, command=options.command)
+    results = evaluate_features(
+        config, resume=options.resume, overwrite=options.overwrite, command=options.command
+    )
+    print_results(results)
+    say(f"results and figures: {config.out}")

@@ -13,6 +13,8 @@ HELP = "Train robustness tokens for a backbone."
 
 def run(config: Config, options: Options) -> None:
     """Train."""
+    from rtok.reporting.console import say
     from rtok.training import train
 
-    train(config, resume=options.resume, overwrite=options.overwrite, command=options.command)
+    done = train(config, resume=options.resume, overwrite=options.overwrite, command=options.command)
+    say("tokens: " + ", ".join(map(str, done.token_files)))

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rtok.reporting.console import guarded, open_console
+from rtok.reporting.console import guarded, is_main_process, open_console
 from rtok.reporting.labels import Row, by_attack, token_names
 
 ABSENT = "–"  # noqa: RUF001 (an en dash stands for null)
@@ -77,7 +77,12 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
 
 
 def print_results(results: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print the tables of `results` (the content of `results.json`), as wide as the terminal allows."""
+    """Print the tables of `results` (the content of `results.json`), as wide as the terminal allows.
+
+    Only the main process speaks.
+    """
+    if not is_main_process():
+        return
     columns = COLUMNS[results["command"]]
     target = console or open_console()
     images = f"Measured on {results['images']} images."
