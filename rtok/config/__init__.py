@@ -1,11 +1,11 @@
 """The typed config: YAML, `--set` and the environment in; one frozen `Config` out."""
 
 from rtok.config.attack import AttackConfig
+from rtok.config.head import HeadConfig
 from rtok.config.load import load_config
 from rtok.config.schema import Config
 from rtok.config.sections import (
     DataConfig,
-    HeadConfig,
     ModelConfig,
     SurrogateConfig,
     TokensConfig,

@@ -29,9 +29,9 @@ def check_train(config: Config) -> Iterator[Problem]:
 
 
 def check_attack(config: Config) -> Iterator[Problem]:
-    """`rtok attack`: one attack on features that is crafted, on resized images."""
+    """`rtok attack`: one attack that is crafted, on features or (with a head) on labels."""
     yield from _check_measured(config)
-    yield from _check_feature_attacks(config)
+    yield from _check_head(config) if config.head else _check_feature_attacks(config)
     if isinstance(config.attack, list):
         yield Problem("attack", "rtok attack writes one set: write one attack, not a list")
     elif config.attack.from_:
@@ -42,14 +42,24 @@ def check_eval_features(config: Config) -> Iterator[Problem]:
     """`rtok eval-features`: token files, and attacks on features."""
     yield from _check_measured(config)
     yield from _check_feature_attacks(config)
-    if not config.token_paths and not isinstance(config.tokens, TokensConfig):
-        yield Problem("tokens", "is missing: name a token file, a run folder, or a list of them")
+    yield from _check_token_files(config)
+
+
+def check_eval_class(config: Config) -> Iterator[Problem]:
+    """`rtok eval-class`: token files, a head, and attacks on labels."""
+    yield from _check_measured(config)
+    yield from _check_token_files(config)
+    if config.head:
+        yield from _check_head(config)
+    else:
+        yield Problem("head", "is missing: write {type: fit}, {type: backbone} or {type: linear, path: FILE}")
 
 
 CHECKS: dict[str, Callable[[Config], Iterator[Problem]]] = {
     "train": check_train,
     "attack": check_attack,
     "eval-features": check_eval_features,
+    "eval-class": check_eval_class,
 }
 
 
@@ -58,13 +68,14 @@ def check_files(config: Config) -> Iterator[Problem]:
     named: list[tuple[str, Path | str | None]] = [
         ("model.weights", config.model.weights if config.model.weights != "pretrained" else None),
         ("data.root", config.data.root),
+        ("data.extra", config.data.extra),
         ("surrogate.tokens", config.surrogate.tokens),
         ("surrogate.head", config.surrogate.head if config.surrogate.head != "same" else None),
         *(("tokens", path) for path in config.token_paths),
         *(("attack.from", attack.from_) for attack in config.attacks),
     ]
     if config.head:
-        named.append(("head.path", config.head.path))
+        named += [("head.path", path) for path in (config.head.plain_file, *config.head.robust_files)]
     if isinstance(config.surrogate.model, ModelConfig) and config.surrogate.model.weights != "pretrained":
         named.append(("surrogate.model.weights", config.surrogate.model.weights))
     for key, path in named:
@@ -76,6 +87,22 @@ def _check_feature_attacks(config: Config) -> Iterator[Problem]:
     for attack in config.attacks:
         if attack.method == "autoattack":
             yield Problem("attack.method", "autoattack attacks labels, this command features: use pgd")
+
+
+def _check_token_files(config: Config) -> Iterator[Problem]:
+    if not config.token_paths and not isinstance(config.tokens, TokensConfig):
+        yield Problem("tokens", "is missing: name a token file, a run folder, or a list of them")
+
+
+def _check_head(config: Config) -> Iterator[Problem]:
+    """What attacks on labels need: a head that never saw the images, and nothing that only features have."""
+    if config.head and config.head.reads_split and config.head.split == config.data.split:
+        yield Problem(
+            "head.split", f"must differ from data.split, {config.data.split}: the head may not know its test"
+        )
+    for attack in config.attacks:
+        if attack.target == "victim":
+            yield Problem("attack.target", "attacks on labels pull away from the label: leave it out")
 
 
 def _check_measured(config: Config) -> Iterator[Problem]:

@@ -10,9 +10,9 @@ from pydantic import Field
 from rtok.config import strict_yaml
 from rtok.config.attack import AttackConfig
 from rtok.config.environment import escape
+from rtok.config.head import HeadConfig
 from rtok.config.sections import (
     DataConfig,
-    HeadConfig,
     ModelConfig,
     SurrogateConfig,
     TokensConfig,

@@ -144,6 +144,10 @@ class DataConfig(Section):
         validate_default=True,
         description="The folder of an `imagenet` or `folder`; the others come with packages.",
     )
+    extra: FilePath | None = Field(
+        None,
+        description="`imagenet`: the folder of the files that `rtok prepare-imagenet --extra` wrote. Null: the root.",
+    )
     split: Literal["train", "val", "test"] = Field(
         "train",
         description="The part of the data set. A `folder` without folders of these names is all one part.",
@@ -201,13 +205,3 @@ class TrainConfig(Section):
         if warmup_steps >= info.data.get("steps", warmup_steps + 1):
             raise expected(f"fewer than train.steps, {info.data['steps']}")
         return warmup_steps
-
-
-class HeadConfig(Section):
-    """The head on top of the features."""
-
-    type: Literal["linear"] = Field("linear", description="The kind of head.")
-    path: FilePath = Field(description="The head's file.")
-    features: Literal["plain", "robust", "both"] = Field(
-        "both", description="The features that the head gets."
-    )

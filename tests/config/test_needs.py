@@ -3,7 +3,16 @@ import pytest
 from rtok.config import Config
 from rtok.config.needs import CHECKS
 
-GOOD = {"train": {"tokens": {}}, "attack": {}, "eval-features": {"tokens": "t.safetensors"}}
+GOOD: dict[str, dict[str, object]] = {
+    "train": {"tokens": {}},
+    "attack": {},
+    "eval-features": {"tokens": "t.safetensors"},
+    "eval-class": {
+        "tokens": "t.safetensors",
+        "head": {"path": "h"},
+        "data": {"name": "digits", "split": "test"},
+    },
+}
 
 
 def problems(command: str, **sections: object) -> list[str]:
@@ -29,6 +38,14 @@ def test_a_good_config_has_no_problem(command: str) -> None:
         ("attack", {"attack": {"from": "x"}}, "attack.from"),
         ("attack", {"attack": {"method": "autoattack"}}, "attack.method"),
         ("attack", {"tokens": {}}, "tokens"),
+        ("attack", {"head": {"path": "h"}, "attack": {"target": "victim"}}, "attack.target"),
+        ("attack", {"head": {"type": "fit"}}, "head.split"),
+        ("eval-class", {"tokens": None}, "tokens"),
+        ("eval-class", {"head": None}, "head"),
+        ("eval-class", {"head": {"type": "fit", "split": "test"}}, "head.split"),
+        ("eval-class", {"head": {"path": "h", "classifier": "best", "split": "test"}}, "head.split"),
+        ("eval-class", {"attack": {"target": "victim"}}, "attack.target"),
+        ("eval-class", {"data": {"name": "photos", "resize": "random-crop"}}, "data.resize"),
         ("eval-features", {"tokens": None}, "tokens"),
         ("eval-features", {"tokens": {}}, "tokens"),
         ("eval-features", {"attack": [{}, {"method": "autoattack"}]}, "attack.method"),
@@ -43,6 +60,11 @@ def test_a_good_config_has_no_problem(command: str) -> None:
 )
 def test_what_a_command_cannot_use(command: str, sections: dict, path: str) -> None:
     assert problems(command, **sections) == [path]
+
+
+def test_autoattack_is_for_labels() -> None:
+    assert problems("eval-class", attack={"preset": "autoattack"}) == []
+    assert problems("attack", attack={"preset": "autoattack"}, head={"path": "h"}) == []
 
 
 def test_training_may_crop_at_random() -> None:

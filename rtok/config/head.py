@@ -1,0 +1,122 @@
+"""The `head` section: what turns features into predictions, and on which features it was fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from rtok.config.types import (
+    BY_SHAPE,
+    Count,
+    FilePath,
+    Listed,
+    Mapped,
+    Positive,
+    Section,
+    Single,
+    UniqueList,
+    broken_rule,
+)
+
+# The keys that mean something for each type of head.
+_KEYS = {
+    "linear": ("type", "path", "features", "classifier", "split", "limit"),
+    "fit": ("type", "features", "split", "limit", "l2"),
+    "backbone": ("type", "features"),
+}
+
+
+class HeadFiles(Section):
+    """The files of two heads: one fitted on plain features, one on robust features."""
+
+    plain: FilePath = Field(description="The head that was fitted on the plain backbone's features.")
+    robust: Annotated[Listed[UniqueList[FilePath]] | Single[FilePath], BY_SHAPE] | None = Field(
+        None, description="The head fitted on robust features; a list has one a token file, in their order."
+    )
+
+
+class HeadConfig(Section):
+    """The head on top of the features."""
+
+    type: Literal["linear", "fit", "backbone"] = Field(
+        "linear",
+        description="`linear`: read linear heads from files; `fit`: fit linear probes on clean features; "
+        "`backbone`: the model's own classifier (DeiT-III).",
+    )
+    path: Annotated[Mapped[HeadFiles] | Single[FilePath], BY_SHAPE] | None = Field(
+        None,
+        description="`linear`: the head's file, fitted on plain features, or `{plain: FILE, robust: FILE}`; "
+        "DINOv2's published heads, its `model_final.pth`, or what `fit` saved.",
+    )
+    features: Literal["plain", "robust", "both"] = Field(
+        "both",
+        description="Which heads robust victims go through: the one fitted on plain features, the one fitted "
+        "on robust features, or each that there is. Plain victims always go through the plain one.",
+    )
+    classifier: str | None = Field(
+        None,
+        description="`linear`: which classifier of a `model_final.pth`; `best` takes the accuracies beside "
+        "the file, else chooses on `head.split`.",
+    )
+    split: Literal["train", "val", "test"] = Field(
+        "train",
+        description="The part of the data that `fit` fits on and that `best` may choose on; never "
+        "`data.split`.",
+    )
+    limit: Count | None = Field(None, description="Use this many images of `head.split`. Null: all.")
+    l2: UniqueList[Positive] = Field(
+        [1e-4, 1e-3, 1e-2, 1e-1, 1.0],
+        description="`fit`: strengths of the L2 penalty to choose from, on a held-out fifth of the images.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_idle_keys(cls, written: Any) -> Any:
+        if isinstance(written, Mapping):
+            kind = written.get("type", "linear")
+            used = _KEYS.get(kind, ()) if isinstance(kind, str) else ()
+            idle = [key for key in written if used and key in cls.model_fields and key not in used]
+            if idle:
+                raise broken_rule(f"type {kind} does not use {', '.join(idle)}; it uses {', '.join(used)}")
+        return written
+
+    @model_validator(mode="after")
+    def _check_files(self) -> HeadConfig:
+        if self.type == "linear" and self.path is None:
+            raise broken_rule("path is missing: type linear needs the head's file")
+        lacks_robust = self.type == "backbone" or (self.type == "linear" and not self.robust_files)
+        if self.features == "robust" and lacks_robust:
+            raise broken_rule(
+                "features is robust, but there is no head fitted on robust features: write "
+                "path: {plain: FILE, robust: FILE}, or type: fit"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _drop_idle_keys(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in serialize(self).items() if key in _KEYS[self.type]}
+
+    @property
+    def plain_file(self) -> Path | None:
+        """The file of the head that was fitted on plain features."""
+        return self.path.plain if isinstance(self.path, HeadFiles) else self.path
+
+    @property
+    def robust_files(self) -> list[Path]:
+        """The files of the heads that were fitted on robust features: none, or one a token file."""
+        files = self.path.robust if isinstance(self.path, HeadFiles) else None
+        return files if isinstance(files, list) else [files] if files else []
+
+    @property
+    def robust_victims(self) -> tuple[str, ...]:
+        """Which heads the robust victims go through: `plain`, `robust` or both."""
+        there = ("plain", "robust") if self.type == "fit" or self.robust_files else ("plain",)
+        return there if self.features == "both" else (self.features,)
+
+    @property
+    def reads_split(self) -> bool:
+        """Whether images of `split` may be needed."""
+        return self.type == "fit" or self.classifier == "best"
