@@ -6,15 +6,37 @@ from pydantic import ValidationError
 from rtok.config import AttackConfig
 
 PAPER = {  # DESIGN section 2, restated
-    "method": "pgd", "norm": "linf", "eps": 8 / 255, "units": "normalized", "step": 1e-2, "steps": 30, "restarts": 1,
-    "init": "gaussian", "momentum": 0.0, "mse_weight": 1.0, "max_mse": 1e-4, "quantize": "floor", "axis": "token",
+    "method": "pgd",
+    "norm": "linf",
+    "eps": 8 / 255,
+    "units": "normalized",
+    "step": 1e-2,
+    "steps": 30,
+    "restarts": 1,
+    "init": "gaussian",
+    "momentum": 0.0,
+    "mse_weight": 1.0,
+    "max_mse": 1e-4,
+    "quantize": "floor",
+    "axis": "token",
     "target": "plain",
-}  # fmt: skip
+}
 STANDARD = {
-    "method": "pgd", "norm": "linf", "eps": 8 / 255, "units": "pixel", "step": None, "steps": 30, "restarts": 1,
-    "init": "uniform", "momentum": 0.0, "mse_weight": 0.0, "max_mse": None, "quantize": "round", "axis": "channel",
+    "method": "pgd",
+    "norm": "linf",
+    "eps": 8 / 255,
+    "units": "pixel",
+    "step": None,
+    "steps": 30,
+    "restarts": 1,
+    "init": "uniform",
+    "momentum": 0.0,
+    "mse_weight": 0.0,
+    "max_mse": None,
+    "quantize": "round",
+    "axis": "channel",
     "target": "plain",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
@@ -30,11 +52,19 @@ STANDARD = {
         ({"from": "sets/a"}, {"from": "sets/a"}),
         (
             {"method": "autoattack", "eps": "4/255"},
-            {"preset": None, "method": "autoattack", "norm": "linf", "eps": 4 / 255, "quantize": "none", "target": "plain",
-             "version": "standard", "attacks": None},
+            {
+                "preset": None,
+                "method": "autoattack",
+                "norm": "linf",
+                "eps": 4 / 255,
+                "quantize": "none",
+                "target": "plain",
+                "version": "standard",
+                "attacks": None,
+            },
         ),
     ],
-)  # fmt: skip
+)
 def test_every_option_is_filled_in(written: dict, resolved: dict) -> None:
     config = AttackConfig.model_validate(written)
     assert config.model_dump(mode="json") == resolved

@@ -52,8 +52,8 @@ def test_no_two_commands_share_a_default_folder(write: Write, command: str, out:
 def test_variables(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RTOK_STEPS", "7")
     monkeypatch.setenv("RTOK_DIR", "/data/x")
-    text = "model: {name: dinov2_vits14}\ndata: {name: folder, root: ${RTOK_DIR}}\ntrain: {steps: ${RTOK_STEPS}}\n"
-    config = load_config("train", write(text), ["out=${RTOK_DIR}/out"])
+    data = "data: {name: folder, root: ${RTOK_DIR}}\ntrain: {steps: ${RTOK_STEPS}}\n"
+    config = load_config("train", write(f"model: {{name: dinov2_vits14}}\n{data}"), ["out=${RTOK_DIR}/out"])
     assert (config.data.root, config.train.steps, config.out) == (Path("/data/x"), 7, Path("/data/x/out"))
 
 
