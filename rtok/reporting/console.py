@@ -58,7 +58,7 @@ def guarded(write: Callable[[], None]) -> None:
         write()
         sys.stdout.flush()
     except BrokenPipeError:
-        # Python flushes standard output once more on exit and would fail there: give it somewhere to write.
+        # Whatever else prints later must not fail either: give it somewhere to write.
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError):

@@ -114,7 +114,7 @@ def test_a_terminal_gets_a_bar_that_fits_it(columns):
 @pytest.mark.parametrize(
     "shell",
     [
-        '"$0" -c "$1" | true; test ${PIPESTATUS[0]} = 0',
+        '"$0" -c "$1print(1, flush=True)" | true; test ${PIPESTATUS[0]} = 0',
         '"$0" -c "$1" >&-',
         '"$0" -c "$1" > /dev/full',
         'PYTHONIOENCODING=ascii "$0" -c "$1" > /dev/null',
