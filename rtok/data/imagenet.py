@@ -1,37 +1,76 @@
-"""`imagenet`: one folder a split, one folder a class, as torchvision and DINOv2 lay it out."""
+"""`imagenet`: `root/split/nXXXXXXXX/*.JPEG`, as torchvision and DINOv2 lay it out.
+
+Where `rtok prepare-imagenet` (or DINOv2's own code) has written extra files for the split, they are read instead
+of the folders, which takes no time. The keys and labels are the same either way.
+"""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Collection
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rtok.data.folder import existing_root, find_images, split_folder
-from rtok.data.source import FileSource
-from rtok.errors import UserError
+from rtok.data.imagenet_extra import ExtraFiles, open_extra
+from rtok.data.imagenet_layout import (
+    IMAGENET_LABELS,
+    LABELS_FILE,
+    SPLITS,
+    WORDNET_ID,
+    Classes,
+    read_classes,
+)
+from rtok.data.source import FileSource, ImageSource
+from rtok.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from rtok.config.sections import DataConfig
 
-_WORDNET_ID = re.compile(r"n\d{8}")
 
-
-def open_imagenet(config: DataConfig) -> FileSource:
-    """Open `root/split/nXXXXXXXX/*.JPEG`; the classes are the class folders, in the order of their names.
-
-    ImageNet's own class order is the order of the WordNet ids, so on all 1,000 classes this is its labelling.
+def open_imagenet(config: DataConfig) -> ImageSource:
+    """Open a split through the extra files in `data.extra` (by default the root), else through its folders.
 
     Raises:
-        UserError: no root, no such split, no images, or images outside class folders.
+        UserError: no root or split, no images, images outside class folders, a class folder that the root's
+            labels.txt lacks, or damaged extra files.
     """
     root = existing_root(config)
-    files = find_images(split_folder(root, config.split))
+    if config.split not in SPLITS:
+        raise UserError(
+            f"data.split: imagenet has no split '{config.split}'; valid are {', '.join(SPLITS)}."
+            f"{nearest(config.split, SPLITS)}"
+        )
+    files = ExtraFiles(config.extra or root, SPLITS[config.split])
+    if config.extra or files.entries.exists():
+        return open_extra(root, files)
+    return _open_folders(root, config.split)
+
+
+def _open_folders(root: Path, split: str) -> FileSource:
+    files = find_images(split_folder(root, split))
+    keys = ["/".join((split, *parts)) for parts in files]
+    if not SPLITS[split].labelled and all(len(parts) == 1 for parts in files):
+        return FileSource(root, keys)
     for parts in files:
-        if len(parts) != 2 or not _WORDNET_ID.fullmatch(parts[0]):
+        if len(parts) != 2 or not WORDNET_ID.fullmatch(parts[0]):
             raise UserError(
-                f"data.root: {root / config.split} is no ImageNet: {'/'.join(parts)} is not in a "
+                f"data.root: {root / split} is no ImageNet: {'/'.join(parts)} is not in a "
                 "class folder such as n01440764. Use data.name: folder for other layouts."
             )
-    names = sorted({parts[0] for parts in files})
-    index = {name: label for label, name in enumerate(names)}
-    keys = ["/".join((config.split, *parts)) for parts in files]
-    return FileSource(root, keys, [index[parts[0]] for parts in files], names)
+    classes = _classes(root, {parts[0] for parts in files})
+    return FileSource(root, keys, [classes.index[parts[0]] for parts in files], classes.names)
+
+
+def _classes(root: Path, folders: Collection[str]) -> Classes:
+    """Return the classes of the root's labels.txt, else ImageNet's 1,000, else (others) the folders in order.
+
+    So a part of ImageNet has ImageNet's labels: what a head for its 1,000 classes needs.
+    """
+    own = root / LABELS_FILE
+    classes = read_classes(own if own.is_file() else IMAGENET_LABELS)
+    unknown = sorted(set(folders) - classes.index.keys())
+    if not unknown:
+        return classes
+    if own.is_file():
+        raise UserError(f"data.root: class folder {unknown[0]} is not in {own}. Add it, or move it away.")
+    return Classes(sorted(folders), sorted(folders))

@@ -38,11 +38,6 @@ class Batch:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def pin_memory(self) -> Batch:
-        """Return the batch in page-locked memory (the DataLoader calls this by name)."""
-        labels = None if self.labels is None else self.labels.pin_memory()
-        return replace(self, images=self.images.pin_memory(), labels=labels)
-
 
 class Batches:
     """An iterable of batches with a length. `skipped` grows while it is iterated (`on_error: skip`)."""
@@ -155,6 +150,14 @@ class _Loaded:
     batch: Batch
     skipped: list[str]
     error: UserError | None = None
+
+    def pin_memory(self) -> _Loaded:
+        """Move the tensors to page-locked memory; the DataLoader calls this by name when there is a GPU."""
+        images, labels = self.batch.images, self.batch.labels
+        pinned = replace(
+            self.batch, images=images.pin_memory(), labels=None if labels is None else labels.pin_memory()
+        )
+        return replace(self, batch=pinned)
 
 
 @dataclass

@@ -249,6 +249,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 @pytest.mark.parametrize("name", BROKEN)
 def test_what_cannot_be_decoded_is_named(tmp_path: Path, name: str) -> None:
     data, reason = BROKEN[name]

@@ -7,15 +7,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from rtok.data.decoding import DecodeError
-from rtok.data.loader import Batch, evaluation_batches, training_batches
+from rtok.data.loader import Batch, _PlanDataset, evaluation_batches, training_batches
 from rtok.data.transforms import Transform
 from rtok.errors import UserError
 from rtok.seeding import image_seed
@@ -264,7 +264,7 @@ def test_a_broken_file_stops_the_run_with_its_name(workers: int, kind: str) -> N
     assert "Traceback" not in str(caught.value)
 
 
-def test_batches_before_a_broken_file_arrive(tmp_path: Path) -> None:
+def test_batches_before_a_broken_file_arrive() -> None:
     found = []
     with pytest.raises(DecodeError):
         for batch in evaluation_batches(
@@ -287,6 +287,16 @@ class Interrupting(Noise):
 def test_workers_leave_ctrl_c_to_the_main_process() -> None:
     found = list(evaluation_batches(Interrupting(3), SQUASH, batch_size=2, seed=0, workers=1))
     assert keys(found) == Noise(3).keys
+
+
+def test_the_loader_can_pin_what_workers_send(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the GPU test below, without a GPU: torch finds nothing to pin unless the item tells it how."""
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor.shape) or tensor)
+    plan = evaluation_batches(Noise(2), SQUASH, batch_size=2, seed=0)._plan
+    loaded = pin_memory(_PlanDataset(plan)[0])
+    assert pinned == [(2, 3, 4, 4), (2,)]
+    assert loaded.batch.keys == ("dir/0.png", "dir/1.png") and loaded.error is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -45,7 +45,7 @@ def test_shrinking_is_antialiased() -> None:
 
 
 @pytest.mark.parametrize("shape", [(300, 200), (200, 300), (31, 57), (500, 333), (256, 256), (97, 96)])
-@pytest.mark.parametrize("side", [56, 98, 112, 224])
+@pytest.mark.parametrize("side", [32, 98, 112, 224])
 def test_crop_is_torchvisions(shape: tuple[int, int], side: int) -> None:
     expected = reference.Compose(
         [

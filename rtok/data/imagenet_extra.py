@@ -1,0 +1,198 @@
+"""DINOv2's "extra" files: what its ImageNet reader, and ours, reads instead of walking through the folders.
+
+For each split S (TRAIN, VAL, TEST), as NumPy files:
+
+- `entries-S.npy`, one record an image, by class folder and then by file name: `actual_index` <u4 (the number in
+  the file's name), `class_index` <u4, `class_id` U (the WordNet id) and `class_name` U;
+- `class-ids-S.npy` and `class-names-S.npy`, text by class index; TEST has neither. Its records have class index
+  2**32 - 1 and empty text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from rtok.data.decoding import read_image
+from rtok.data.imagenet_layout import Classes, Split
+from rtok.errors import UserError
+from rtok.runs import atomic_path
+
+T = TypeVar("T")
+
+NO_CLASS = 2**32 - 1
+_FIELDS = ("actual_index", "class_index", "class_id", "class_name")
+# Records that are turned into Python values at once while all are gone through.
+_CHUNK = 65_536
+
+
+@dataclass(frozen=True)
+class ExtraFiles:
+    """Where the extra files of one split lie."""
+
+    folder: Path
+    split: Split
+
+    @property
+    def entries(self) -> Path:
+        """The records. Written last: where they are, the others are."""
+        return self._file("entries")
+
+    @property
+    def class_ids(self) -> Path:
+        """The WordNet ids."""
+        return self._file("class-ids")
+
+    @property
+    def class_names(self) -> Path:
+        """The names of the classes."""
+        return self._file("class-names")
+
+    def _file(self, kind: str) -> Path:
+        return self.folder / f"{kind}-{self.split.name.upper()}.npy"
+
+
+def write_extra(files: ExtraFiles, classes: Classes, numbers: Sequence[NDArray[np.uint32]]) -> None:
+    """Write one split's extra files.
+
+    Args:
+        files: what to write.
+        classes: the classes; not used for a split without labels.
+        numbers: the numbers in the names of a class's files, in the order of the files, by class index; of a
+            split without labels, one array of all.
+    """
+    if not files.split.labelled:
+        _write_entries(files, [(NO_CLASS, "", "")], numbers)
+        return
+    _save(files.class_ids, np.array(classes.wnids))
+    _save(files.class_names, np.array(classes.names))
+    _write_entries(files, list(zip(range(len(classes)), classes.wnids, classes.names, strict=True)), numbers)
+
+
+def _write_entries(
+    files: ExtraFiles, classes: Sequence[tuple[int, str, str]], numbers: Sequence[NDArray[np.uint32]]
+) -> None:
+    present = [(row, array) for row, array in zip(classes, numbers, strict=True) if len(array)]
+    widths = [max((len(row[column]) for row, _ in present), default=0) for column in (1, 2)]
+    entries = np.empty(
+        sum(len(array) for _, array in present),
+        dtype=list(zip(_FIELDS, ("<u4", "<u4", f"<U{widths[0]}", f"<U{widths[1]}"), strict=True)),
+    )
+    start = 0
+    for (index, wnid, name), array in present:
+        part = entries[start : start + len(array)]
+        part["actual_index"], part["class_index"] = array, index
+        part["class_id"], part["class_name"] = wnid, name
+        start += len(array)
+    _save(files.entries, entries)
+
+
+def _save(path: Path, array: NDArray[Any]) -> None:
+    with atomic_path(path) as temporary:
+        np.save(temporary, array)
+
+
+@dataclass(frozen=True)
+class ExtraSource:
+    """The images that a split's extra files list. They stay on disk (memory-mapped); so nothing is copied to a
+    loader's workers either.
+    """
+
+    root: Path
+    files: ExtraFiles
+
+    @cached_property
+    def entries(self) -> NDArray[np.void]:
+        """One record an image, memory-mapped."""
+        return _load(self.files.entries)
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """The paths of the images from the root."""
+        split = self.files.split
+        return _Column(self.entries, lambda entry: split.path(entry[2], entry[0]))
+
+    @property
+    def labels(self) -> Sequence[int] | None:
+        """The class indices; None for `test`."""
+        return _Column(self.entries, lambda entry: int(entry[1])) if self.files.split.labelled else None
+
+    @cached_property
+    def class_names(self) -> Sequence[str] | None:
+        """The names by class index; None for `test`."""
+        return _load(self.files.class_names).tolist() if self.files.split.labelled else None
+
+    @property
+    def groups(self) -> Sequence[str]:
+        """Each picture is a group of its own."""
+        return self.keys
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def read(self, index: int) -> Image.Image:
+        """Decode one file."""
+        return read_image(self.root / self.keys[index])
+
+    def __getstate__(self) -> dict[str, Any]:
+        # NumPy would pickle a memory-mapped array with all that is in it.
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def open_extra(root: Path, files: ExtraFiles) -> ExtraSource:
+    """Open the images that extra files list.
+
+    Raises:
+        UserError: a file is missing, or is not DINOv2's.
+    """
+    source = ExtraSource(root, files)
+    if source.entries.dtype.names != _FIELDS or source.entries.ndim != 1:
+        raise UserError(f"{files.entries} holds no ImageNet entries. {_AGAIN}")
+    names, labels = source.class_names, source.labels
+    if names is not None and labels and labels[-1] >= len(names):
+        raise UserError(
+            f"{files.class_names} has {len(names)} classes, but {files.entries.name} has a class index of "
+            f"{labels[-1]}. {_AGAIN}"
+        )
+    return source
+
+
+_AGAIN = "Write it anew with: rtok prepare-imagenet --root DIR"
+
+
+def _load(path: Path) -> NDArray[Any]:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        reason = "is missing" if isinstance(error, FileNotFoundError) else "is no whole NumPy file"
+        raise UserError(f"{path} {reason}. {_AGAIN}") from error
+
+
+class _Column(Sequence[T], Generic[T]):
+    """What `value` makes of each record, at the time it is asked for."""
+
+    def __init__(self, entries: NDArray[np.void], value: Callable[[tuple[int, int, str, str]], T]) -> None:
+        self._entries = entries
+        self._value = value
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        values = self._entries[index].tolist()
+        return [self._value(entry) for entry in values] if isinstance(index, slice) else self._value(values)
+
+    def __iter__(self) -> Iterator[T]:
+        for start in range(0, len(self), _CHUNK):
+            yield from self[start : start + _CHUNK]
