@@ -19,5 +19,7 @@ def run(config: Config, options: Options) -> None:
     made = make_adversarial_set(
         config, resume=options.resume, overwrite=options.overwrite, command=options.command
     )
-    moved = f"largest change of a pixel {made.mean_linf_255:.2f}/255 in the mean, {made.max_linf_255:.2f}/255 at most"
-    say(f"{made.images} adversarial images in {made.out}: {moved}")
+    say(
+        f"{made.images} adversarial images in {made.out}: largest change of a pixel "
+        f"{made.mean_linf_255:.2f}/255 in the mean, {made.max_linf_255:.2f}/255 at most"
+    )

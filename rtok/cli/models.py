@@ -6,10 +6,10 @@ from __future__ import annotations
 def models() -> None:
     """List the backbones that a config can name."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     from rtok.models.registry import all_specs
+    from rtok.reporting.console import open_console
 
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("model.name", "family"):
@@ -19,4 +19,4 @@ def models() -> None:
     for spec in all_specs():
         sizes = (spec.patch_size, spec.dim, spec.registers, spec.native_size)
         table.add_row(spec.name, spec.family, *map(str, sizes), f"{spec.params:g} M")
-    Console().print(table)
+    open_console().print(table)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -103,17 +104,36 @@ def test_every_command_has_the_shared_options() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "core"),
+    ("command", "core", "result", "said"),
     [
-        ("train", "rtok.training.train"),
-        ("attack", "rtok.evaluation.make_adversarial_set"),
-        ("eval-features", "rtok.evaluation.evaluate_features"),
+        (
+            "train",
+            "rtok.training.train",
+            SimpleNamespace(token_files=["o/rtokens.safetensors"]),
+            "o/rtokens.safetensors",
+        ),
+        (
+            "attack",
+            "rtok.evaluation.make_adversarial_set",
+            SimpleNamespace(images=3, out="o", mean_linf_255=1.5, max_linf_255=2.0),
+            "3 adversarial images in o",
+        ),
+        (
+            "eval-features",
+            "rtok.evaluation.evaluate_features",
+            {"command": "eval-features", "images": 0, "rows": []},
+            "results/dinov2_vits14-eval-features",
+        ),
     ],
 )
-def test_a_command_makes_one_core_call(command: str, core: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_makes_one_core_call_and_says_what_came_out(
+    command: str, core: str, result: object, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[tuple[Config, dict]] = []
-    monkeypatch.setattr(core, lambda config, **options: seen.append((config, options)))
-    assert run(command, "--config", f"{command}.yaml", "--overwrite").exit_code == 0
+    monkeypatch.setattr(core, lambda config, **options: seen.append((config, options)) or result)
+    done = run(command, "--config", f"{command}.yaml", "--overwrite")
+    assert (done.exit_code, done.exception) == (0, None)
+    assert said in done.output.replace("\n", "")
     [(config, options)] = seen
     assert config == load_config(command, f"{command}.yaml")
-    assert (options["resume"], options["overwrite"]) == (False, True)
+    assert (options["resume"], options["overwrite"], options["command"][0]) == (False, True, "rtok")

@@ -1,0 +1,46 @@
+"""`rtok prepare-imagenet`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+HELP = "Check ImageNet, unpack its archives, and write the files that DINOv2's reader needs."
+
+
+def prepare_imagenet(
+    root: Annotated[Path, typer.Option(metavar="DIR", help="The folder of train, val and test.")],
+    extra: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where DINOv2's extra files go. Default: the root.")
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The classes, as lines of wnid,name. Default: the root's labels.txt, else ImageNet's.",
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(metavar="train|val|test|all", help="What to prepare.")] = "all",
+    archives: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Unpack the official archives in this folder first."),
+    ] = None,
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help="Take what is good of a set that is not whole.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
+) -> None:
+    """Prepare."""
+    from rtok.preparation import prepare_imagenet
+
+    prepare_imagenet(
+        root,
+        extra=extra,
+        labels=labels,
+        split=split,
+        archives=archives,
+        allow_partial=allow_partial,
+        dry_run=dry_run,
+    )
