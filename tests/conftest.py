@@ -1,4 +1,4 @@
-"""Shared by all tests: one thread, no network, a small real backbone and a few pictures."""
+"""Shared by all tests: one thread, no network, small backbones and a few pictures."""
 
 from __future__ import annotations
 
@@ -8,15 +8,23 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # small tensors are a hundred times slower with two OpenMP threads
 os.environ["ACCELERATE_USE_CPU"] = "true"
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rtok.models import Backbone
+    from rtok.models.spec import ModelSpec
 
 ROOT = Path(__file__).parent.parent
 
@@ -74,7 +82,7 @@ def settings(weights: Path, pictures: Path, tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def run_rtok() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command line in a process of its own, as users do; `processes` starts several through torchrun."""
+    """Run the command line in a process of its own, as users do; `processes`: as many, through torchrun."""
 
     def run(*arguments: object, processes: int = 1) -> subprocess.CompletedProcess[str]:
         launcher = [sys.executable, "-m"]
@@ -85,3 +93,56 @@ def run_rtok() -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
 
     return run
+
+
+@dataclass
+class Tiny:
+    """A tiny model: what rtok knows of it, timm's own instance at native size, and its weights in a file."""
+
+    spec: ModelSpec
+    vit: Any
+    path: Path
+
+    def load(self, **options: Any) -> Backbone:
+        from rtok.models import load_backbone
+
+        return load_backbone(
+            self.spec, **{"weights": self.path, "image_size": self.spec.native_size, **options}
+        )
+
+    def images(self, count: int = 2, size: int | None = None) -> Tensor:
+        import torch
+
+        side = size or self.spec.native_size
+        return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Callable[..., Tiny]:
+    """Make two-block members of any family, built and read through the same code as the real ones."""
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    from rtok.models.registry import find
+
+    def make(name: str, **kwargs: Any) -> Tiny:
+        spec = find(name)
+        swiglu = {"mlp_ratio": 5.5} if name.startswith("dinov2_vitg") else {}  # packed: twice an even width
+        kwargs = {"embed_dim": 64, "depth": 2, "num_heads": 2, **swiglu, **kwargs}
+        spec = dataclasses.replace(spec, dim=64, timm_kwargs=kwargs)
+        classes = {} if spec.kind == "embedding" else {"num_classes": 0}
+        vit = timm.create_model(spec.timm_name, **classes, **kwargs).eval()
+        generator = torch.Generator().manual_seed(0)
+        state = vit.state_dict()
+        for key, tensor in state.items():
+            # everything but OpenCLIP's bias, which its files do not have
+            if key == "head.bias":
+                tensor.zero_()
+            else:
+                tensor.copy_(0.3 * torch.randn(tensor.shape, generator=generator))
+        path = tmp_path / f"{name.replace(':', '-')}.safetensors"
+        save_file({key: tensor.contiguous() for key, tensor in state.items()}, path)
+        return Tiny(spec, vit, path)
+
+    return make

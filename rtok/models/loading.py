@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from torch import Size, Tensor
+from torch import Tensor
 
 from rtok.checkpoints import read_checkpoint, state_dict
 from rtok.errors import UserError
 from rtok.models.backbone import Backbone
+from rtok.models.naming.rules import Naming
+from rtok.models.naming.timm import TIMM
 from rtok.models.registry import find
 from rtok.models.resampling import resample_positions
 from rtok.models.spec import ModelSpec
@@ -40,29 +44,75 @@ def load_backbone(
 
     Raises:
         UserError: unknown name, a size that the patches do not divide, weights that are absent, unreadable or
-        of
-            another architecture.
+            of another architecture.
     """
     spec = find(name) if isinstance(name, str) else name
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    _check_size(spec, size)
-    vit = _build(spec, size)
-    shapes = _native_shapes(vit, spec)
+    size = _height_and_width(image_size)
+    check_size(spec, size)
+    return build_backbone(
+        spec, read_weights(spec, weights).tensors, image_size=size, normalization=normalization
+    )
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model's weights at their trained size, and what they were read from.
+
+    Attributes:
+        tensors: under timm's names, exactly those of the architecture.
+        source: as the file has them, extras included; the same as `tensors` when they were downloaded.
+        naming: the naming of `source`.
+    """
+
+    tensors: dict[str, Tensor]
+    source: dict[str, Tensor]
+    naming: Naming
+
+
+def read_weights(spec: ModelSpec, weights: str | Path = "pretrained") -> Weights:
+    """Read a model's weights from a file, or download them.
+
+    Raises:
+        UserError: they are absent, unreadable or of another architecture.
+    """
     if weights == "pretrained":
-        state = _download(spec)
-    else:
-        path = Path(weights)
-        state = fit_weights(
-            state_dict(read_checkpoint(path), path), shapes, spec.namings, model=spec.name, path=path
-        )
-    vit.load_state_dict(_resample(state, vit, spec))
+        tensors = _download(spec)
+        return Weights(tensors, tensors, TIMM)
+    path = Path(weights)
+    return translate_weights(spec, state_dict(read_checkpoint(path), path), path)
+
+
+def translate_weights(spec: ModelSpec, source: dict[str, Tensor], path: Path) -> Weights:
+    """Translate a state dict in any naming of the family; `path` is for the message of the UserError."""
+    with torch.device("meta"):  # only the names and shapes are wanted
+        vit = _build(spec, (spec.native_size, spec.native_size))
+    shapes = {name: tensor.shape for name, tensor in vit.state_dict().items()}
+    tensors, naming = fit_weights(source, shapes, spec.namings, model=spec.name, path=path)
+    return Weights(tensors, source, naming)
+
+
+def build_backbone(
+    spec: ModelSpec,
+    tensors: Mapping[str, Tensor],
+    *,
+    image_size: tuple[int, int],
+    normalization: str = "auto",
+) -> Backbone:
+    """Build a frozen backbone from weights at their trained size under timm's names."""
+    vit = _build(spec, image_size)
+    vit.load_state_dict(_resample(tensors, vit, spec))
     mean, std = vit.pretrained_cfg["mean"], vit.pretrained_cfg["std"]
     if normalization == "imagenet":
         mean, std = IMAGENET_MEAN, IMAGENET_STD
     return Backbone(vit, spec, mean=mean, std=std)
 
 
-def _check_size(spec: ModelSpec, size: tuple[int, ...]) -> None:
+def _height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def check_size(spec: ModelSpec, size: tuple[int, int]) -> None:
+    """Refuse an image size that the patches do not divide, as a UserError that names the closest."""
     if any(side <= 0 or side % spec.patch_size for side in size):
         patch = spec.patch_size
         closest = " x ".join(str(max(patch, round(side / patch) * patch)) for side in size)
@@ -108,16 +158,7 @@ def _position_prefix(vit: Any) -> int:
     return 0 if vit.no_embed_class else vit.num_prefix_tokens
 
 
-def _native_shapes(vit: Any, spec: ModelSpec) -> dict[str, Size]:
-    """Return the shape of every weight as files have it, before the position grid is resampled."""
-    shapes = {name: tensor.shape for name, tensor in vit.state_dict().items()}
-    if "pos_embed" in shapes:
-        height, width = _native_grid(spec)
-        shapes["pos_embed"] = torch.Size([1, _position_prefix(vit) + height * width, vit.embed_dim])
-    return shapes
-
-
-def _resample(state: dict[str, Tensor], vit: Any, spec: ModelSpec) -> dict[str, Tensor]:
+def _resample(state: Mapping[str, Tensor], vit: Any, spec: ModelSpec) -> Mapping[str, Tensor]:
     if "pos_embed" not in state:
         return state
     positions = resample_positions(

@@ -34,10 +34,11 @@ class Translation:
 
 def fit_weights(
     state: Mapping[str, Tensor], shapes: Shapes, namings: Sequence[Naming], *, model: str, path: Path
-) -> dict[str, Tensor]:
-    """Return `state` under timm's names, exactly the keys and shapes of `shapes`. `state` is left as it is.
+) -> tuple[dict[str, Tensor], Naming]:
+    """Return `state` under timm's names, exactly the keys and shapes of `shapes`, and the file's naming.
 
     Every naming of the family is tried; the one that leaves the fewest keys unexplained is the file's.
+    `state` is left as it is.
 
     Raises:
         UserError: keys are missing, left over or misshapen in that naming; the message counts and names them.
@@ -57,7 +58,7 @@ def fit_weights(
             f"The weights in '{path}' are not those of '{model}' (read in {best.naming.name} naming; "
             f"{details}). Give a file of this architecture, or the model name that the file was made for."
         )
-    return best.tensors
+    return best.tensors, best.naming
 
 
 def translate(state: Mapping[str, Tensor], shapes: Shapes, naming: Naming) -> Translation:
