@@ -20,9 +20,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rtok import __version__
+from rtok.config import strict_yaml
+from rtok.config.environment import escape
 from rtok.errors import UserError
 
 RECORDED_PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "safetensors")
@@ -170,7 +170,7 @@ class RunFolder:
             if not self.resuming and self.record.suffix == ".json":
                 write_json(self.record, {"config": self.settings, "finished": False})
             elif not self.resuming:
-                write_atomic(self.record, dump_yaml(self.settings))
+                write_atomic(self.record, strict_yaml.dump(escape(self.settings)))
         except OSError as error:
             raise UserError(f"cannot write to {self.path}: {error.strerror}. Name another folder with --out.") from error
 
@@ -204,12 +204,12 @@ class RunFolder:
 
     def _check_same_settings(self) -> None:
         try:
-            before = yaml.safe_load(self.record.read_text())
-        except (OSError, ValueError, yaml.YAMLError) as error:
+            text = self.record.read_text()
+            own = self.record.suffix == ".json"
+            before = json.loads(text)["config"] if own else strict_yaml.parse(text, str(self.record))[0]
+            before, now = flatten(before), flatten(self.settings if own else escape(self.settings))
+        except (OSError, ValueError, KeyError, AttributeError) as error:
             raise UserError(f"{self.record} cannot be read, so the run cannot be resumed: {error}") from error
-        before = before if isinstance(before, dict) else {}
-        before = flatten(before.get("config", {}) if self.record.suffix == ".json" else before)
-        now = flatten(self.settings)
         different = sorted(
             key for key in before.keys() | now.keys() if key not in FREE_KEYS and before.get(key) != now.get(key)
         )
@@ -248,11 +248,6 @@ class RunRecord:
         self.content.update(more)
         seconds = self.seconds_before + time.monotonic() - self.started
         write_json(self.path, {**self.content, "seconds": round(seconds, 3), "finished": finished})
-
-
-def dump_yaml(settings: Mapping[str, Any]) -> str:
-    """Render settings as block-style YAML in their own key order."""
-    return yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

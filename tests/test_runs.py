@@ -10,7 +10,8 @@ import pytest
 from rtok.errors import UserError
 from rtok.runs import Journal, RunFolder, RunRecord, atomic_path, write_atomic
 
-SETTINGS = {"seed": 0, "train": {"steps": 3}, "out": "somewhere"}
+# Texts that YAML could mistake for a number or for a variable.
+SETTINGS = {"seed": 0, "train": {"steps": 3}, "root": "${HOME}/1e-3", "name": "1e-3", "out": "somewhere"}
 
 
 def started(path: Path, **flags: bool) -> RunFolder:

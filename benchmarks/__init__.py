@@ -1,0 +1,1 @@
+"""Timings of `rtok` against the path it replaces; `python -m benchmarks --help`."""

@@ -1,0 +1,67 @@
+"""Seconds, FLOPs, the machine's rate of matrix products, and peak memory."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def in_turns(works: dict[str, Callable[[], None]], repeats: int, device: torch.device) -> dict[str, list[float]]:
+    """Time several works A B A B ..., after one uncounted turn, so that a drifting machine is fair to all."""
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for turn in range(repeats + 1):
+        for name, work in works.items():
+            synchronize(device)
+            begin = time.perf_counter()
+            work()
+            synchronize(device)
+            if turn:
+                seconds[name].append(time.perf_counter() - begin)
+    return seconds
+
+
+def flops(work: Callable[[], None]) -> int:
+    """Floating-point operations of the matrix products and convolutions of one call."""
+    counter = FlopCounterMode(display=False)
+    with counter:
+        work()
+    return counter.get_total_flops()
+
+
+def gemm_rate(device: torch.device, dtype: torch.dtype, dim: int, rows: int) -> float:
+    """FLOP/s of the largest product a ViT of this width makes: (rows, D) by (D, 4D), the median of ten."""
+    a, b = torch.randn(rows, dim, device=device, dtype=dtype), torch.randn(dim, 4 * dim, device=device, dtype=dtype)
+    seconds = in_turns({"gemm": lambda: (a @ b, None)[1]}, 10, device)["gemm"]
+    if device.type == "cuda":  # too short for a host clock: time many at once
+        def many() -> None:
+            for _ in range(100):
+                torch.mm(a, b)
+
+        seconds = [s / 100 for s in in_turns({"gemm": many}, 10, device)["gemm"]]
+    return 2 * rows * dim * 4 * dim / statistics.median(seconds)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for what was asked of the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_memory(work: Callable[[], None], device: torch.device) -> int | None:
+    """Bytes at the peak of one call on a GPU; None on the CPU, where a process has one peak for all it did."""
+    if device.type != "cuda":
+        return None
+    torch.cuda.reset_peak_memory_stats(device)
+    work()
+    synchronize(device)
+    return torch.cuda.max_memory_allocated(device)
+
+
+def process_peak() -> int:
+    """Bytes at this process's peak so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

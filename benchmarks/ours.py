@@ -1,0 +1,75 @@
+"""The same work through `rtok`'s own classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rtok.attacks import FeatureCriterion, FixedSurrogate, Objective
+from rtok.attacks.build import build_pgd
+from rtok.compute import Compute
+from rtok.config.schema import Config
+from rtok.data.loader import Batch
+from rtok.evaluation.features import FeatureTask
+from rtok.evaluation.loop import Evaluator, Trial
+from rtok.evaluation.threats import transfer
+from rtok.evaluation.victims import Victim
+from rtok.models.backbone import Backbone
+from rtok.runs import RunFolder
+from rtok.training.loop import Trainer, make_token_sets
+
+
+class Bench:
+    """A trainer and an evaluator on one backbone and one batch of images in [0, 1]."""
+
+    def __init__(self, config: Config, backbone: Backbone, compute: Compute, images: Tensor, victims: int) -> None:
+        self.images = images
+        keys = tuple(f"{b}.png" for b in range(len(images)))
+        self.batch = Batch(images, keys, None, keys, (0,) * len(keys))
+        sets = make_token_sets(config, backbone.dim, compute.device)
+        folder = RunFolder(Path("results/none"), {})  # only looked at, never started: nothing is written
+        self.trainer = Trainer(config, compute, folder, backbone, sets)
+        self.pgd = build_pgd(config.attacks[0])
+        task = FeatureTask(backbone)
+        plain = Victim("plain")
+        robust = [Victim("robust", sets[0].values.detach(), str(i)) for i in range(victims)]
+        crafts = transfer(plain, [plain, *robust], task.model, name=config.model.name)
+        trial = Trial("paper", config.attacks[0], self.pgd, crafts)
+        self.evaluator = Evaluator(
+            task, [plain, *robust], [trial], device=compute.device, std=backbone.std, seed=0
+        )
+        self.backbone = backbone
+
+    def attack(self) -> None:
+        """The attack alone."""
+        with torch.no_grad():
+            target = self.backbone(self.images)
+        objective = Objective(FixedSurrogate(self.backbone), FeatureCriterion(target, "token"))
+        self.pgd.run(self.images, objective, keys=self.batch.keys, std=self.backbone.std)
+
+    def training_step(self) -> None:
+        """One training step."""
+        self.trainer.step(1, self.batch)
+
+    def evaluation(self) -> None:
+        """One batch of evaluation under `transfer`."""
+        self.evaluator.evaluate(self.batch)
+
+
+def make_config(model: str, image_size: int, batch: int, steps: int, **more: Any) -> Config:
+    """The paper's training config with random images in mind."""
+    return Config.model_validate(
+        {
+            "model": {"name": model, "image_size": image_size},
+            "tokens": {"count": 10},
+            "data": {"name": "photos"},
+            "attack": {"preset": "paper", "steps": steps},
+            "train": {"batch_size": batch},
+            **more,
+        }
+    )
+
+
