@@ -22,6 +22,7 @@ from rtok.errors import UserError
 from rtok.runs import atomic_path
 
 if TYPE_CHECKING:
+    from rtok.config.schema import Config
     from rtok.models.backbone import Backbone
 
 MANIFEST = ("image", "group", "file", "clean_sha256", "linf_255", "mse")
@@ -90,6 +91,21 @@ class AdversarialSet:
                 "`rtok attack --out DIR`, or finish it with --resume."
             ) from error
 
+    @property
+    def objective(self) -> str:
+        """What the images were pulled away from: `features` or `labels`."""
+        return str(self.settings.get("objective", "features"))
+
+    def surrogate_is_plain(self, config: Config) -> bool:
+        """Whether the set was crafted on what an evaluation with this config takes for its plain victim.
+
+        `check` compares the weights; an attack on labels went through a head, and a fitted head has a seed.
+        """
+        made, now = self.settings["config"], config.to_dict()
+        keys = ("head", "seed") if self.objective == "labels" else ()
+        same_head = all(_fitted(made[key]) == _fitted(now[key]) for key in keys)
+        return same_head and made["surrogate"] == {"model": "same", "tokens": None, "head": "same"}
+
     def check(self, backbone: Backbone, keys: Sequence[str]) -> None:
         """Refuse a set that was made for other images, another size or another backbone.
 
@@ -131,6 +147,11 @@ class AdversarialSet:
                 )
             found.append(load_image(self.folder / row["file"]))
         return Perturbed(torch.stack(found).to(images), images.new_full((len(images),), float("nan")))
+
+
+def _fitted(section: object) -> object:
+    """A section of a config without what says only which victims are measured."""
+    return {k: v for k, v in section.items() if k != "features"} if isinstance(section, dict) else section
 
 
 def _to_uint8(image: Tensor) -> np.ndarray:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from torch import Tensor
 
+from rtok.attacks.autoattack import AutoAttack
 from rtok.attacks.objective import Objective
 from rtok.attacks.pgd import PGD, Perturbed
 from rtok.errors import UserError
@@ -32,11 +33,23 @@ class Attack(Protocol):
         ...
 
 
-def build_attack(settings: AttackConfig) -> Attack:
-    """Build the algorithm that `attack.method` names."""
-    if settings.method != "pgd":
-        raise UserError(f"attack.method: {settings.method} attacks labels, and features have none: use pgd.")
-    return build_pgd(settings)
+def build_attack(settings: AttackConfig, objective: Literal["features", "labels"]) -> Attack:
+    """Build the algorithm that `attack.method` names, to pull away from features or labels.
+
+    Raises:
+        UserError: AutoAttack on features.
+    """
+    if settings.method == "pgd":
+        return build_pgd(settings)
+    if objective == "features":
+        raise UserError("attack.method: autoattack attacks labels, and features have none: use pgd.")
+    return AutoAttack(
+        norm=settings.norm,
+        eps=settings.eps,
+        version=settings.version,
+        attacks=tuple(settings.attacks or ()),
+        quantize=settings.quantize,
+    )
 
 
 def build_pgd(settings: AttackConfig) -> PGD:

@@ -125,7 +125,7 @@ class PGD:
             else:
                 moving = (adversarial - images).square().mean((1, 2, 3)) < self.max_mse
                 adversarial = torch.where(_per_image(moving), moved, adversarial)
-        return Perturbed(_quantized(adversarial, self.quantize), loss)
+        return Perturbed(quantized(adversarial, self.quantize), loss)
 
     def _normalise(self, gradient: Tensor, scale: Tensor) -> Tensor:
         """The steepest direction of length one in the attack's units."""
@@ -135,22 +135,28 @@ class PGD:
         return gradient / _per_image(gradient.flatten(1).norm(dim=1)).clamp(min=torch.finfo(gradient.dtype).tiny)
 
     def _project(self, adversarial: Tensor, images: Tensor, scale: Tensor) -> Tensor:
-        """The nearest image inside the ball and inside [0, 1]."""
-        delta = adversarial - images
-        if self.norm == "linf":
-            radius = self.eps * scale
-            delta = torch.minimum(torch.maximum(delta, -radius), radius)
-        else:
-            length = _per_image((delta / scale).flatten(1).norm(dim=1))
-            delta = delta * (self.eps / length.clamp(min=self.eps))
-        return (images + delta).clamp_(0, 1)
+        return project(adversarial, images, self.norm, self.eps, scale)
+
+
+def project(
+    adversarial: Tensor, images: Tensor, norm: Norm, eps: float, scale: Tensor | float = 1.0
+) -> Tensor:
+    """The nearest images (B, 3, H, W) inside the ball around `images`, of radius `eps * scale`, and inside [0, 1]."""
+    delta = adversarial - images
+    if norm == "linf":
+        radius = torch.as_tensor(eps * scale).to(images)
+        delta = torch.minimum(torch.maximum(delta, -radius), radius)
+    else:
+        length = _per_image((delta / scale).flatten(1).norm(dim=1))
+        delta = delta * (eps / length.clamp(min=eps))
+    return (images + delta).clamp_(0, 1)
 
 
 def _per_image(values: Tensor) -> Tensor:
     return values[:, None, None, None]
 
 
-def _quantized(images: Tensor, how: str) -> Tensor:
+def quantized(images: Tensor, how: str) -> Tensor:
     """Bring images to the 256 levels that a file holds, or leave them."""
     if how == "none":
         return images

@@ -18,6 +18,7 @@ from rtok.evaluation.features import FeatureTask
 from rtok.evaluation.loop import Evaluator, Trial
 from rtok.evaluation.results import to_csv
 from rtok.evaluation.run import Bench, open_surrogate
+from rtok.evaluation.task import Task
 from rtok.evaluation.threats import transfer
 from rtok.evaluation.victims import Victim
 from rtok.reporting.console import progress, say
@@ -55,11 +56,11 @@ def make_adversarial_set(
     compute = Compute.start(precision=config.precision, compile=config.compile)
     folder = RunFolder(config.out, config.to_dict(), record="attack.json", resume=resume, overwrite=overwrite)
     bench = Bench.prepare(config, compute)
-    task = FeatureTask(bench.backbone)
-    plain = Victim("plain")
-    name, surrogate = open_surrogate(bench, task)
-    crafts = transfer(plain, [plain], task.model, name=name, surrogate=surrogate)
-    trial = Trial(attack.label, attack, build_attack(attack), crafts)
+    task = choose_task(bench)
+    plain = Victim("plain", head=task.plain_head)
+    surrogate = open_surrogate(bench, task)
+    crafts = transfer(plain, [plain], task.model, name=surrogate.name, surrogate=surrogate.models)
+    trial = Trial(attack.label, attack, build_attack(attack, task.objective), crafts)
     evaluator = Evaluator(task, [plain], [trial], device=compute.device, std=bench.backbone.std, seed=config.seed)
     compute.wait()
     if compute.is_main:
@@ -72,6 +73,15 @@ def make_adversarial_set(
         folder.close()
 
 
+def choose_task(bench: Bench) -> Task:
+    """What the images are pulled away from: with a head their labels, without one their features."""
+    if bench.config.head is None:
+        return FeatureTask(bench.backbone)
+    from rtok.evaluation.classification import ClassificationTask
+
+    return ClassificationTask.open(bench)
+
+
 def _craft(
     bench: Bench, evaluator: Evaluator, trial: Trial, folder: RunFolder, command: Sequence[str]
 ) -> AttackResult:
@@ -82,6 +92,7 @@ def _craft(
         journal.rows()  # mends a torn line before the other processes read
         record.write(finished=False)
     compute.wait()
+    evaluator.task.prepare(folder, evaluator.victims)
     done = {row["image"] for row in journal.rows()}
     batches = bench.batches(done=done)
     craft = trial.crafts[0]
@@ -102,22 +113,29 @@ def _craft(
     place = {key: i for i, key in enumerate(source.keys)}
     rows = sorted(journal.rows(), key=lambda row: place[row["image"]]) if compute.is_main else []
     if compute.is_main:
-        _finish(bench, trial, folder, record, rows, skipped)
+        _finish(bench, evaluator, folder, record, rows, skipped)
     compute.wait()
     moved = [row["linf_255"] for row in rows] or [0.0]
     return AttackResult(folder.path, len(rows), sum(moved) / len(moved), max(moved))
 
 
 def _finish(
-    bench: Bench, trial: Trial, folder: RunFolder, record: RunRecord, rows: list[dict[str, Any]], skipped: list[str]
+    bench: Bench,
+    evaluator: Evaluator,
+    folder: RunFolder,
+    record: RunRecord,
+    rows: list[dict[str, Any]],
+    skipped: list[str],
 ) -> None:
     """Write the manifest, the figure and, last, `attack.json`, which says what the set was made for."""
+    (trial,) = evaluator.trials
     write_atomic(folder.path / "manifest.csv", to_csv(rows, MANIFEST))
     _draw_examples(bench, folder, rows[:EXAMPLES])
     record.write(
         finished=True,
         attack=trial.settings.model_dump(mode="json"),
         name=trial.name,
+        objective=evaluator.task.objective,
         surrogate=trial.crafts[0].name,
         backbone=bench.backbone.spec.name,
         fingerprint=bench.backbone.fingerprint(),

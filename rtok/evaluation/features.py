@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rtok.config.schema import Config
     from rtok.data.loader import Batch
     from rtok.models.backbone import Backbone
+    from rtok.runs import RunFolder
 
 EXAMPLES = 3  # images in features.png
 AXES: tuple[tuple[Axis, str], ...] = (("channel", ""), ("token", "_token"))
@@ -48,13 +49,23 @@ class FeatureTask:
 
     backbone: Backbone
     command: str = "eval-features"
+    objective: Literal["features"] = "features"
+    plain_head: None = None
+    robust_heads: tuple[None] = (None,)
     severity: str = "cosine_to_plain"
     several_targets: bool = True
     wants_probe: bool = False
 
     def model(self, victim: Victim) -> Model:
         """The backbone with the victim's tokens: images to features (b, 1+P, D) or embeddings (b, E)."""
-        return self.backbone if victim.tokens is None else partial(self.backbone, tokens=victim.tokens)
+        return self.surrogate(self.backbone, victim.tokens)
+
+    def surrogate(self, backbone: Backbone, tokens: Tensor | None) -> Model:
+        """A backbone with or without tokens."""
+        return backbone if tokens is None else partial(backbone, tokens=tokens)
+
+    def prepare(self, folder: RunFolder, victims: Sequence[Victim]) -> None:
+        """Features need nothing more."""
 
     def criterion(self, attack: AttackConfig, batch: Batch, target: Tensor) -> Criterion:
         """Minus the cosine to the target's clean features, over the attack's axis."""

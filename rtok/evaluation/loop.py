@@ -120,10 +120,11 @@ class Evaluator:
         worst: dict[Victim, dict[str, Tensor]] = {}
         for target in craft.targets:
             adversarial = self.craft(trial, craft, target, batch, images)
-            probe = self._output(craft.probe, adversarial) if craft.probe and self.task.wants_probe else None
+            probe = craft.probe if self.task.wants_probe else None
+            probed = (self._output(probe, images), self._output(probe, adversarial)) if probe else (None, None)
             for victim in craft.victims:
                 output = self._output(self.models[victim], adversarial)
-                view = View(batch, images, adversarial, clean[victim], clean[self.victims[0]], output, probe)
+                view = View(batch, images, adversarial, clean[victim], clean[self.victims[0]], output, *probed)
                 columns = self.task.measure(view)
                 worst[victim] = _worse(worst[victim], columns, self.task.severity) if victim in worst else columns
         return [(victim, {name: _plain_numbers(c) for name, c in worst[victim].items()}) for victim in craft.victims]

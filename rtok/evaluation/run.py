@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import torch
 from rtok.attacks.adversarial_set import AdversarialSet
 from rtok.attacks.build import build_attack
 from rtok.compute import Compute
+from rtok.config.attack import AttackConfig
 from rtok.data import open_source
 from rtok.data.loader import Batch, Batches, evaluation_batches
 from rtok.data.source import ImageSource
@@ -120,11 +121,15 @@ def run_evaluation(
         return dict(json.loads((folder.path / "results.json").read_text()))
     bench = Bench.prepare(config, compute)
     task = make_task(bench)
-    plain = Victim("plain")
-    robust = robust_victims(resolve_tokens(config.token_paths), bench.backbone)
-    control = control_victims(robust, config.control_draws, bench.backbone.dim, config.seed, compute.device)
+    plain = Victim("plain", head=task.plain_head)
+    robust = robust_victims(resolve_tokens(config.token_paths), bench.backbone, task.robust_heads)
+    control = control_victims(
+        robust, config.control_draws, bench.backbone.dim, config.seed, compute.device, task.plain_head
+    )
     victims = [plain, *(control if "transfer" in config.threats else []), *robust]
-    trials = [make_trial(bench, task, attack, plain, control, robust) for attack in config.attacks]
+    crafted = "transfer" in config.threats and any(attack.from_ is None for attack in config.attacks)
+    surrogate = open_surrogate(bench, task) if crafted else ChosenSurrogate(config.model.name)
+    trials = [make_trial(bench, task, attack, surrogate, plain, control, robust) for attack in config.attacks]
     evaluator = Evaluator(task, victims, trials, device=compute.device, std=bench.backbone.std, seed=config.seed)
 
     compute.wait()  # every process has looked at the folder before one writes into it
@@ -150,6 +155,7 @@ def _measure(
         journal.rows()  # mends a torn line before the other processes read
         record.write(finished=False)
     compute.wait()
+    evaluator.task.prepare(folder, evaluator.victims)
     done = {row["image"] for row in journal.rows()}
     batches = bench.batches(done=done)
     evaluator.run(batches, journal, compute, total=len(source), done=len(done))
@@ -174,53 +180,74 @@ def _measure(
 
 
 def make_trial(
-    bench: Bench, task: Task, attack: Any, plain: Victim, control: Sequence[Victim], robust: Sequence[Victim]
+    bench: Bench,
+    task: Task,
+    attack: AttackConfig,
+    surrogate: ChosenSurrogate,
+    plain: Victim,
+    control: Sequence[Victim],
+    robust: Sequence[Victim],
 ) -> Trial:
     """Plan one attack under every threat of the config; a set from disk holds the `transfer` threat only."""
     config = bench.config
     everyone = [plain, *control, *robust]
     name = config.model.name
     if attack.from_ is not None:
-        stored = AdversarialSet(attack.from_)
-        stored.check(bench.backbone, bench.source.keys)
-        settings = type(attack).model_validate(stored.settings["attack"])
-        crafts = threats.transfer(plain, everyone, task.model, name=stored.settings["surrogate"])
-        return Trial(settings.label, settings, stored, crafts)
+        return _stored_trial(bench, task, AdversarialSet(attack.from_), plain, everyone)
     crafts = []
     for threat in config.threats:
         if threat == "transfer":
-            surrogate_name, surrogate = open_surrogate(bench, task)
-            crafts += threats.transfer(plain, everyone, task.model, name=surrogate_name, surrogate=surrogate)
+            crafts += threats.transfer(
+                plain, everyone, task.model, name=surrogate.name, surrogate=surrogate.models
+            )
         elif threat == "informed":
             crafts += threats.informed(plain, robust, task.model, name=name, seed=config.seed)
         elif threat == "adaptive":
             several = task.several_targets
             crafts += threats.adaptive(plain, robust, task.model, name=name, several_targets=several)
-    return Trial(attack.label, attack, build_attack(attack), crafts)
+    return Trial(attack.label, attack, build_attack(attack, task.objective), crafts)
 
 
-def open_surrogate(bench: Bench, task: Task) -> tuple[str, tuple[Model, Model] | None]:
-    """The config's surrogate as its name and an (attacked, target) pair of models; None for the plain victim itself."""
-    model, tokens_file = bench.config.surrogate_model, bench.config.surrogate.tokens
+def _stored_trial(
+    bench: Bench, task: Task, stored: AdversarialSet, plain: Victim, everyone: Sequence[Victim]
+) -> Trial:
+    """Try every victim on a set from disk; whether its surrogate was fooled is known if it is the plain victim."""
+    stored.check(bench.backbone, bench.source.keys)
+    settings = AttackConfig.model_validate(stored.settings["attack"])
+    name = settings.label if stored.objective == task.objective else f"{settings.label} on {stored.objective}"
+    (craft,) = threats.transfer(plain, everyone, task.model, name=stored.settings["surrogate"])
+    if not stored.surrogate_is_plain(bench.config):
+        craft = replace(craft, probe=None)
+    return Trial(name, settings, stored, [craft])
+
+
+@dataclass(frozen=True)
+class ChosenSurrogate:
+    """What `transfer` crafts on: its name, and its (attacked, target) models; None for the plain victim itself."""
+
+    name: str
+    models: tuple[Model, Model] | None = None
+
+
+def open_surrogate(bench: Bench, task: Task) -> ChosenSurrogate:
+    """Load the surrogate that the config names."""
+    chosen, model = bench.config.surrogate, bench.config.surrogate_model
     same = model == bench.config.model
-    if same and tokens_file is None:
-        return model.name, None
+    if same and chosen.tokens is None and chosen.head == "same":
+        return ChosenSurrogate(model.name)
     backbone = bench.backbone if same else open_backbone(model, bench.compute)
     if backbone.image_size != bench.backbone.image_size:
         raise UserError(
             f"surrogate.model.image_size is {model.height} x {model.width}, but the victim sees images of "
             f"{bench.config.model.height} x {bench.config.model.width}: both must see the same images."
         )
-    if tokens_file is None:
-        return model.name, (backbone, backbone)
-    tokens = RobustnessTokens.load(tokens_file)
+    if chosen.tokens is None:
+        attacked = task.surrogate(backbone, None)
+        return ChosenSurrogate(model.name, (attacked, attacked))
+    tokens = RobustnessTokens.load(chosen.tokens)
     tokens.check(backbone)
-    values = tokens.values.to(bench.compute.device)
-
-    def attacked(images: torch.Tensor) -> torch.Tensor:
-        return backbone(images, values)
-
-    return f"{model.name} + {tokens_file}", (attacked, backbone)
+    attacked = task.surrogate(backbone, tokens.values.to(bench.compute.device))
+    return ChosenSurrogate(f"{model.name} + {chosen.tokens}", (attacked, task.surrogate(backbone, None)))
 
 
 def require_tokens(config: Config) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from torch import Tensor
 
@@ -14,6 +14,8 @@ from rtok.evaluation.victims import Victim
 if TYPE_CHECKING:
     from rtok.config.attack import AttackConfig
     from rtok.data.loader import Batch
+    from rtok.models.backbone import Backbone
+    from rtok.runs import RunFolder
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class View:
     Attributes:
         clean, adversarial: the victim's output on the clean and the adversarial images.
         plain_clean: the plain victim's output on the clean images.
-        probe_adversarial: the surrogate's output on the adversarial images, where the task asks for it.
+        probe_clean, probe_adversarial: the surrogate's output on both, where the task asks for it and the
+            surrogate is one fixed model.
         images, adversarial_images: (b, 3, H, W) in [0, 1].
     """
 
@@ -33,26 +36,51 @@ class View:
     clean: Tensor
     plain_clean: Tensor
     adversarial: Tensor
+    probe_clean: Tensor | None
     probe_adversarial: Tensor | None
 
 
 class Task(Protocol):
-    """One kind of measurement: features, classification or segmentation.
+    """One kind of measurement: features, classification or segmentation."""
 
-    Attributes:
-        command: the command's name.
-        severity: the per-image column by which the worse of several attacks on a victim is chosen; smaller is worse.
-        several_targets: whether `adaptive` has several targets to pull away from.
-        wants_probe: whether `measure` needs the surrogate's own output on the adversarial images.
-    """
+    @property
+    def command(self) -> str:
+        """The command's name."""
 
-    command: str
-    severity: str
-    several_targets: bool
-    wants_probe: bool
+    @property
+    def objective(self) -> Literal["features", "labels"]:
+        """What attacks pull away from."""
+
+    @property
+    def plain_head(self) -> str | None:
+        """The head of the plain victim, the control and every attacker without tokens; None without heads."""
+
+    @property
+    def robust_heads(self) -> tuple[str | None, ...]:
+        """The heads that each robust victim is tried with."""
+
+    @property
+    def severity(self) -> str:
+        """The per-image column by which the worst of several attacks is chosen: smaller is worse."""
+
+    @property
+    def several_targets(self) -> bool:
+        """Whether `adaptive` has several targets to pull away from."""
+
+    @property
+    def wants_probe(self) -> bool:
+        """Whether `measure` needs the surrogate's own output on the clean and adversarial images."""
 
     def model(self, victim: Victim) -> Model:
-        """The victim as a function from images (b, 3, H, W) to this task's output."""
+        """The victim as a function from images (b, 3, H, W) to this task's output; `prepare` comes first."""
+        ...
+
+    def surrogate(self, backbone: Backbone, tokens: Tensor | None) -> Model:
+        """A surrogate of the user's choice, as a function like that of a victim."""
+        ...
+
+    def prepare(self, folder: RunFolder, victims: Sequence[Victim]) -> None:
+        """Make what the models still lack, such as fitted heads, now that the run's folder is there."""
         ...
 
     def criterion(self, attack: AttackConfig, batch: Batch, target: Tensor) -> Criterion:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rtok.attacks.objective import Draw, FixedSurrogate, Model, Surrogate
 from rtok.evaluation.victims import Victim, random_tokens
@@ -66,13 +66,16 @@ def transfer(
 
 
 def informed(plain: Victim, robust: Sequence[Victim], model_of: ModelOf, *, name: str, seed: int) -> list[Craft]:
-    """One crafting for every token count, start and head; tried on the robust victims that have them."""
+    """One crafting for every token count and start; tried on the robust victims that have them.
+
+    The attacker has the public head: one that was fitted on robust features is as private as the tokens.
+    """
     kinds: dict[tuple[object, ...], list[Victim]] = {}
     for victim in robust:
-        kinds.setdefault((victim.count, victim.init_std, victim.head), []).append(victim)
+        kinds.setdefault((victim.count, victim.init_std), []).append(victim)
     crafts = []
     for members in kinds.values():
-        like = members[0]
+        like = replace(members[0], head=plain.head)
         assert like.tokens is not None
         _, n, D = like.tokens.shape
         surrogate = InformedSurrogate(model_of(plain), model_of, n, D, like.init_std, seed, like)

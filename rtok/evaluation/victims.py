@@ -62,23 +62,29 @@ def random_tokens(count: int, dim: int, std: float, seed: int, *parts: object) -
     return std * torch.randn(1, count, dim, generator=generator)
 
 
-def robust_victims(files: Sequence[Path], backbone: Backbone) -> list[Victim]:
-    """Load each token file; files of another backbone or width are refused with what they were made for."""
+def robust_victims(
+    files: Sequence[Path], backbone: Backbone, heads: Sequence[str | None] = (None,)
+) -> list[Victim]:
+    """Load each token file, one victim a head; files of another backbone or width are refused."""
     device = backbone.mean.device
     victims = []
     for file in files:
         tokens = RobustnessTokens.load(file)
         tokens.check(backbone)
         std = tokens.config.get("tokens", {}).get("init_std", DEFAULT_INIT_STD) if tokens.config else DEFAULT_INIT_STD
-        victims.append(Victim("robust", tokens.values.to(device), str(file), init_std=float(std)))
+        values = tokens.values.to(device)
+        victims += [Victim("robust", values, str(file), init_std=float(std), head=head) for head in heads]
     return victims
 
 
-def control_victims(robust: Sequence[Victim], draws: int, dim: int, seed: int, device: torch.device) -> list[Victim]:
+def control_victims(
+    robust: Sequence[Victim], draws: int, dim: int, seed: int, device: torch.device, head: str | None = None
+) -> list[Victim]:
     """Untrained tokens of every count (and start) that occurs among the robust victims, `draws` of each."""
     kinds = sorted({(victim.count or 0, victim.init_std) for victim in robust})
     return [
-        Victim("random", random_tokens(count, dim, std, seed, "control", draw).to(device), draw=draw, init_std=std)
+        Victim("random", tokens.to(device), draw=draw, init_std=std, head=head)
         for count, std in kinds
         for draw in range(draws)
+        for tokens in [random_tokens(count, dim, std, seed, "control", draw)]
     ]
