@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,28 @@ def test_transformers_agrees_on_what_its_dinov3_files_mean(tiny: Any, tmp_path: 
     with torch.no_grad():
         wanted = reference((images - backbone.mean) / backbone.std).last_hidden_state
     assert torch.allclose(backbone(images), torch.cat([wanted[:, :1], wanted[:, 5:]], 1), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "naming"),
+    [
+        ("dinov2_vitg14_reg", "DINOv2"),
+        ("deit3_small_patch16_224", "DeiT"),
+        ("openclip_vitb32", "OpenCLIP"),
+        ("dinov3_vits16", "DINOv3"),
+        ("dinov3_vits16plus", "DINOv3"),
+    ],
+)
+def test_timm_agrees_on_what_official_files_mean(tiny: Any, name: str, naming: str) -> None:
+    """timm's own key filters, which follow each code base, read what our tables write."""
+    model = tiny(name)
+    tensors = model.vit.state_dict()
+    theirs = translate_back(tensors, naming_of(model, naming))
+    theirs |= {"mask_token": torch.zeros(1, 64)} if naming.startswith("DINO") else {}
+    options = {"adapt_layer_scale": True} if naming == "DeiT" else {}
+    read = sys.modules[type(model.vit).__module__].checkpoint_filter_fn(theirs, model.vit, **options)
+    assert read.keys() == tensors.keys()
+    assert all(torch.equal(read[key], tensors[key]) for key in tensors)
 
 
 def test_official_dinov3_files_with_their_constants(tiny: Any) -> None:
