@@ -24,7 +24,8 @@ from rtok.config.types import (
 # The keys that mean something for each type of head.
 _KEYS = {
     "linear": ("type", "path", "features", "classifier", "split", "limit"),
-    "fit": ("type", "features", "split", "limit", "l2"),
+    "mmseg": ("type", "path", "features"),
+    "fit": ("type", "features", "split", "limit", "l2", "steps", "batch_size"),
     "backbone": ("type", "features"),
 }
 
@@ -41,15 +42,15 @@ class HeadFiles(Section):
 class HeadConfig(Section):
     """The head on top of the features."""
 
-    type: Literal["linear", "fit", "backbone"] = Field(
+    type: Literal["linear", "mmseg", "fit", "backbone"] = Field(
         "linear",
-        description="`linear`: read linear heads from files; `fit`: fit linear probes on clean features; "
-        "`backbone`: the model's own classifier (DeiT-III).",
+        description="`linear`: read linear heads from files; `mmseg`: read segmentation heads; `fit`: fit "
+        "linear heads on clean features; `backbone`: the model's own classifier (DeiT-III).",
     )
     path: Annotated[Mapped[HeadFiles] | Single[FilePath], BY_SHAPE] | None = Field(
         None,
-        description="`linear`: the head's file, fitted on plain features, or `{plain: FILE, robust: FILE}`; "
-        "DINOv2's published heads, its `model_final.pth`, or what `fit` saved.",
+        description="`linear`, `mmseg`: the head's file, fitted on plain features, or `{plain: FILE, robust: "
+        "FILE}`; DINOv2's published heads, its `model_final.pth`, what mmseg trained or `fit` saved.",
     )
     features: Literal["plain", "robust", "both"] = Field(
         "both",
@@ -69,8 +70,13 @@ class HeadConfig(Section):
     limit: Count | None = Field(None, description="Use this many images of `head.split`. Null: all.")
     l2: UniqueList[Positive] = Field(
         [1e-4, 1e-3, 1e-2, 1e-1, 1.0],
-        description="`fit`: strengths of the L2 penalty to choose from, on a held-out fifth of the images.",
+        description="`fit`, `eval-class`: strengths of the L2 penalty to choose from, on a held-out "
+        "fifth of the images.",
     )
+    steps: Count = Field(
+        40_000, description="`fit`, `eval-seg`: iterations of the training (DINOv2's recipe: 40,000)."
+    )
+    batch_size: Count = Field(16, description="`fit`, `eval-seg`: crops an iteration (DINOv2's recipe: 16).")
 
     @model_validator(mode="before")
     @classmethod
@@ -85,9 +91,10 @@ class HeadConfig(Section):
 
     @model_validator(mode="after")
     def _check_files(self) -> HeadConfig:
-        if self.type == "linear" and self.path is None:
-            raise broken_rule("path is missing: type linear needs the head's file")
-        lacks_robust = self.type == "backbone" or (self.type == "linear" and not self.robust_files)
+        reads_files = self.type in ("linear", "mmseg")
+        if reads_files and self.path is None:
+            raise broken_rule(f"path is missing: type {self.type} needs the head's file")
+        lacks_robust = self.type == "backbone" or (reads_files and not self.robust_files)
         if self.features == "robust" and lacks_robust:
             raise broken_rule(
                 "features is robust, but there is no head fitted on robust features: write "

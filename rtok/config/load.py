@@ -47,6 +47,8 @@ def load_config(
         substituted["out"] = out
     if command == "train" and substituted.get("tokens") is None:
         substituted["tokens"] = {}
+    if command == "eval-seg" and substituted.get("segmentation") is None:
+        substituted["segmentation"] = {}
     config, invalid = validate(substituted)
     if "out" not in substituted and command != "train":
         config = config.model_copy(update={"out": config.out.with_name(f"{config.out.name}-{command}")})

@@ -10,6 +10,8 @@ from pydantic import ValidationError
 from rtok.config.problems import Problem
 from rtok.config.schema import Config
 from rtok.config.sections import ModelConfig, TokensConfig
+from rtok.config.segmentation import SegmentationConfig
+from rtok.models.registry import find
 
 
 def check_train(config: Config) -> Iterator[Problem]:
@@ -31,7 +33,10 @@ def check_train(config: Config) -> Iterator[Problem]:
 def check_attack(config: Config) -> Iterator[Problem]:
     """`rtok attack`: one attack that is crafted, on features or (with a head) on labels."""
     yield from _check_measured(config)
-    yield from _check_head(config) if config.head else _check_feature_attacks(config)
+    if config.head and config.head.type == "mmseg":
+        yield from _check_segmentation(config)
+    else:
+        yield from _check_head(config) if config.head else _check_feature_attacks(config)
     if isinstance(config.attack, list):
         yield Problem("attack", "rtok attack writes one set: write one attack, not a list")
     elif config.attack.from_:
@@ -49,17 +54,28 @@ def check_eval_class(config: Config) -> Iterator[Problem]:
     """`rtok eval-class`: token files, a head, and attacks on labels."""
     yield from _check_measured(config)
     yield from _check_token_files(config)
-    if config.head:
-        yield from _check_head(config)
-    else:
+    if config.head is None:
         yield Problem("head", "is missing: write {type: fit}, {type: backbone} or {type: linear, path: FILE}")
+    elif config.head.type == "mmseg":
+        yield Problem("head.type", "mmseg heads segment: write fit, backbone or linear")
+    else:
+        yield from _check_head(config)
 
 
+def check_eval_seg(config: Config) -> Iterator[Problem]:
+    """`rtok eval-seg`: token files, a segmentation head, masks, and attacks on labels."""
+    yield from _check_measured(config)
+    yield from _check_token_files(config)
+    yield from _check_segmentation(config)
+
+
+_WITH_MASKS = ("ade20k", "folder-seg")
 CHECKS: dict[str, Callable[[Config], Iterator[Problem]]] = {
     "train": check_train,
     "attack": check_attack,
     "eval-features": check_eval_features,
     "eval-class": check_eval_class,
+    "eval-seg": check_eval_seg,
 }
 
 
@@ -103,6 +119,28 @@ def _check_head(config: Config) -> Iterator[Problem]:
     for attack in config.attacks:
         if attack.target == "victim":
             yield Problem("attack.target", "attacks on labels pull away from the label: leave it out")
+
+
+def _check_segmentation(config: Config) -> Iterator[Problem]:
+    """What segmentation needs: masks, a head for them, and a backbone as large as the windows."""
+    if config.data.name not in _WITH_MASKS:
+        yield Problem("data.name", f"{config.data.name} has no masks: write {' or '.join(_WITH_MASKS)}")
+    if config.data.resize != "squash":
+        yield Problem("data.resize", "pictures are resized as `segmentation` says: leave it out")
+    if config.head is None:
+        yield Problem("head", "is missing: write {type: mmseg, path: FILE} or {type: fit}")
+    elif config.head.type not in ("mmseg", "fit"):
+        yield Problem("head.type", f"{config.head.type} heads do not segment: write mmseg or fit")
+    else:
+        yield from _check_head(config)
+    for attack in config.attacks:
+        if attack.method == "autoattack":
+            yield Problem("attack.method", "autoattack attacks one label an image, masks have many: use pgd")
+    framing = config.segmentation or SegmentationConfig()
+    side = framing.model_size(find(config.model.name).patch_size)
+    if config.model.size != (side, side):
+        whole = f"windows of {framing.window} pixels, padded to whole patches"
+        yield Problem("model.image_size", f"must be {side}: {whole}")
 
 
 def _check_measured(config: Config) -> Iterator[Problem]:

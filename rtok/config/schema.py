@@ -18,6 +18,7 @@ from rtok.config.sections import (
     TokensConfig,
     TrainConfig,
 )
+from rtok.config.segmentation import SegmentationConfig
 from rtok.config.types import BY_SHAPE, Count, FilePath, Index, Listed, Mapped, Section, Single, UniqueList
 
 Threat = Literal["transfer", "informed", "adaptive"]
@@ -50,6 +51,9 @@ class Config(Section):
     )
     train: TrainConfig = Field(TrainConfig(), description="`train`: the training.")
     head: HeadConfig | None = Field(None, description="`eval-class`, `eval-seg`: the head.")
+    segmentation: SegmentationConfig | None = Field(
+        None, description="`eval-seg`: what the model sees of a picture. Null: the defaults of that section."
+    )
     threats: UniqueList[Threat] = Field(
         ["transfer", "informed", "adaptive"],
         description="`eval-*`: what the attacker has. `transfer`: the plain backbone; `informed`: knows "

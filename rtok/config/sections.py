@@ -135,14 +135,15 @@ class SurrogateConfig(Section):
 class DataConfig(Section):
     """The images."""
 
-    name: Literal["imagenet", "folder", "photos", "digits"] = Field(
+    name: Literal["imagenet", "folder", "photos", "digits", "ade20k", "folder-seg"] = Field(
         description="`imagenet`: one folder a class; `folder`: any images, recursively; `photos`: the sample "
-        "photos of scikit-image and scikit-learn; `digits`: scikit-learn's.",
+        "photos of scikit-image and scikit-learn; `digits`: scikit-learn's; `ade20k`: ADEChallengeData2016; "
+        "`folder-seg`: `images`, `masks` and `classes.txt`.",
     )
     root: FilePath | None = Field(
         None,
         validate_default=True,
-        description="The folder of an `imagenet` or `folder`; the others come with packages.",
+        description="The data set's folder; `photos` and `digits` come with packages.",
     )
     extra: FilePath | None = Field(
         None,
@@ -168,7 +169,7 @@ class DataConfig(Section):
     @field_validator("root")
     @classmethod
     def _needed(cls, root: Path | None, info: ValidationInfo) -> Path | None:
-        if root is None and info.data.get("name") in ("imagenet", "folder"):
+        if root is None and info.data.get("name") not in ("photos", "digits", None):
             raise broken_rule(f"is missing: data set '{info.data['name']}' needs its folder")
         return root
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from rtok.data.ade20k import open_ade20k
 from rtok.data.decoding import DecodeError
 from rtok.data.digits import open_digits
 from rtok.data.folder import open_folder
+from rtok.data.folder_seg import open_folder_seg
 from rtok.data.imagenet import open_imagenet
 from rtok.data.photos import open_photos
 from rtok.data.source import ImageSource
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
 __all__ = ["SOURCES", "DecodeError", "ImageSource", "open_source"]
 
 SOURCES: dict[str, Callable[[DataConfig], ImageSource]] = {
+    "ade20k": open_ade20k,
     "digits": open_digits,
     "folder": open_folder,
+    "folder-seg": open_folder_seg,
     "imagenet": open_imagenet,
     "photos": open_photos,
 }

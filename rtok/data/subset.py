@@ -9,6 +9,7 @@ from functools import cached_property
 
 from PIL import Image
 
+from rtok.data.masks import MaskedFiles
 from rtok.data.source import ImageSource
 from rtok.seeding import image_seed
 
@@ -66,4 +67,4 @@ def take(source: ImageSource, limit: int, *, seed: int) -> ImageSource:
         rounds[index] = seen[strata[index]]
         seen[strata[index]] += 1
     chosen = sorted(range(len(source)), key=lambda index: (rounds[index], turn[index]))[:limit]
-    return Subset(source, sorted(chosen))
+    return source.part(sorted(chosen)) if isinstance(source, MaskedFiles) else Subset(source, sorted(chosen))

@@ -16,6 +16,7 @@ BOTH = {"plain": "p", "robust": ["a", "b"]}
         ({"path": BOTH}, ("plain", "robust"), Path("p"), [Path("a"), Path("b")]),
         ({"path": BOTH, "features": "robust"}, ("robust",), Path("p"), [Path("a"), Path("b")]),
         ({"path": BOTH, "features": "plain"}, ("plain",), Path("p"), [Path("a"), Path("b")]),
+        ({"type": "mmseg", "path": "p"}, ("plain",), Path("p"), []),
         ({"type": "fit"}, ("plain", "robust"), None, []),
         ({"type": "fit", "features": "robust"}, ("robust",), None, []),
         ({"type": "backbone"}, ("plain",), None, []),
@@ -36,6 +37,8 @@ def test_a_head_says_only_what_its_type_uses() -> None:
         "split": "train",
         "limit": 9,
         "l2": [1e-4, 1e-3, 1e-2, 0.1, 1.0],
+        "steps": 40_000,
+        "batch_size": 16,
     }
 
 
@@ -49,7 +52,9 @@ def test_a_head_says_only_what_its_type_uses() -> None:
         ({"type": "backbone", "features": "robust"}, "there is no head fitted on robust features"),
         ({"path": {"robust": "r"}}, "plain"),
         ({"path": {"plain": "p", "robust": ["r", "r"]}}, "without repetition"),
-        ({"type": "probe"}, "'linear', 'fit' or 'backbone'"),
+        ({"type": "mmseg"}, "path is missing: type mmseg"),
+        ({"type": "mmseg", "path": "p", "features": "robust"}, "there is no head fitted on robust features"),
+        ({"type": "probe"}, "'linear', 'mmseg', 'fit' or 'backbone'"),
         ({"type": "fit", "l2": [0]}, "greater than 0"),
     ],
 )

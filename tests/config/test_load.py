@@ -83,7 +83,8 @@ seed: 2
         "data.root: ${RTOK_NOT_SET} is not set; set it in the environment or in a .env file",
         "model.name: There is no backbone 'dinov2_vits15'. Did you mean 'dinov2_vits14'?",
         "surrogate.model: There is no backbone 'nope'.",
-        "data.name: \"fodler\" was given; valid: imagenet, folder, photos or digits. Did you mean 'folder'?",
+        'data.name: "fodler" was given; valid: imagenet, folder, photos, digits, ade20k or folder-seg. '
+        "Did you mean 'folder'?",
         "attack.0.eps: -1 was given; valid: more than 0",
         "attack.0.stepz: unknown key. Did you mean 'step'? Valid here: preset, from, method,",
         "attack.1: 'from' stands alone, without steps",

@@ -12,6 +12,12 @@ GOOD: dict[str, dict[str, object]] = {
         "head": {"path": "h"},
         "data": {"name": "digits", "split": "test"},
     },
+    "eval-seg": {
+        "model": {"name": "dinov2_vits14", "image_size": 518},
+        "tokens": "t.safetensors",
+        "head": {"type": "mmseg", "path": "h"},
+        "data": {"name": "ade20k", "root": "r", "split": "val"},
+    },
 }
 
 
@@ -46,6 +52,25 @@ def test_a_good_config_has_no_problem(command: str) -> None:
         ("eval-class", {"head": {"path": "h", "classifier": "best", "split": "test"}}, "head.split"),
         ("eval-class", {"attack": {"target": "victim"}}, "attack.target"),
         ("eval-class", {"data": {"name": "photos", "resize": "random-crop"}}, "data.resize"),
+        ("eval-class", {"head": {"type": "mmseg", "path": "h"}}, "head.type"),
+        ("eval-seg", {"tokens": None}, "tokens"),
+        ("eval-seg", {"head": None}, "head"),
+        ("eval-seg", {"head": {"path": "h"}}, "head.type"),
+        ("eval-seg", {"head": {"type": "fit", "split": "val"}}, "head.split"),
+        ("eval-seg", {"data": {"name": "photos"}}, "data.name"),
+        (
+            "eval-seg",
+            {"data": {"name": "ade20k", "root": "r", "split": "val", "resize": "crop"}},
+            "data.resize",
+        ),
+        ("eval-seg", {"attack": {"method": "autoattack"}}, "attack.method"),
+        ("eval-seg", {"model": {"name": "dinov2_vits14"}}, "model.image_size"),
+        ("eval-seg", {"segmentation": {"window": 504}}, "model.image_size"),
+        (
+            "attack",
+            {"head": {"type": "mmseg", "path": "h"}, "model": {"name": "dinov2_vits14", "image_size": 518}},
+            "data.name",
+        ),
         ("eval-features", {"tokens": None}, "tokens"),
         ("eval-features", {"tokens": {}}, "tokens"),
         ("eval-features", {"attack": [{}, {"method": "autoattack"}]}, "attack.method"),

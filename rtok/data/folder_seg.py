@@ -1,0 +1,34 @@
+"""`folder-seg`: any images with masks and class names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rtok.data.folder import SPLITS, existing_root, split_folder
+from rtok.data.masks import MaskedFiles, pair_up, read_classes
+from rtok.errors import UserError
+
+if TYPE_CHECKING:
+    from rtok.config.sections import DataConfig
+
+
+def open_folder_seg(config: DataConfig) -> MaskedFiles:
+    """Open `images/x.jpg` with `masks/x.png` and `classes.txt`.
+
+    `classes.txt` has a class name a line; line k names mask value k - 1, and 255 means "ignored". A set is
+    divided if `images` holds a folder called train, val or test: then `masks` has the same folders.
+
+    Raises:
+        UserError: no root, another layout, no such split, or an image or mask without its partner.
+    """
+    root = existing_root(config)
+    images, masks = root / "images", root / "masks"
+    if not images.is_dir():
+        raise UserError(
+            f"data.root: {root} has no folder images: folder-seg is images/, masks/ and classes.txt."
+        )
+    if any((images / split).is_dir() for split in SPLITS):
+        images, masks = split_folder(images, config.split), masks / config.split
+    keys, mask_files = pair_up(root, images, masks)
+    names, palette = read_classes(root / "classes.txt")
+    return MaskedFiles(root, keys, mask_files, names, palette)

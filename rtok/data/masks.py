@@ -1,0 +1,183 @@
+"""Pictures with a class for every pixel: what the segmentation data sets share."""
+
+from __future__ import annotations
+
+import colorsys
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from rtok.data.decoding import read_image
+from rtok.data.folder import find_images
+from rtok.errors import UserError
+
+IGNORE = 255  # the label of pixels that count nowhere, as everywhere in the field
+Colour = tuple[int, int, int]
+
+_EXIF_ORIENTATION = 0x0112
+_TURNED = (5, 6, 7, 8)  # orientations that swap width and height
+_CLASS = re.compile(r"(?P<name>.*?)(?:\s+#(?P<colour>[0-9a-fA-F]{6}))?")
+
+
+@dataclass(frozen=True)
+class MaskedFiles:
+    """Image files below `root`, each with an 8-bit mask file; the keys are the images' paths from there.
+
+    Attributes:
+        masks: the masks' paths from the root, in the order of `keys`.
+        class_names, palette: name and colour of each class.
+        first_value: what a mask holds for class 0; with 1, the value 0 means "ignored" (`reduce_zero_label`).
+    """
+
+    root: Path
+    keys: Sequence[str]
+    masks: Sequence[str]
+    class_names: Sequence[str]
+    palette: Sequence[Colour]
+    first_value: int = 0
+    labels: None = None
+
+    @property
+    def groups(self) -> Sequence[str]:
+        """Each picture is a group of its own."""
+        return self.keys
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def read(self, index: int) -> Image.Image:
+        """Decode one image to 8-bit RGB."""
+        return read_image(self.root / self.keys[index])
+
+    def read_mask(self, index: int) -> NDArray[np.uint8]:
+        """Return the class of every pixel (H, W), `IGNORE` where there is none.
+
+        Raises:
+            UserError: the file is unreadable, or its pixels are no 8-bit class numbers.
+        """
+        values = self._values(index)
+        return values if self.first_value == 0 else values - np.uint8(1)  # 0 wraps round to 255
+
+    def part(self, indices: Sequence[int]) -> MaskedFiles:
+        """Return the pictures at `indices`, in that order."""
+        keys, masks = ([names[index] for index in indices] for names in (self.keys, self.masks))
+        return replace(self, keys=keys, masks=masks)
+
+    def problem(self, index: int) -> str | None:
+        """Say what is wrong with a mask: another size than its image's, values that are no class; or None."""
+        values = self._values(index)
+        height, width = values.shape
+        size = _upright_size(self.root / self.keys[index])
+        if size not in (None, (width, height)):
+            assert size is not None
+            return f"{self.masks[index]} is {width} x {height}, but its image is {size[0]} x {size[1]}"
+        last = self.first_value + len(self.class_names) - 1
+        present = np.flatnonzero(np.bincount(values.ravel(), minlength=256))
+        wrong = [v for v in present.tolist() if v > last and not (v == IGNORE and self.first_value == 0)]
+        if wrong:
+            valid = f"0 to {last}" + ("" if self.first_value else f" and {IGNORE}")
+            return f"{self.masks[index]} holds {', '.join(map(str, wrong[:5]))}; valid are {valid}"
+        return None
+
+    def _values(self, index: int) -> NDArray[np.uint8]:
+        path = self.root / self.masks[index]
+        try:
+            with Image.open(path) as image:
+                mode, values = image.mode, np.array(image)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise UserError(f"{path} cannot be read as a mask ({error}): replace the file.") from error
+        if mode not in ("L", "P"):
+            raise UserError(
+                f"{path} is no mask: its pixels are {mode}, and masks hold class numbers as 8-bit gray or "
+                "palette PNG. Convert it, one number a class."
+            )
+        return values
+
+
+def pair_up(root: Path, images: Path, masks: Path) -> tuple[list[str], list[str]]:
+    """Find the images below one folder and their masks, `same/name.png`, below another.
+
+    Returns:
+        The paths from `root` of the images, and of their masks in the same order.
+
+    Raises:
+        UserError: no image, or an image or mask without its partner; the message counts and names them.
+    """
+    for folder in (images, masks):
+        if not folder.is_dir():
+            raise UserError(f"data.root: there is no folder {folder}: images and masks lie side by side.")
+    found = find_images(images)
+    pairs = {Path(*parts).with_suffix(".png"): Path(*parts) for parts in found}
+    if len(pairs) < len(found):
+        raise UserError(f"data.root: two images in {images} differ only in their extension: remove one.")
+    there = {path.relative_to(masks) for path in masks.rglob("*.png") if path.name[0] != "."}
+    for lonely, kind, partner in (
+        (sorted(path for mask, path in pairs.items() if mask not in there), "image", masks),
+        (sorted(there - pairs.keys()), "mask", images),
+    ):
+        if lonely:
+            raise UserError(
+                f"data.root: {len(lonely)} {kind}s have no partner in {partner}, for example {lonely[0]}. "
+                "Every image needs a mask of the same name as .png, and every mask an image."
+            )
+    return (
+        [(images / path).relative_to(root).as_posix() for path in pairs.values()],
+        [(masks / mask).relative_to(root).as_posix() for mask in pairs],
+    )
+
+
+def read_classes(path: Path) -> tuple[list[str], list[Colour]]:
+    """Read class names, one a line in the order of their numbers; `sky #06e6e6` gives a colour too.
+
+    Raises:
+        UserError: no such file, no classes, more than 8-bit masks can hold, or a name that stands twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"data.root: {path} cannot be read ({error}): it holds one class name a line."
+        raise UserError(message) from None
+    names: list[str] = []
+    colours: list[Colour] = []
+    for line in filter(None, map(str.strip, lines)):
+        match = _CLASS.fullmatch(line)
+        assert match is not None
+        names.append(match["name"])
+        colours.append(_parse(match["colour"]) if match["colour"] else _usual_colour(len(colours)))
+    if not 2 <= len(names) <= IGNORE:
+        raise UserError(f"data.root: {path} names {len(names)} classes; valid are 2 to {IGNORE}, one a line.")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"data.root: {path} names the class '{twice}' twice: rename one of them.")
+    return names, colours
+
+
+def _parse(colour: str) -> Colour:
+    red, green, blue = bytes.fromhex(colour)
+    return red, green, blue
+
+
+def _usual_colour(number: int) -> Colour:
+    """Return a colour far from those of the numbers before: hues a golden angle apart."""
+    rgb = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.75, (1.0, 0.7)[number // 8 % 2])
+    red, green, blue = (round(255 * part) for part in rgb)
+    return red, green, blue
+
+
+def _upright_size(path: Path) -> tuple[int, int] | None:
+    """Return (width, height) as `read_image` will have them, from the file's header; None if there is none.
+
+    A damaged image is no matter of its mask: it is met when it is decoded, as `data.on_error` says.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = image.getexif().get(_EXIF_ORIENTATION) in _TURNED
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError):
+        return None
+    return (height, width) if turned else (width, height)
