@@ -6,7 +6,7 @@ BACKBONE := weights/demo/dinov2_vits14.safetensors
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench docs clean
+.PHONY: help demo test lint bench docs labels clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ bench: $(VENV)/.demo ## Time a training step against the path that leaves the ba
 
 docs: $(VENV)/.core ## Write docs/config.md from the config's schema.
 	$(BIN)/python -m rtok.config.reference docs/config.md
+
+labels: $(VENV)/.core ## Write labels.txt, the names of ImageNet's classes, from timm's lists.
+	$(BIN)/python scripts/make_labels.py labels.txt
 
 clean: ## Remove caches and the environment; keep results and weights.
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-HELP = "Check ImageNet, unpack its archives, and write the files that DINOv2's reader needs."
-
 
 def prepare_imagenet(
     root: Annotated[Path, typer.Option(metavar="DIR", help="The folder of train, val and test.")],
@@ -32,7 +30,7 @@ def prepare_imagenet(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
 ) -> None:
-    """Prepare."""
+    """Check ImageNet, unpack its archives, and write the files that DINOv2's reader needs."""
     from rtok.preparation import prepare_imagenet
 
     prepare_imagenet(

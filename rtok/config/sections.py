@@ -147,7 +147,8 @@ class DataConfig(Section):
     )
     extra: FilePath | None = Field(
         None,
-        description="`imagenet`: the folder of the files that `rtok prepare-imagenet --extra` wrote. Null: the root.",
+        description="`imagenet`: the folder of the files that `rtok prepare-imagenet --extra` wrote. "
+        "Null: the root.",
     )
     split: Literal["train", "val", "test"] = Field(
         "train",

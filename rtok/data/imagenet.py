@@ -1,7 +1,7 @@
 """`imagenet`: `root/split/nXXXXXXXX/*.JPEG`, as torchvision and DINOv2 lay it out.
 
-Where `rtok prepare-imagenet` (or DINOv2's own code) has written extra files for the split, they are read instead
-of the folders, which takes no time. The keys and labels are the same either way.
+Where `rtok prepare-imagenet` (or DINOv2's own code) has written extra files for the split, they are read
+instead of the folders, which takes no time. The keys and labels are the same either way.
 """
 
 from __future__ import annotations

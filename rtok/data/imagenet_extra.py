@@ -2,10 +2,10 @@
 
 For each split S (TRAIN, VAL, TEST), as NumPy files:
 
-- `entries-S.npy`, one record an image, by class folder and then by file name: `actual_index` <u4 (the number in
-  the file's name), `class_index` <u4, `class_id` U (the WordNet id) and `class_name` U;
-- `class-ids-S.npy` and `class-names-S.npy`, text by class index; TEST has neither. Its records have class index
-  2**32 - 1 and empty text.
+- `entries-S.npy`, one record an image, by class folder and then by file name: `actual_index` <u4 (the number
+  in the file's name), `class_index` <u4, `class_id` U (the WordNet id) and `class_name` U;
+- `class-ids-S.npy` and `class-names-S.npy`, text by class index; TEST has neither. Its records have class
+  index 2**32 - 1 and empty text.
 """
 
 from __future__ import annotations
@@ -68,23 +68,18 @@ def write_extra(files: ExtraFiles, classes: Classes, numbers: Sequence[NDArray[n
         numbers: the numbers in the names of a class's files, in the order of the files, by class index; of a
             split without labels, one array of all.
     """
-    if not files.split.labelled:
-        _write_entries(files, [(NO_CLASS, "", "")], numbers)
-        return
-    _save(files.class_ids, np.array(classes.wnids))
-    _save(files.class_names, np.array(classes.names))
-    _write_entries(files, list(zip(range(len(classes)), classes.wnids, classes.names, strict=True)), numbers)
-
-
-def _write_entries(
-    files: ExtraFiles, classes: Sequence[tuple[int, str, str]], numbers: Sequence[NDArray[np.uint32]]
-) -> None:
-    present = [(row, array) for row, array in zip(classes, numbers, strict=True) if len(array)]
-    widths = [max((len(row[column]) for row, _ in present), default=0) for column in (1, 2)]
-    entries = np.empty(
-        sum(len(array) for _, array in present),
-        dtype=list(zip(_FIELDS, ("<u4", "<u4", f"<U{widths[0]}", f"<U{widths[1]}"), strict=True)),
-    )
+    if files.split.labelled:
+        _save(files.class_ids, np.array(classes.wnids))
+        _save(files.class_names, np.array(classes.names))
+        rows = list(zip(range(len(classes)), classes.wnids, classes.names, strict=True))
+    else:
+        rows = [(NO_CLASS, "", "")]
+    present = [(row, array) for row, array in zip(rows, numbers, strict=True) if len(array)]
+    # As wide as the longest text that occurs, which is what DINOv2's own code makes.
+    id_width = max(len(wnid) for (_, wnid, _), _ in present)
+    name_width = max(len(name) for (_, _, name), _ in present)
+    kinds = ("<u4", "<u4", f"<U{id_width}", f"<U{name_width}")
+    entries = np.empty(sum(len(array) for _, array in present), dtype=list(zip(_FIELDS, kinds, strict=True)))
     start = 0
     for (index, wnid, name), array in present:
         part = entries[start : start + len(array)]
@@ -101,9 +96,7 @@ def _save(path: Path, array: NDArray[Any]) -> None:
 
 @dataclass(frozen=True)
 class ExtraSource:
-    """The images that a split's extra files list. They stay on disk (memory-mapped); so nothing is copied to a
-    loader's workers either.
-    """
+    """The images that a split's extra files list; the files stay on disk (memory-mapped)."""
 
     root: Path
     files: ExtraFiles

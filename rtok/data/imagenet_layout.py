@@ -38,7 +38,7 @@ class Split:
         return f"ILSVRC2012_{self.name}_{number:08d}.JPEG"
 
     def number(self, wnid: str, file_name: str) -> int | None:
-        """Return the number in a file's name; None unless the name is exactly what `file_name` makes of it."""
+        """Return the number in a file's name; or None if it is not just what `file_name` makes."""
         digits = file_name.removesuffix(".JPEG").rpartition("_")[2]
         if not (digits.isascii() and digits.isdigit()):
             return None

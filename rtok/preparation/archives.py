@@ -1,0 +1,139 @@
+"""The official archives of ImageNet, unpacked into class folders.
+
+A folder gets its name only when it is complete; until then it is called `.NAME.partial`, and files in it that
+have their full size are not unpacked again. So an interrupted run goes on where it was, and a folder that is
+there already (whoever made it) is left alone.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from rtok.data.imagenet_layout import WORDNET_ID, Split
+from rtok.errors import UserError
+from rtok.preparation.devkit import DEVKIT, validation_classes
+from rtok.reporting.console import progress, say
+
+ARCHIVES = {
+    "train": ("ILSVRC2012_img_train.tar",),
+    "val": ("ILSVRC2012_img_val.tar",),
+    "test": ("ILSVRC2012_img_test_v10102019.tar", "ILSVRC2012_img_test.tar"),
+}
+
+
+def unpack_archives(archives: Path, root: Path, splits: Sequence[Split], *, dry_run: bool = False) -> None:
+    """Unpack the archives of `splits` that the folder `archives` holds into `root`.
+
+    Raises:
+        UserError: no archive for any of the splits, no devkit beside the validation images, or an archive
+            that is damaged or holds something else.
+    """
+    found = {split.name: path for split in splits if (path := _find(archives, split))}
+    if not found:
+        names = ", ".join(ARCHIVES[split.name][0] for split in splits)
+        raise UserError(f"--archives: {archives} does not hold {names}. Give the folder of the downloads.")
+    open_val = "val" in found and not (root / "val").exists()
+    if open_val and not (archives / DEVKIT).is_file():
+        raise UserError(f"--archives: unpacking {found['val'].name} needs {DEVKIT} in {archives} too.")
+    # Read before anything is written, since it may be wrong.
+    wnids = validation_classes(archives / DEVKIT) if open_val else []
+    for split in splits:
+        if split.name not in found:
+            continue
+        if dry_run:
+            say(f"{split.name}: would unpack {found[split.name]}, but for what is there already")
+        elif split.name == "train":
+            _unpack_train(found["train"], root / "train", split)
+        elif not (root / split.name).exists():
+            _unpack_flat(found[split.name], root / split.name, split, wnids)
+
+
+def _find(archives: Path, split: Split) -> Path | None:
+    paths = (archives / name for name in ARCHIVES[split.name])
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _unpack_train(path: Path, train: Path, split: Split) -> None:
+    """Unpack the archive that has an archive `n01440764.tar` for each class."""
+    with _open(path) as outer:
+        members = [member for member in outer if not member.isdir()]
+        with progress("unpack train", len(members), unit="folder") as bar:
+            for member in members:
+                wnid = PurePosixPath(member.name).name.removesuffix(".tar")
+                file = outer.extractfile(member) if member.isreg() else None
+                if file is None or not WORDNET_ID.fullmatch(wnid):
+                    raise _foreign(path, member)
+                if not (train / wnid).exists():
+                    place = partial(_place_as_it_is, split, wnid)
+                    with _open(path, file) as inner:
+                        for _ in _unpack(inner, path, train / wnid, place):
+                            pass
+                bar.advance()
+
+
+def _unpack_flat(path: Path, folder: Path, split: Split, wnids: Sequence[str]) -> None:
+    """Unpack an archive of images: those of `val` into class folders, those of `test` side by side."""
+    place = partial(_place_by_class, split, wnids) if split.labelled else partial(_place_as_it_is, split, "")
+    with _open(path) as archive, progress(f"unpack {split.name}", len(wnids) or None, unit="image") as bar:
+        for _ in _unpack(archive, path, folder, place):
+            bar.advance()
+
+
+def _place_as_it_is(split: Split, wnid: str, name: str) -> str | None:
+    return None if split.number(wnid, name) is None else name
+
+
+def _place_by_class(split: Split, wnids: Sequence[str], name: str) -> str | None:
+    number = split.number("", name)
+    if number is None:
+        return None
+    if not 1 <= number <= len(wnids):
+        raise UserError(f"--archives: the devkit has ground truth for {len(wnids):,} images, not for {name}.")
+    return f"{wnids[number - 1]}/{name}"
+
+
+def _unpack(
+    archive: tarfile.TarFile, path: Path, folder: Path, place: Callable[[str], str | None]
+) -> Iterator[str]:
+    """Unpack image by image, yielding names; `place` says where in the folder a name belongs, if at all.
+
+    Of a member's path only its last part is used, and only when it is exactly the name of an image; so no
+    archive can write outside the folder, or make a link.
+    """
+    unfinished = folder.with_name(f".{folder.name}.partial")
+    unfinished.mkdir(parents=True, exist_ok=True)
+    for member in archive:
+        if member.isdir():
+            continue
+        name = PurePosixPath(member.name).name
+        file = archive.extractfile(member) if member.isreg() else None
+        where = place(name)
+        if where is None or file is None:
+            raise _foreign(path, member)
+        target = unfinished / where
+        if not (target.exists() and target.stat().st_size == member.size):
+            target.parent.mkdir(exist_ok=True)
+            with target.open("wb") as out:
+                shutil.copyfileobj(file, out)
+        yield name
+    unfinished.rename(folder)
+
+
+@contextmanager
+def _open(path: Path, file: IO[bytes] | None = None) -> Iterator[tarfile.TarFile]:
+    """Open an uncompressed archive, or `file`, one inside it; what is wrong with it is the user's input."""
+    try:
+        with tarfile.open(path, "r:", fileobj=file) as archive:
+            yield archive
+    except tarfile.TarError as error:
+        raise UserError(f"--archives: {path} is damaged: {error}. Download it again.") from error
+
+
+def _foreign(path: Path, member: tarfile.TarInfo) -> UserError:
+    return UserError(f"--archives: {path} is not the official archive: it holds '{member.name}'.")

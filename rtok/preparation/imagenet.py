@@ -1,0 +1,166 @@
+"""`rtok prepare-imagenet`: unpack, check, and write what DINOv2's reader (and rtok's) needs."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from rtok.data.imagenet_extra import ExtraFiles, write_extra
+from rtok.data.imagenet_layout import IMAGENET_LABELS, LABELS_FILE, SPLITS, Classes, Split, read_classes
+from rtok.errors import UserError, nearest
+from rtok.preparation.archives import unpack_archives
+from rtok.preparation.scan import Scan, list_split, scan_split
+from rtok.reporting.console import say
+from rtok.runs import write_atomic
+
+ALL = "all"
+# Of each kind of problem this many are listed: enough to mend a set by, little enough to read.
+_LISTED = 100
+
+
+def prepare_imagenet(
+    root: Path,
+    *,
+    extra: Path | None = None,
+    labels: Path | None = None,
+    split: str = ALL,
+    archives: Path | None = None,
+    allow_partial: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Check ImageNet below `root` and write DINOv2's extra files and `root/labels.txt`.
+
+    Args:
+        root: the data set's folder, with `train`, `val` and `test` (one of them is enough).
+        extra: where the extra files go; the root by default.
+        labels: the classes; by default the root's labels.txt, else ImageNet's 1,000.
+        split: one split, or `all` that are there.
+        archives: the folder of the official archives, to be unpacked first.
+        allow_partial: take what is good of a set that is not whole.
+        dry_run: check, and write nothing.
+
+    Raises:
+        UserError: the set is not whole and `allow_partial` was not given, no image is good, there is no such
+            split, or the labels or archives are wrong. Nothing has been written then, but what was unpacked.
+    """
+    splits = _chosen(split)
+    _check_folders(root, extra, archives)
+    own = root / LABELS_FILE
+    classes = read_classes(labels or (own if own.is_file() else IMAGENET_LABELS))
+    if archives:
+        unpack_archives(archives, root, splits, dry_run=dry_run)
+    there = [each for each in splits if (root / each.name).is_dir()]
+    if not there and dry_run and archives:
+        return
+    if not there:
+        raise UserError(_no_split(root, split))
+    listings = [list_split(root, each, classes) for each in there]
+    scans = [scan_split(root, listing) for listing in listings]
+    _report(scans)
+    _judge(scans, classes, root, allow_partial)
+    if dry_run:
+        return
+    for scan in scans:
+        _write(scan, classes, extra or root)
+    if (labels or not own.is_file()) and not _same_text(own, classes.to_text()):
+        write_atomic(own, classes.to_text())
+
+
+def _chosen(split: str) -> list[Split]:
+    if split == ALL:
+        return list(SPLITS.values())
+    if split not in SPLITS:
+        valid = [*SPLITS, ALL]
+        raise UserError(f"--split: '{split}' is none; valid are {', '.join(valid)}.{nearest(split, valid)}")
+    return [SPLITS[split]]
+
+
+def _check_folders(root: Path, extra: Path | None, archives: Path | None) -> None:
+    """Find out now what would otherwise fail after an hour."""
+    if not archives and not root.exists():
+        raise UserError(f"--root: there is no folder {root}. Give the folder that holds train, val or test.")
+    if archives and not archives.is_dir():
+        raise UserError(f"--archives: there is no folder {archives}. Give the folder of the downloads.")
+    for option, folder in (("--root", root), ("--extra", extra)):
+        if folder is None:
+            continue
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not existing.is_dir():
+            raise UserError(f"{option}: {existing} is a file. Give a folder.")
+        if not os.access(existing, os.W_OK):
+            raise UserError(f"{option}: {existing} cannot be written to. Give a folder of your own.")
+
+
+def _no_split(root: Path, split: str) -> str:
+    wanted = ", ".join(SPLITS) if split == ALL else split
+    folders = root.iterdir() if root.is_dir() else []
+    there = [path.name for path in folders if path.is_dir() and path.name[0] != "."]
+    listing = ", ".join(sorted(there)[:8]) + ", ..." * (len(there) > 8) if there else "no folders"
+    return (
+        f"--root: {root} has no folder {wanted}; it holds {listing}. Give the folder that holds them, or "
+        "unpack the official archives with --archives DIR."
+    )
+
+
+def _report(scans: Sequence[Scan]) -> None:
+    """Print what there is, and every problem (at most `_LISTED` of a kind)."""
+    for scan in scans:
+        for kind, count in _kinds(scan).items():
+            of_kind = (problem for problem in scan.problems if problem.kind == kind)
+            for problem in islice(of_kind, _LISTED):
+                say(f"{problem.path}: {kind}: {problem.reason}")
+            if count > _LISTED:
+                say(f"{scan.split.name}: {count - _LISTED:,} more files are {kind}")
+        folders = f" in {len(scan.numbers):,} class folders" if scan.split.labelled else ""
+        say(f"{scan.split.name}: {scan.images:,} good images{folders}, {len(scan.problems):,} problems")
+
+
+def _kinds(scan: Scan) -> Counter[str]:
+    return Counter(problem.kind for problem in scan.problems)
+
+
+def _judge(scans: Sequence[Scan], classes: Classes, root: Path, allow_partial: bool) -> None:
+    """Raise a UserError unless the set is whole, or a part of it will do; say what DINOv2 makes of a part."""
+    lacks = [text for scan in scans if (text := _lacks(scan, classes))]
+    if not lacks:
+        return
+    if not allow_partial:
+        raise UserError(
+            f"--root: {root} is not the whole ImageNet. {'; '.join(lacks)}. Mend it, or pass "
+            "--allow-partial to take the good images."
+        )
+    empty = [scan.split.name for scan in scans if not scan.images]
+    if empty:
+        raise UserError(f"--root: there is no good image in {', '.join(str(root / name) for name in empty)}.")
+    say(f"{'; '.join(lacks)}")
+    say("rtok reads such a part of ImageNet; DINOv2's own reader refuses sets that are not full size")
+
+
+def _lacks(scan: Scan, classes: Classes) -> str:
+    """Return in what a split differs from the whole, or `""`."""
+    texts = []
+    if scan.images != scan.split.size:
+        texts.append(f"{scan.images:,} good images of {scan.split.size:,}")
+    missing = len(classes) - len(scan.numbers) if scan.split.labelled else 0
+    if missing:
+        texts.append(f"{missing:,} of the {len(classes):,} class folders missing")
+    texts += [f"{count:,} {kind}" for kind, count in _kinds(scan).items()]
+    return f"{scan.split.name}: {', '.join(texts)}" if texts else ""
+
+
+def _write(scan: Scan, classes: Classes, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    none = np.empty(0, dtype=np.uint32)
+    by_class = [scan.numbers.get(wnid, none) for wnid in (classes.wnids if scan.split.labelled else ("",))]
+    files = ExtraFiles(folder, scan.split)
+    write_extra(files, classes, by_class)
+    say(f"{scan.split.name}: wrote {files.entries}")
+
+
+def _same_text(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_bytes() == text.encode()

@@ -1,0 +1,129 @@
+"""Going through a split of ImageNet once: which images there are, and what is wrong with its files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import repeat
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtok.data.imagenet_layout import Classes, Split
+from rtok.errors import UserError
+from rtok.preparation.image_file import fault
+from rtok.reporting.console import progress
+
+# More than there are cores: opening files on a network disk is waiting.
+_THREADS = 16
+# Files that a thread takes at once; a class of the train split has at most 1,300.
+_CHUNK = 1_000
+
+MISNAMED = "misnamed"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One file that is left out; `kind` is a word to count by."""
+
+    kind: str
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The sorted file names in a split's folders, by WordNet id (`""` where there are no class folders)."""
+
+    split: Split
+    names: Mapping[str, Sequence[str]]
+    stray: Sequence[Problem]
+
+
+@dataclass
+class Scan:
+    """What a split holds: by WordNet id the numbers of the good files, in the order of their names."""
+
+    split: Split
+    numbers: dict[str, NDArray[np.uint32]]
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def images(self) -> int:
+        """How many files are good."""
+        return sum(len(array) for array in self.numbers.values())
+
+
+def list_split(root: Path, split: Split, classes: Classes) -> Listing:
+    """List a split's folder. Hidden files and folders do not count.
+
+    Raises:
+        UserError: a class folder is not among the classes, or a folder cannot be listed.
+    """
+    base = root / split.name
+    if not split.labelled:
+        return Listing(split, {"": [entry.name for entry in _entries(base)]}, [])
+    stray: list[Problem] = []
+    folders: list[str] = []
+    for entry in _entries(base):
+        if entry.is_dir():
+            folders.append(entry.name)
+        else:
+            stray.append(Problem(MISNAMED, f"{split.name}/{entry.name}", "not in a class folder"))
+    unknown = [name for name in folders if name not in classes.index]
+    if unknown:
+        listing = ", ".join(unknown[:5]) + ", ..." * (len(unknown) > 5)
+        raise UserError(
+            f"--root: {len(unknown)} of the {len(folders)} class folders in {base} are not in the labels: "
+            f"{listing}. Move them away, or name their classes with --labels FILE."
+        )
+    return Listing(split, {name: [entry.name for entry in _entries(base / name)] for name in folders}, stray)
+
+
+def scan_split(root: Path, listing: Listing) -> Scan:
+    """Look at the name and the ends of every listed file."""
+    split = listing.split
+    chunks = [
+        (wnid, names[start : start + _CHUNK])
+        for wnid, names in listing.names.items()
+        for start in range(0, len(names), _CHUNK)
+    ]
+    found: dict[str, list[int]] = {wnid: [] for wnid in listing.names}
+    problems = list(listing.stray)
+    total = sum(map(len, listing.names.values()))
+    with ThreadPoolExecutor(_THREADS) as pool, progress(split.name, total, unit="file") as bar:
+        for (wnid, names), results in zip(
+            chunks, pool.map(_scan_files, repeat(root), repeat(split), chunks), strict=True
+        ):
+            found[wnid] += [result for result in results if isinstance(result, int)]
+            problems += [result for result in results if isinstance(result, Problem)]
+            bar.advance(len(names), problems=len(problems))
+    numbers = {wnid: np.array(good, dtype=np.uint32) for wnid, good in found.items()}
+    return Scan(split, numbers, problems)
+
+
+def _scan_files(root: Path, split: Split, chunk: tuple[str, Sequence[str]]) -> list[int | Problem]:
+    wnid, names = chunk
+    folder = root / split.name / wnid
+    return [_scan_file(folder / name, split, wnid) for name in names]
+
+
+def _scan_file(path: Path, split: Split, wnid: str) -> int | Problem:
+    number = split.number(wnid, path.name)
+    relative = "/".join(part for part in (split.name, wnid, path.name) if part)
+    if number is None:
+        return Problem(MISNAMED, relative, f"not named like {split.file_name(wnid, 293)}")
+    wrong = fault(path)
+    return number if wrong is None else Problem(wrong[0], relative, wrong[1])
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            visible = [entry for entry in entries if entry.name[0] != "."]
+    except OSError as error:
+        raise UserError(f"--root: cannot list {folder}: {error.strerror}.") from error
+    return sorted(visible, key=lambda entry: entry.name)
