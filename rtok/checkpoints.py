@@ -18,7 +18,19 @@ _WRAPPERS = ("model", "state_dict", "teacher")
 _PREFIXES = ("module.", "backbone.")
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+class Checkpoint(dict[str, Any]):
+    """What a file holds, by name; `metadata` is what the file says of itself.
+
+    A safetensors file has metadata of its own. A pickled state dict says what it is in the `_metadata` that
+    every `nn.Module.state_dict()` carries, so that its keys stay those of the model.
+    """
+
+    def __init__(self, content: Mapping[Any, Any], metadata: Mapping[str, str]) -> None:
+        super().__init__({str(name): value for name, value in content.items()})
+        self.metadata = dict(metadata)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
     """Read a `.pth`, `.pt`, `.ckpt` or `.safetensors` file onto the CPU.
 
     Raises:
@@ -36,13 +48,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(content, Mapping):
         raise UserError(f"'{path}' holds a {type(content).__name__}, not a state dict (names and tensors).")
-    return {str(name): value for name, value in content.items()}
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata of a safetensors file that `read_checkpoint` has read."""
-    with safe_open(path, framework="pt") as file:
-        return dict(file.metadata() or {})
+    return content if isinstance(content, Checkpoint) else Checkpoint(content, _module_metadata(content))
 
 
 def state_dict(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
@@ -72,9 +78,21 @@ def state_dict(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _read_safetensors(path: Path) -> Checkpoint:
     with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+        return Checkpoint(tensors, file.metadata() or {})
+
+
+def _module_metadata(content: Mapping[Any, Any]) -> dict[str, str]:
+    """Return the texts in the `_metadata` of a state dict, also of one under a wrapper's name."""
+    found: dict[str, str] = {}
+    for state in (content, *(content.get(wrapper) for wrapper in _WRAPPERS)):
+        modules = getattr(state, "_metadata", None)
+        for entry in modules.values() if isinstance(modules, Mapping) else ():
+            if isinstance(entry, Mapping):
+                found.update({key: value for key, value in entry.items() if isinstance(value, str)})
+    return found
 
 
 def _read_torch(path: Path) -> Any:

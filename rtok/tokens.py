@@ -13,8 +13,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from rtok import __version__
-from rtok.checkpoints import read_checkpoint, read_metadata
+from rtok.checkpoints import Checkpoint, read_checkpoint
 from rtok.errors import UserError
+from rtok.release import description
 from rtok.runs import write_atomic
 from rtok.seeding import image_seed
 
@@ -36,6 +37,7 @@ class RobustnessTokens:
         image_size: (height, width) in pixels of their training; None when the file does not say.
         config: the resolved configuration of their training.
         version: the version of rtok that made them.
+        fingerprint: that of the weights they were trained on (`Backbone.fingerprint`), when the file says.
     """
 
     values: Tensor
@@ -43,6 +45,7 @@ class RobustnessTokens:
     image_size: tuple[int, int] | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     version: str | None = None
+    fingerprint: str | None = None
 
     @property
     def count(self) -> int:
@@ -70,9 +73,10 @@ class RobustnessTokens:
         values = std * torch.randn(1, count, dim, generator=generator)
         return cls(values, backbone, image_size, version=__version__)
 
-    def save(self, path: Path) -> None:
-        """Write a safetensors file: tensor `rtokens` (1, n, D), and as metadata what it was made for."""
-        about = {
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the tokens were made for, as the metadata of a file."""
+        return {
             "format": FORMAT,
             "backbone": self.backbone or "",
             "n": str(self.count),
@@ -80,9 +84,13 @@ class RobustnessTokens:
             "image_size": json.dumps(self.image_size),
             "config": json.dumps(self.config),
             "rtok_version": self.version or "",
+            "fingerprint": self.fingerprint or "",
         }
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file: tensor `rtokens` (1, n, D), and as metadata what it was made for."""
         values = self.values.detach().to("cpu", torch.float32).contiguous()
-        write_atomic(path, save({_KEY: values}, metadata=about))
+        write_atomic(path, save({_KEY: values}, metadata=self.metadata))
 
     @classmethod
     def load(cls, path: Path) -> RobustnessTokens:
@@ -96,18 +104,19 @@ class RobustnessTokens:
             D).
         """
         path = Path(path)
-        values = _find(read_checkpoint(path), path)
+        content = read_checkpoint(path)
+        values = _find(content, path)
         _check_values(values, path)
-        about = _metadata(path) if path.suffix == ".safetensors" else {}
+        about = _metadata(content, path)
         size = json.loads(about.get("image_size", "null"))
         return cls(
-            values.detach()
-            .float()
-            .clone(),  # a clone: a slice of a whole-model file would keep all of it in memory
+            # a clone: a slice of a whole-model file would keep all of it in memory
+            values.detach().float().clone(),
             about.get("backbone") or None,
             tuple(size) if size else None,
             json.loads(about.get("config", "{}")),
             about.get("rtok_version") or None,
+            about.get("fingerprint") or None,
         )
 
     def check(self, backbone: Backbone) -> None:
@@ -148,7 +157,7 @@ def token_files(path: Path) -> list[Path]:
     return files
 
 
-def _find(content: Mapping[str, Any], path: Path) -> Tensor:
+def _find(content: Checkpoint, path: Path) -> Tensor:
     """Return the one tensor `rtokens` of a checkpoint, at its top or under `state_dict`."""
     inner = content.get("state_dict")
     entries = inner if isinstance(inner, Mapping) else content
@@ -174,9 +183,10 @@ def _check_values(values: Tensor, path: Path) -> None:
         )
 
 
-def _metadata(path: Path) -> dict[str, str]:
-    """Return the metadata of a token file; a file that others wrote has none of ours."""
-    about = read_metadata(path)
+def _metadata(content: Checkpoint, path: Path) -> Mapping[str, str]:
+    """Return what a file says of its tokens; a file that others wrote says nothing of ours."""
+    robust = description(content.metadata)
+    about: Mapping[str, str] = content.metadata if robust is None else robust["tokens"]
     if about.get("format", FORMAT) not in (FORMAT, "pt"):  # "pt" is what transformers writes
         raise UserError(
             f"'{path}' has the token format '{about['format']}'; this rtok reads '{FORMAT}'. Upgrade rtok."

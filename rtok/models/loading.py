@@ -20,6 +20,7 @@ from rtok.models.registry import find
 from rtok.models.resampling import resample_positions
 from rtok.models.spec import ModelSpec
 from rtok.models.weights import fit_weights
+from rtok.release import refuse_robust
 
 # What every upstream code base of the paper feeds every family: ImageNet's statistics.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -73,13 +74,15 @@ def read_weights(spec: ModelSpec, weights: str | Path = "pretrained") -> Weights
     """Read a model's weights from a file, or download them.
 
     Raises:
-        UserError: they are absent, unreadable or of another architecture.
+        UserError: they are absent, unreadable, of another architecture, or have robustness tokens inside.
     """
     if weights == "pretrained":
         tensors = _download(spec)
         return Weights(tensors, tensors, TIMM)
     path = Path(weights)
-    return translate_weights(spec, state_dict(read_checkpoint(path), path), path)
+    content = read_checkpoint(path)
+    refuse_robust(content, path)
+    return translate_weights(spec, state_dict(content, path), path)
 
 
 def translate_weights(spec: ModelSpec, source: dict[str, Tensor], path: Path) -> Weights:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from rtok import __version__
 from rtok.attacks import FeatureCriterion, FixedSurrogate, Objective, cosine
 from rtok.attacks.build import build_pgd
 from rtok.compute import Compute
@@ -251,12 +252,15 @@ class Trainer:
     def _finish(self, files: Sequence[Path], record: RunRecord, skipped: Sequence[str]) -> None:
         from rtok.reporting.figures.curves import training_curves
 
+        fingerprint = self.backbone.fingerprint()
         for s, path in zip(self.sets, files, strict=True):
             RobustnessTokens(
                 values=s.values.detach().cpu(),
                 backbone=self.config.model.name,
                 image_size=self.config.model.size,
                 config={**self.config.to_dict(), "token_count": s.count, "token_seed": s.seed},
+                version=__version__,
+                fingerprint=fingerprint,
             ).save(path)
         training_curves(self.journal.rows(), self.folder.path / "curves.png")
         record.write(finished=True, skipped=list(skipped))

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
+import rtok
 from rtok.config.schema import Config
 from rtok.data import open_source
 from rtok.data.loader import training_batches
@@ -107,6 +108,8 @@ def test_it_writes_these_files_and_no_others(settings: dict[str, Any]) -> None:
     loaded = RobustnessTokens.load(cfg.out / "rtokens.safetensors")
     assert loaded.backbone == "dinov2_vits14" and loaded.image_size == (28, 28) and loaded.count == 3
     assert loaded.config["train"]["steps"] == 4
+    assert loaded.version == rtok.__version__
+    assert loaded.fingerprint == load_backbone("dinov2_vits14", weights=cfg.model.weights).fingerprint()
 
 
 def test_training_raises_the_objective(settings: dict[str, Any]) -> None:

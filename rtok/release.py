@@ -1,0 +1,52 @@
+"""The release format: how a model with tokens inside says what it is, whatever file it lies in.
+
+One JSON text under the key `rtok`: in the metadata of a safetensors or ONNX file, in the `_metadata` of a
+pickled state dict.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rtok import __version__
+from rtok.errors import UserError
+
+if TYPE_CHECKING:
+    from rtok.checkpoints import Checkpoint
+    from rtok.tokens import RobustnessTokens
+
+KEY = "rtok"
+FORMAT = "rtok-model-1"
+
+
+def describe(tokens: RobustnessTokens, target: str, **more: Any) -> dict[str, Any]:
+    """Return what a model with these tokens inside says of itself; `more` is what its format adds."""
+    about = {"format": FORMAT, "rtok_version": __version__, "target": target, "backbone": tokens.backbone}
+    return {**about, **more, "tokens": tokens.metadata}
+
+
+def to_metadata(description: Mapping[str, Any]) -> dict[str, str]:
+    """Return a description as the metadata of a file."""
+    return {KEY: json.dumps(description)}
+
+
+def description(metadata: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return the description in a file's metadata, or None when it holds no model with tokens inside."""
+    try:
+        found = json.loads(metadata.get(KEY, "null"))
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and found.get("format") == FORMAT else None
+
+
+def refuse_robust(checkpoint: Checkpoint, path: Path) -> None:
+    """Refuse a model with tokens inside where a backbone's own weights are wanted, as a UserError."""
+    about = description(checkpoint.metadata)
+    if about is not None:
+        raise UserError(
+            f"'{path}' is not a plain backbone: it has {about['tokens']['n']} robustness tokens inside "
+            f"({about['target']}, made by rtok {about['rtok_version']}). Give the weights it was made from."
+        )
