@@ -25,12 +25,19 @@ def in_turns(works: dict[str, Callable[[], None]], repeats: int, device: torch.d
     return seconds
 
 
-def flops(work: Callable[[], None]) -> int:
-    """Floating-point operations of the matrix products and convolutions of one call."""
+def passes(forward: Callable[[], object]) -> tuple[int, int]:
+    """FLOPs of a forward pass, and of the backward pass to its input alone.
+
+    A frozen product costs one product backward (the input's gradient), attention's two products cost two each.
+    What an implementation recomputes is not counted: the limit is what the mathematics needs.
+    """
     counter = FlopCounterMode(display=False)
-    with counter:
-        work()
-    return counter.get_total_flops()
+    with torch.no_grad(), counter:
+        forward()
+    counts = counter.get_flop_counts()["Global"]
+    attention = sum(count for op, count in counts.items() if "attention" in str(op) or "bmm" in str(op))
+    total = counter.get_total_flops()
+    return total, total + attention
 
 
 def gemm_rate(device: torch.device, dtype: torch.dtype, dim: int, rows: int) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.measure import passes
 from rtok.attacks import FeatureCriterion, FixedSurrogate, Objective
 from rtok.attacks.build import build_pgd
 from rtok.compute import Compute
@@ -37,11 +38,24 @@ class Bench:
         plain = Victim("plain")
         robust = [Victim("robust", sets[0].values.detach(), str(i)) for i in range(victims)]
         crafts = transfer(plain, [plain, *robust], task.model, name=config.model.name)
-        trial = Trial("paper", config.attacks[0], self.pgd, crafts)
+        trial = Trial("paper", config.attacks[0], self.pgd, crafts, 1.8 / 255)
         self.evaluator = Evaluator(
             task, [plain, *robust], [trial], device=compute.device, std=backbone.std, seed=0
         )
         self.backbone = backbone
+        self.tokens = sets[0].values.detach()
+        self.steps, self.victims = config.attacks[0].steps, victims
+
+    def flops(self, part: str) -> int:
+        """What a part needs at least, from its passes."""
+        forward, backward = passes(lambda: self.backbone(self.images))
+        attack = forward + self.steps * (forward + backward)
+        robust, robust_backward = passes(lambda: self.backbone(self.images, self.tokens))
+        return {
+            "attack": attack,
+            "step": attack + 2 * (robust + robust_backward),  # clean and adversarial images
+            "evaluation": attack + 2 * forward + 2 * self.victims * robust,
+        }[part]
 
     def attack(self) -> None:
         """The attack alone."""

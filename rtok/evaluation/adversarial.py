@@ -14,10 +14,11 @@ from rtok.attacks.adversarial_set import MANIFEST, file_name, load_image, manife
 from rtok.attacks.build import build_attack
 from rtok.compute import Compute
 from rtok.errors import UserError
+from rtok.evaluation.classification import ClassificationTask
 from rtok.evaluation.features import FeatureTask
 from rtok.evaluation.loop import Evaluator, Trial
 from rtok.evaluation.results import to_csv
-from rtok.evaluation.run import Bench, open_surrogate
+from rtok.evaluation.run import Bench, open_surrogate, pixel_radius
 from rtok.evaluation.task import Task
 from rtok.evaluation.threats import transfer
 from rtok.evaluation.victims import Victim
@@ -60,7 +61,7 @@ def make_adversarial_set(
     plain = Victim("plain", head=task.plain_head)
     surrogate = open_surrogate(bench, task)
     crafts = transfer(plain, [plain], task.model, name=surrogate.name, surrogate=surrogate.models)
-    trial = Trial(attack.label, attack, build_attack(attack, task.objective), crafts)
+    trial = Trial(attack.label, attack, build_attack(attack, task.objective), crafts, pixel_radius(attack, bench.backbone))
     evaluator = Evaluator(task, [plain], [trial], device=compute.device, std=bench.backbone.std, seed=config.seed)
     compute.wait()
     if compute.is_main:
@@ -75,11 +76,7 @@ def make_adversarial_set(
 
 def choose_task(bench: Bench) -> Task:
     """What the images are pulled away from: with a head their labels, without one their features."""
-    if bench.config.head is None:
-        return FeatureTask(bench.backbone)
-    from rtok.evaluation.classification import ClassificationTask
-
-    return ClassificationTask.open(bench)
+    return FeatureTask(bench.backbone) if bench.config.head is None else ClassificationTask.open(bench)
 
 
 def _craft(
@@ -92,7 +89,7 @@ def _craft(
         journal.rows()  # mends a torn line before the other processes read
         record.write(finished=False)
     compute.wait()
-    evaluator.task.prepare(folder, evaluator.victims)
+    evaluator.task.prepare(folder)
     done = {row["image"] for row in journal.rows()}
     batches = bench.batches(done=done)
     craft = trial.crafts[0]

@@ -16,7 +16,7 @@ from rtok.attacks.build import Attack
 from rtok.attacks.objective import Model, Objective
 from rtok.compute import Compute
 from rtok.data.loader import Batch
-from rtok.evaluation.task import Task, View
+from rtok.evaluation.task import Columns, Task, View
 from rtok.evaluation.threats import Craft
 from rtok.evaluation.victims import Victim
 from rtok.reporting.console import progress
@@ -30,12 +30,17 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Trial:
-    """An attack's settings, its algorithm, and the crafts to run it in."""
+    """An attack's settings, its algorithm, and the crafts to run it in.
+
+    Attributes:
+        eps_pixel: the radius in pixels of [0, 1]; for normalized units the mean over the channels.
+    """
 
     name: str
     settings: AttackConfig
     attack: Attack
     crafts: Sequence[Craft]
+    eps_pixel: float
 
     def identity(self, craft: Craft, seed: int) -> dict[str, Any]:
         """The columns that say how a row's adversarial images were made."""
@@ -46,6 +51,7 @@ class Trial:
             "norm": self.settings.norm,
             "eps": self.settings.eps,
             "units": self.settings.units,
+            "eps_pixel": self.eps_pixel,
             "steps": self.settings.steps,
             "restarts": self.settings.restarts,
             "seed": seed,
@@ -95,7 +101,7 @@ class Evaluator:
         rows: list[list[dict[str, Any]]] = [[] for _ in batch.keys]
         if batch.keys:
             images = batch.images.to(self.device, non_blocking=True)
-            clean = {victim: self._output(self.models[victim], images) for victim in self.victims}
+            clean = {victim: self._output(self.models[victim], images, batch) for victim in self.victims}
             for trial in self.trials:
                 for craft in trial.crafts:
                     for victim, columns in self._tried(trial, craft, batch, images, clean):
@@ -109,46 +115,55 @@ class Evaluator:
 
     def craft(self, trial: Trial, craft: Craft, target: Model, batch: Batch, images: Tensor) -> Tensor:
         """Adversarial images (b, 3, H, W) of one trial against one craft's surrogate, away from one target."""
-        criterion = self.task.criterion(trial.settings, batch, self._output(target, images))
+        criterion = self.task.criterion(trial.settings, batch, self._output(target, images, batch))
         objective = Objective(craft.surrogate, criterion, self.micro_batch)
         return trial.attack.run(images, objective, keys=batch.keys, std=self.std, seed=self.seed).images
 
     def _tried(
         self, trial: Trial, craft: Craft, batch: Batch, images: Tensor, clean: dict[Victim, Tensor]
-    ) -> list[tuple[Victim, dict[str, list[float]]]]:
+    ) -> list[tuple[Victim, dict[str, list[Any]]]]:
         """Per victim the columns of its worst result, per image, over the craft's targets."""
-        worst: dict[Victim, dict[str, Tensor]] = {}
+        worst: dict[Victim, Columns] = {}
         for target in craft.targets:
             adversarial = self.craft(trial, craft, target, batch, images)
             probe = craft.probe if self.task.wants_probe else None
-            probed = (self._output(probe, images), self._output(probe, adversarial)) if probe else (None, None)
+            shown = (images, adversarial) if probe else ()
+            probed = [self._output(probe, seen, batch) for seen in shown] or [None, None]
             for victim in craft.victims:
-                output = self._output(self.models[victim], adversarial)
+                output = self._output(self.models[victim], adversarial, batch)
                 view = View(batch, images, adversarial, clean[victim], clean[self.victims[0]], output, *probed)
                 columns = self.task.measure(view)
                 worst[victim] = _worse(worst[victim], columns, self.task.severity) if victim in worst else columns
         return [(victim, {name: _plain_numbers(c) for name, c in worst[victim].items()}) for victim in craft.victims]
 
-    def _output(self, model: Model, images: Tensor) -> Tensor:
+    def _output(self, model: Model, images: Tensor, batch: Batch) -> Tensor:
         with torch.no_grad():
-            return torch.cat([model(part) for part in images.split(self.micro_batch or len(images))])
+            output = torch.cat([model(part) for part in images.split(self.micro_batch or len(images))])
+            return self.task.digest(output, batch)
 
     def _live(self, records: Sequence[Record]) -> dict[str, float]:
         """The severity of the first trial's plain and robust victims, for the progress line."""
         seen: dict[str, list[float]] = {}
         for record in records:
             for row in record["rows"]:
-                if row["threat"] == record["rows"][0]["threat"]:
+                if row["threat"] == record["rows"][0]["threat"] and row[self.task.severity] is not None:
                     seen.setdefault(row["victim"], []).append(row[self.task.severity])
         return {victim: sum(values) / len(values) for victim, values in seen.items()}
 
 
-def _worse(first: dict[str, Tensor], second: dict[str, Tensor], severity: str) -> dict[str, Tensor]:
+def _worse(first: Columns, second: Columns, severity: str) -> Columns:
     """Per image, all columns of whichever result is the worse one."""
-    keep = first[severity] <= second[severity]
-    return {name: torch.where(keep, first[name], second[name]) for name in first}
+    keep = torch.as_tensor(first[severity]) <= torch.as_tensor(second[severity])
+
+    def chosen(a: Tensor | list[list[Any]], b: Tensor | list[list[Any]]) -> Tensor | list[list[Any]]:
+        if isinstance(a, Tensor) and isinstance(b, Tensor):
+            return torch.where(keep, a, b)
+        return [a[i] if kept else b[i] for i, kept in enumerate(keep.tolist())]
+
+    return {name: chosen(first[name], second[name]) for name in first}
 
 
-def _plain_numbers(column: Tensor) -> list[Any]:
-    """A column as Python numbers; NaN, which marks what does not apply, becomes None."""
-    return [None if value != value else value for value in column.tolist()]
+def _plain_numbers(column: Tensor | list[list[Any]]) -> list[Any]:
+    """A column as Python values; NaN, which marks what does not apply, becomes None."""
+    values = column.tolist() if isinstance(column, Tensor) else column
+    return [None if value != value else value for value in values]

@@ -21,6 +21,7 @@ IDENTITY = (
     "norm",
     "eps",
     "units",
+    "eps_pixel",
     "steps",
     "restarts",
     "seed",
@@ -50,7 +51,10 @@ def summarise(rows: Sequence[Row], summary: Callable[[Sequence[Row]], Row]) -> l
 
 
 def mean_over_draws(rows: Sequence[Row]) -> list[Row]:
-    """Average each image's numbers over the control's draws: the draws are one victim, not more images."""
+    """Average each image's numbers over the control's draws, and join its lists.
+
+    The draws are one victim, not more images.
+    """
     images: dict[str, list[Row]] = {}
     for row in rows:
         images.setdefault(row["image"], []).append(row)
@@ -60,14 +64,20 @@ def mean_over_draws(rows: Sequence[Row]) -> list[Row]:
         for name, value in members[0].items():
             if isinstance(value, float) and name not in IDENTITY:
                 row[name] = statistics.fmean(member[name] for member in members)
+            elif isinstance(value, list):
+                row[name] = [part for member in members for part in member[name]]
         merged.append(row)
     return merged
 
 
 def to_csv(rows: Sequence[Row], columns: Sequence[str] = ("image",)) -> str:
-    """Render rows of equal columns as CSV; None becomes an empty field. Without rows, `columns` is the header."""
+    """Render rows of equal columns as CSV; None becomes an empty field, and columns of lists are left out.
+
+    Without rows, `columns` is the header.
+    """
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else columns, lineterminator="\n")
+    shown = [name for name, value in rows[0].items() if not isinstance(value, list)] if rows else columns
+    writer = csv.DictWriter(text, fieldnames=shown, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

@@ -16,9 +16,10 @@ from rtok.attacks.build import build_attack
 from rtok.compute import Compute
 from rtok.config.attack import AttackConfig
 from rtok.data import open_source
+from rtok.data.framing import Framing
 from rtok.data.loader import Batch, Batches, evaluation_batches
 from rtok.data.source import ImageSource
-from rtok.data.transforms import Transform
+from rtok.data.transforms import ImageTransform, Transform
 from rtok.errors import UserError
 from rtok.evaluation import threats
 from rtok.evaluation.loop import Evaluator, Trial
@@ -45,22 +46,29 @@ class Bench:
     compute: Compute
     source: ImageSource
     backbone: Backbone
-    transform: Transform
+    transform: ImageTransform
+    batch_size: int
 
     @classmethod
-    def prepare(cls, config: Config, compute: Compute) -> Bench:
-        """Open the data and load the backbone onto the device."""
+    def prepare(cls, config: Config, compute: Compute, framing: Framing | None = None) -> Bench:
+        """Open the data and load the backbone onto the device.
+
+        With a framing, pictures are resized as it says and not as `data.resize`; where it leaves them of different
+        sizes, each process takes one at a time, whatever `batch_size` is.
+        """
         source = open_source(config.data, seed=config.seed)
         backbone = open_backbone(config.model, compute)
-        return cls(config, compute, source, backbone, Transform(config.data.resize, backbone.image_size))
+        transform = framing or Transform(config.data.resize, backbone.image_size)
+        one_by_one = framing is not None and framing.mode == "slide"
+        return cls(config, compute, source, backbone, transform, compute.processes if one_by_one else config.batch_size)
 
-    def batches(self, *, done: Collection[str] = ()) -> Batches:
-        """This process's share of every image that is not done yet."""
+    def batches(self, source: ImageSource | None = None, *, done: Collection[str] = ()) -> Batches:
+        """This process's share of every image (of the data, or another source) that is not done yet."""
         data = self.config.data
         return evaluation_batches(
-            self.source,
+            source or self.source,
             self.transform,
-            batch_size=self.config.batch_size,
+            batch_size=self.batch_size,
             seed=self.config.seed,
             process=self.compute.process,
             processes=self.compute.processes,
@@ -70,12 +78,12 @@ class Bench:
         )
 
     def examples(self, keys: Collection[str]) -> Batch | None:
-        """These images as one batch, for figures; None when there are none."""
+        """These images as one batch, for figures, or the first where sizes differ; None when there are none."""
         others = set(self.source.keys).difference(keys)
         batches = evaluation_batches(
             self.source,
             self.transform,
-            batch_size=max(1, len(keys)),
+            batch_size=max(1, min(len(keys), self.batch_size)),
             seed=self.config.seed,
             on_error="skip",
             skip=others,
@@ -105,8 +113,12 @@ def run_evaluation(
     overwrite: bool,
     command: Sequence[str],
     figures: Callable[[Bench, Evaluator, list[dict[str, Any]], Path], None],
+    framing: Framing | None = None,
 ) -> dict[str, Any]:
     """Evaluate and write `config.yaml`, `run.json`, `results.json`, `per_image.csv` and the task's figures.
+
+    Args:
+        framing: how pictures are resized, where it is not as `data.resize` says.
 
     Returns:
         The content of `results.json`.
@@ -119,7 +131,7 @@ def run_evaluation(
     if folder.resuming and folder.finished:
         say(f"{folder.path} holds a finished run: nothing is left to do")
         return dict(json.loads((folder.path / "results.json").read_text()))
-    bench = Bench.prepare(config, compute)
+    bench = Bench.prepare(config, compute, framing)
     task = make_task(bench)
     plain = Victim("plain", head=task.plain_head)
     robust = robust_victims(resolve_tokens(config.token_paths), bench.backbone, task.robust_heads)
@@ -155,11 +167,13 @@ def _measure(
         journal.rows()  # mends a torn line before the other processes read
         record.write(finished=False)
     compute.wait()
-    evaluator.task.prepare(folder, evaluator.victims)
+    evaluator.task.prepare(folder)
     done = {row["image"] for row in journal.rows()}
     batches = bench.batches(done=done)
     evaluator.run(batches, journal, compute, total=len(source), done=len(done))
     skipped = sorted(set(compute.gather(list(batches.skipped))))
+    if len(skipped) == len(source):
+        raise UserError(f"data: none of the {len(source)} images can be decoded, {skipped[0]} for one.")
     rows = flat_rows(journal.rows(), source.keys) if compute.is_main else []
     results: dict[str, Any] = {
         "command": evaluator.task.command,
@@ -205,7 +219,13 @@ def make_trial(
         elif threat == "adaptive":
             several = task.several_targets
             crafts += threats.adaptive(plain, robust, task.model, name=name, several_targets=several)
-    return Trial(attack.label, attack, build_attack(attack, task.objective), crafts)
+    algorithm = build_attack(attack, task.objective)
+    return Trial(attack.label, attack, algorithm, crafts, pixel_radius(attack, bench.backbone))
+
+
+def pixel_radius(attack: AttackConfig, backbone: Backbone) -> float:
+    """The attack's radius in pixels of [0, 1]: 8/255 in normalised space is about 1.8/255 with ImageNet's statistics."""
+    return attack.eps * (float(backbone.std.mean()) if attack.units == "normalized" else 1.0)
 
 
 def _stored_trial(
@@ -218,7 +238,7 @@ def _stored_trial(
     (craft,) = threats.transfer(plain, everyone, task.model, name=stored.settings["surrogate"])
     if not stored.surrogate_is_plain(bench.config):
         craft = replace(craft, probe=None)
-    return Trial(name, settings, stored, [craft])
+    return Trial(name, settings, stored, [craft], pixel_radius(settings, bench.backbone))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,179 @@
+"""Time `rtok` against the naive path, in one process and in turns; print a table and write JSON.
+
+`make bench` runs it on the CPU with the paper's setting for ViT-S/14; `make bench-gpu` on a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import naive
+from benchmarks.measure import gemm_rate, in_turns, peak_memory, process_peak
+from benchmarks.ours import Bench, make_config
+from rtok.compute import Compute
+from rtok.models import load_backbone
+from rtok.models.registry import find
+from rtok.runs import versions, write_json
+
+PARTS = ("attack", "step", "evaluation")
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=["dinov2_vits14"])
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--batch", type=int, nargs="+", default=[8])
+    parser.add_argument("--steps", type=int, default=30, help="PGD steps (the paper: 30)")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--victims", type=int, default=2, help="robust victims in the evaluation")
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--precision", choices=DTYPES, default="fp32", help="of rtok; the naive path is fp32")
+    parser.add_argument("--compile", action="store_true", help="compile rtok's backbone")
+    parser.add_argument("--micro-batch", type=int, default=None, help="rtok's train.micro_batch")
+    parser.add_argument("--no-naive", action="store_true", help="time rtok alone")
+    parser.add_argument("--out", type=Path, default=None, help="JSON file; default benchmarks/results/DEVICE-DATE.json")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
+    compute = Compute.start(precision=options.precision, compile=options.compile)
+    rows = [
+        row
+        for model in options.models
+        for batch in options.batch
+        for row in measure(model, batch, options, compute)
+    ]
+    device = compute.describe()
+    out = options.out or Path("benchmarks/results") / f"{device['type']}-{date.today().isoformat()}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    settings = {key: value for key, value in vars(options).items() if key != "out"}
+    write_json(
+        out,
+        {"date": date.today().isoformat(), "device": device, "versions": versions(), "settings": settings, "rows": rows},
+    )
+    show(rows, device)
+    print(f"written to {out}")
+
+
+def measure(model: str, batch: int, options: argparse.Namespace, compute: Compute) -> list[dict[str, Any]]:
+    """One row per part: seconds of both paths, their ratio, FLOPs and the share of the machine's matrix rate."""
+    torch.manual_seed(0)
+    spec, device, steps = find(model), compute.device, options.steps
+    images = torch.rand(batch, 3, options.image_size, options.image_size).to(device)
+    backbone = load_random(model, options.image_size)
+    more = {"train": {"batch_size": batch, "micro_batch": options.micro_batch}}
+    config = make_config(model, options.image_size, batch, steps, **more)
+    ours = Bench(config, compute.prepare(backbone), compute, images, options.victims)
+    rate = gemm_rate(device, DTYPES[options.precision], spec.dim, batch * (backbone.grid[0] * backbone.grid[1] + 1))
+    reference = None
+    if not options.no_naive:
+        reference = naive.NaiveModel(spec.timm_name, options.image_size).to(device)
+    works = {part: part_works(part, ours, reference, (images - 0.45) / 0.225, options) for part in options.parts}
+    return [report(model, batch, part, works[part], ours, rate, options, compute) for part in options.parts]
+
+
+def part_works(
+    part: str, ours: Bench, reference: naive.NaiveModel | None, x: torch.Tensor, options: argparse.Namespace
+) -> dict[str, Callable[[], None]]:
+    """The naive path (if wanted) and ours, for one part."""
+    own = {"attack": ours.attack, "step": ours.training_step, "evaluation": ours.evaluation}[part]
+    if reference is None:
+        return {"rtok": own}
+    optimizer = torch.optim.Adam([reference.tokens], lr=1e-3)
+
+    def old() -> None:
+        if part == "attack":
+            naive.attack(reference, x, options.steps)
+        elif part == "step":
+            naive.training_step(reference, optimizer, x, options.steps)
+        else:
+            naive.evaluation(reference, x, options.steps, options.victims)
+
+    return {"naive": old, "rtok": own}
+
+
+def report(
+    model: str,
+    batch: int,
+    part: str,
+    works: dict[str, Callable[[], None]],
+    ours: Bench,
+    rate: float,
+    options: argparse.Namespace,
+    compute: Compute,
+) -> dict[str, Any]:
+    seconds = in_turns(works, options.repeats, compute.device)
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    counted = ours.flops(part)
+    old = median.get("naive")
+    return {
+        "model": model,
+        "batch": batch,
+        "image_size": options.image_size,
+        "pgd_steps": options.steps,
+        "part": part,
+        "precision": options.precision,
+        "compile": options.compile,
+        "naive_seconds": seconds.get("naive"),
+        "rtok_seconds": seconds["rtok"],
+        "rtok_over_naive": None if old is None else median["rtok"] / old,
+        "speedup": None if old is None else old / median["rtok"],
+        "rtok_seconds_per_image_and_step": median["rtok"] / batch / options.steps,
+        "gflop": counted / 1e9,
+        "gemm_gflops": rate / 1e9,
+        "share_of_limit": counted / rate / median["rtok"],
+        "peak_bytes": peak_memory(works["rtok"], compute.device),
+        "process_peak_bytes": process_peak(),
+    }
+
+
+def load_random(model: str, image_size: int) -> Any:
+    """The architecture with random weights: timing does not depend on them, and no download is needed."""
+    import tempfile
+
+    import timm
+    from safetensors.torch import save_file
+
+    spec = find(model)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "random.safetensors"
+        classes = {} if spec.kind == "embedding" else {"num_classes": 0}
+        vit = timm.create_model(spec.timm_name, img_size=spec.native_size, **classes)
+        save_file({name: tensor.contiguous() for name, tensor in vit.state_dict().items()}, path)
+        del vit
+        return load_backbone(model, weights=path, image_size=image_size)
+
+
+def show(rows: list[dict[str, Any]], device: dict[str, Any]) -> None:
+    """Print the table."""
+    table = Table(title=f"{device['name']}, {device['threads']} threads")
+    for heading in ("model", "batch", "part", "naive s", "rtok s", "rtok/naive", "ms/image/step", "% of GEMM limit"):
+        table.add_column(heading, justify="left" if heading in ("model", "part") else "right")
+    for row in rows:
+        old = row["naive_seconds"]
+        table.add_row(
+            row["model"],
+            str(row["batch"]),
+            row["part"],
+            "–" if old is None else f"{statistics.median(old):.2f}",  # noqa: RUF001
+            f"{statistics.median(row['rtok_seconds']):.2f}",
+            "–" if old is None else f"{row['rtok_over_naive']:.2f}",  # noqa: RUF001
+            f"{1000 * row['rtok_seconds_per_image_and_step']:.1f}",
+            f"{100 * row['share_of_limit']:.0f}",
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
