@@ -43,11 +43,12 @@ def mean_interval(values: Sequence[float], groups: Sequence[Hashable]) -> tuple[
     return float(mean - margin), float(mean + margin)
 
 
-def wilson(successes: int, n: int) -> tuple[float, float] | None:
+def wilson(successes: float, n: int) -> tuple[float, float] | None:
     """Return Wilson's 95 % score interval for a share of `successes` among `n`; `None` when `n` is 0.
 
     Wilson 1927. Unlike the normal approximation it stays in [0, 1] and is sound at 0 % and 100 %.
-    It takes the n trials as independent. Raises ValueError unless 0 <= successes <= n.
+    It takes the n trials as independent; `successes` need not be whole (a mean over draws). Raises ValueError
+    unless 0 <= successes <= n.
     """
     from scipy.special import ndtri
 

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from rtok import __version__
-from rtok.cli import attack, eval_features, models, prepare_imagenet, train
+from rtok.cli import attack, eval_class, eval_features, models, prepare_imagenet, train
 from rtok.cli.command import add_config_command
 from rtok.errors import UserError
 
@@ -67,6 +67,7 @@ def build() -> typer.Typer:
     add_config_command(app, "train", train)
     add_config_command(app, "attack", attack)
     add_config_command(app, "eval-features", eval_features)
+    add_config_command(app, "eval-class", eval_class)
     app.command("prepare-imagenet")(prepare_imagenet.prepare_imagenet)
     app.command("models")(models.models)
     return app

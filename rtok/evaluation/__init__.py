@@ -1,6 +1,7 @@
 """Evaluation: victims, threats, one loop, and the measurements that plug into it."""
 
 from rtok.evaluation.adversarial import AttackResult, make_adversarial_set
+from rtok.evaluation.classification import evaluate_classification
 from rtok.evaluation.features import evaluate_features
 
-__all__ = ["AttackResult", "evaluate_features", "make_adversarial_set"]
+__all__ = ["AttackResult", "evaluate_classification", "evaluate_features", "make_adversarial_set"]

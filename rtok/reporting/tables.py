@@ -73,6 +73,30 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("cosine_token", "cosine,\ntoken axis", keep=2),
         Column("mse", "MSE", keep=1),
     ),
+    "eval-class": (
+        Column("threat", "threat", identity=True),
+        Column("victim", "victim", identity=True),
+        Column("head_features", "head", identity=True, keep=9),
+        Column("tokens", "tokens", identity=True, keep=9),
+        Column("n", "token\ncount", identity=True, keep=9),
+        Column("surrogate", "surrogate", identity=True, keep=0),
+        Column("adversarial_accuracy", "adversarial\naccuracy", interval=True, headline=True),
+        Column("clean_accuracy", "clean\naccuracy", interval=True, keep=8),
+        Column("flipped", "flipped", keep=7, meaning="predictions that differ between clean and adversarial"),
+        Column(
+            "surrogate_success",
+            "surrogate\nfooled",
+            keep=5,
+            meaning="share of the images that the surrogate itself had right and then got wrong",
+        ),
+        Column(
+            "accuracy_on_success",
+            "accuracy\non those",
+            keep=6,
+            meaning="the victim's on the images that fooled the surrogate",
+        ),
+        Column("image_linf_255", "Linf\n(of 255)", keep=4, digits=1),
+    ),
 }
 
 
@@ -160,7 +184,7 @@ def notes(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
 
 
 def gains(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
-    """Say per token file how far robust is above the random control and above plain, under transfer."""
+    """Say per token file and head how far robust is above the control and above plain, under transfer."""
     headline = next((column for column in columns if column.headline), None)
     if headline is None:
         return []
@@ -168,6 +192,8 @@ def gains(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
     plain = [row for row in transfer if row["victim"] == "plain"]
     robust = [row for row in transfer if row["victim"] == "robust"]
     lines, names = [], token_names(rows)
+    several_files = len({row.get("tokens") for row in robust}) > 1
+    several_heads = len({row.get("head_features") for row in robust}) > 1
     for row in robust:
         random = [
             other for other in transfer if other["victim"] == "random" and other.get("n") == row.get("n")
@@ -178,7 +204,9 @@ def gains(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
             if len(other) == 1
         ]
         if parts:
-            name = f" ({names.get(str(row.get('tokens')), ABSENT)})" if len(robust) > 1 else ""
+            which = [names.get(str(row.get("tokens")), ABSENT)] if several_files else []
+            which += [f"{row['head_features']} head"] if several_heads else []
+            name = f" ({', '.join(which)})" if which else ""
             lines.append(f"{headline.title.capitalize()} under transfer, robust{name}: {', '.join(parts)}.")
     return lines
 

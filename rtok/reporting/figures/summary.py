@@ -46,12 +46,11 @@ def _panel(axes: Axes, rows: Sequence[Mapping[str, Any]], key: str, names: Mappi
         group_places = [start + index for index in range(len(group))]
         for place, row in zip(group_places, group, strict=True):
             _bar(axes, place, row, key)
-            # The control has no file: its token count tells whose control it is.
-            name = names.get(str(row.get("tokens")), row.get("n"))
-            labels.append(row["victim"] if name is None or len(names) == 1 else f"{row['victim']}\n{name}")
+            labels.append(_label(row, rows, names))
         places += group_places
-        # Below the bars' own labels, which are one line high, or two with the token file's name.
-        middle, drop = sum(group_places) / len(group), -22 if len(names) <= 1 else -34
+        middle = sum(group_places) / len(group)
+        # Below the bars' own labels, whichever of them has the most lines.
+        drop = -22 - 12 * max(_label(row, rows, names).count("\n") for row in rows)
         axes.annotate(
             threat,
             (middle, 0),
@@ -70,6 +69,18 @@ def _panel(axes: Axes, rows: Sequence[Mapping[str, Any]], key: str, names: Mappi
     axes.axhline(0, color=GREY, linewidth=0.8)
     # Room for the numbers above the highest bar.
     axes.margins(x=0.03, y=0.12)
+
+
+def _label(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> str:
+    """Name a bar: the victim and, where rows differ in them, its token file and its head."""
+    lines = [row["victim"]]
+    # The control has no file: its token count tells whose control it is.
+    name = names.get(str(row.get("tokens")), row.get("n"))
+    if name is not None and len(names) > 1:
+        lines.append(str(name))
+    if len({other.get("head_features") for other in rows}) > 1 and row["victim"] == "robust":
+        lines.append(f"{row['head_features']} head")
+    return "\n".join(lines)
 
 
 def _bar(axes: Axes, place: float, row: Mapping[str, Any], key: str) -> None:

@@ -1,0 +1,85 @@
+"""What heads read of a whole data set, computed once and kept on disk until the heads are fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rtok.compute import Compute
+from rtok.heads.linear import Layout
+from rtok.reporting.console import progress
+from rtok.runs import atomic_path
+
+if TYPE_CHECKING:
+    from rtok.data.loader import Batches
+    from rtok.models.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Whose features: a backbone, with tokens or without, read in a layout."""
+
+    backbone: Backbone
+    tokens: Tensor | None
+    layout: Layout
+
+    @property
+    def width(self) -> int:
+        """How many numbers an image becomes."""
+        return self.layout.width(self.backbone)
+
+
+def extract_features(
+    readings: Mapping[str, Reading],
+    keys: Sequence[str],
+    batches_without: Callable[[set[str]], Batches],
+    folder: Path,
+    compute: Compute,
+) -> dict[str, Tensor]:
+    """Compute every reading of every image in one pass; rows that an earlier, killed run finished are kept.
+
+    Args:
+        keys: the images, in the order of the rows.
+        batches_without: this process's share of the images whose keys are not in the set it is given.
+        folder: where `features-NAME.npy` are kept; all processes write their rows into the same files.
+
+    Returns:
+        By reading, (N, width) float32 on the CPU; rows of images that were skipped are NaN.
+    """
+    files = {name: folder / f"features-{name}.npy" for name in readings}
+    if compute.is_main:
+        for name, reading in readings.items():
+            if not files[name].exists():
+                _create(files[name], (len(keys), reading.width))
+    compute.wait()
+    arrays = {name: np.load(file, mmap_mode="r+") for name, file in files.items()}
+    finished = np.logical_and.reduce([~np.isnan(array).any(axis=1) for array in arrays.values()])
+    done = {key for key, whole in zip(keys, finished, strict=True) if whole}
+    compute.wait()  # nobody writes before all have seen what is done
+    row = {key: i for i, key in enumerate(keys)}
+    with progress(
+        "features for heads", total=len(keys), unit="image", enabled=compute.is_main, start=len(done)
+    ) as bar:
+        for batch in batches_without(done):
+            if batch.keys:
+                images = batch.images.to(compute.device, non_blocking=True)
+                rows = [row[key] for key in batch.keys]
+                for name, reading in readings.items():
+                    with torch.no_grad():
+                        found = reading.layout.inputs(reading.backbone, images, reading.tokens)
+                    arrays[name][rows] = found.float().cpu().numpy()
+            bar.advance(len(batch) * compute.processes)
+    compute.wait()
+    return {name: torch.from_numpy(np.asarray(array)) for name, array in arrays.items()}
+
+
+def _create(file: Path, shape: tuple[int, int]) -> None:
+    """Make a file of NaN, which mark the rows that are still to be computed."""
+    with atomic_path(file) as temporary:
+        np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)[:] = np.nan
