@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from rtok.data.decoding import DecodeError
 from rtok.data.source import ImageSource
-from rtok.data.transforms import Transform
+from rtok.data.transforms import ImageTransform
 from rtok.errors import UserError
 from rtok.seeding import image_seed
 
@@ -72,7 +72,7 @@ class Batches:
 
 def evaluation_batches(
     source: ImageSource,
-    transform: Transform,
+    transform: ImageTransform,
     *,
     batch_size: int,
     seed: int,
@@ -100,7 +100,7 @@ def evaluation_batches(
 
 def training_batches(
     source: ImageSource,
-    transform: Transform,
+    transform: ImageTransform,
     *,
     batch_size: int,
     start: int,
@@ -172,7 +172,7 @@ class _Reader:
     """Reads single pictures, and remembers what it had to skip until a batch is put together."""
 
     source: ImageSource
-    transform: Transform
+    transform: ImageTransform
     seed: int
     on_error: OnError
     skipped: list[str] = field(default_factory=list)

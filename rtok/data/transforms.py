@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,6 +20,17 @@ _CROP_MARGIN = 256 / 224
 _AREA = (0.08, 1.0)
 _ASPECT = (3 / 4, 4 / 3)
 _ATTEMPTS = 10
+
+
+class ImageTransform(Protocol):
+    """From a picture to the image that a model sees."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The (height, width) of an image; where images differ, of the batch that has none."""
+
+    def __call__(self, image: Image.Image, seed: int) -> Tensor:
+        """Return float32 (3, H, W) in [0, 1]; `seed` decides what is random."""
 
 
 @dataclass(frozen=True)

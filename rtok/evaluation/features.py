@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from rtok.attacks.objective import Axis, Criterion, FeatureCriterion, Model, cosine
 from rtok.evaluation.loop import Evaluator
 from rtok.evaluation.run import Bench, require_tokens, run_evaluation
-from rtok.evaluation.task import View
+from rtok.evaluation.task import Columns, View
 from rtok.evaluation.victims import Victim
 from rtok.statistics import mean_interval
 
@@ -64,21 +64,25 @@ class FeatureTask:
         """A backbone with or without tokens."""
         return backbone if tokens is None else partial(backbone, tokens=tokens)
 
-    def prepare(self, folder: RunFolder, victims: Sequence[Victim]) -> None:
+    def prepare(self, folder: RunFolder) -> None:
         """Features need nothing more."""
 
     def criterion(self, attack: AttackConfig, batch: Batch, target: Tensor) -> Criterion:
         """Minus the cosine to the target's clean features, over the attack's axis."""
         return FeatureCriterion(target, attack.axis)
 
-    def measure(self, view: View) -> dict[str, Tensor]:
+    def digest(self, output: Tensor, batch: Batch) -> Tensor:
+        """All of it."""
+        return output
+
+    def measure(self, view: View) -> Columns:
         """The columns of DESIGN section 4, per image.
 
         `fidelity`: victim(clean) to plain(clean). `cosine`: victim(adv) to victim(clean). `cosine_to_plain`: victim(adv) to
         plain(clean). `cosine_cls` and `mse` compare like `cosine`, on the CLS token and on all features. Columns over the token axis
         are NaN for embeddings, which have no tokens.
         """
-        columns = {}
+        columns: Columns = {}
         for axis, suffix in AXES:
             pairs = {
                 "fidelity": (view.clean, view.plain_clean),
@@ -151,12 +155,12 @@ def _draw(bench: Bench, evaluator: Evaluator, rows: list[dict[str, Any]], out: P
     shown = {victim.kind: victim for victim in reversed(evaluator.victims)}  # the first of each kind
     with torch.no_grad():
         target = bench.backbone(images)
-        maps = {
+        maps: dict[str, np.ndarray] = {
             kind: _patch_cosines(evaluator.models[shown[kind]](adversarial), target, bench.backbone.grid)
             for kind in ("plain", "random", "robust")
             if kind in shown
         }
-    feature_movement(images.cpu(), adversarial.cpu(), maps, out / "features.png")
+    feature_movement(images.cpu(), adversarial.cpu(), maps, out / "features.png", titles=batch.keys)
 
 
 def _patch_cosines(features: Tensor, target: Tensor, grid: tuple[int, int]) -> np.ndarray:

@@ -127,8 +127,7 @@ class Evaluator:
         for target in craft.targets:
             adversarial = self.craft(trial, craft, target, batch, images)
             probe = craft.probe if self.task.wants_probe else None
-            shown = (images, adversarial) if probe else ()
-            probed = [self._output(probe, seen, batch) for seen in shown] or [None, None]
+            probed = [self._output(probe, x, batch) for x in (images, adversarial)] if probe else [None, None]
             for victim in craft.victims:
                 output = self._output(self.models[victim], adversarial, batch)
                 view = View(batch, images, adversarial, clean[victim], clean[self.victims[0]], output, *probed)
@@ -155,8 +154,8 @@ def _worse(first: Columns, second: Columns, severity: str) -> Columns:
     """Per image, all columns of whichever result is the worse one."""
     keep = torch.as_tensor(first[severity]) <= torch.as_tensor(second[severity])
 
-    def chosen(a: Tensor | list[list[Any]], b: Tensor | list[list[Any]]) -> Tensor | list[list[Any]]:
-        if isinstance(a, Tensor) and isinstance(b, Tensor):
+    def chosen(a: Any, b: Any) -> Tensor | list[list[Any]]:
+        if isinstance(a, Tensor):
             return torch.where(keep, a, b)
         return [a[i] if kept else b[i] for i, kept in enumerate(keep.tolist())]
 

@@ -47,20 +47,19 @@ class Bench:
     source: ImageSource
     backbone: Backbone
     transform: ImageTransform
-    batch_size: int
 
     @classmethod
     def prepare(cls, config: Config, compute: Compute, framing: Framing | None = None) -> Bench:
-        """Open the data and load the backbone onto the device.
-
-        With a framing, pictures are resized as it says and not as `data.resize`; where it leaves them of different
-        sizes, each process takes one at a time, whatever `batch_size` is.
-        """
+        """Open the data and load the backbone onto the device; a framing takes the place of `data.resize`."""
         source = open_source(config.data, seed=config.seed)
         backbone = open_backbone(config.model, compute)
         transform = framing or Transform(config.data.resize, backbone.image_size)
-        one_by_one = framing is not None and framing.mode == "slide"
-        return cls(config, compute, source, backbone, transform, compute.processes if one_by_one else config.batch_size)
+        return cls(config, compute, source, backbone, transform)
+
+    @property
+    def sizes_differ(self) -> bool:
+        """Whether images keep their own shapes: then a process takes one at a time, whatever `batch_size` is."""
+        return isinstance(self.transform, Framing) and self.transform.mode == "slide"
 
     def batches(self, source: ImageSource | None = None, *, done: Collection[str] = ()) -> Batches:
         """This process's share of every image (of the data, or another source) that is not done yet."""
@@ -68,7 +67,7 @@ class Bench:
         return evaluation_batches(
             source or self.source,
             self.transform,
-            batch_size=self.batch_size,
+            batch_size=self.compute.processes if self.sizes_differ else self.config.batch_size,
             seed=self.config.seed,
             process=self.compute.process,
             processes=self.compute.processes,
@@ -78,12 +77,12 @@ class Bench:
         )
 
     def examples(self, keys: Collection[str]) -> Batch | None:
-        """These images as one batch, for figures, or the first where sizes differ; None when there are none."""
+        """These images as one batch for figures (where sizes differ, the first); None when there are none."""
         others = set(self.source.keys).difference(keys)
         batches = evaluation_batches(
             self.source,
             self.transform,
-            batch_size=max(1, min(len(keys), self.batch_size)),
+            batch_size=1 if self.sizes_differ else max(1, len(keys)),
             seed=self.config.seed,
             on_error="skip",
             skip=others,
@@ -265,7 +264,7 @@ def open_surrogate(bench: Bench, task: Task) -> ChosenSurrogate:
         attacked = task.surrogate(backbone, None)
         return ChosenSurrogate(model.name, (attacked, attacked))
     tokens = RobustnessTokens.load(chosen.tokens)
-    tokens.check(backbone)
+    tokens.check(backbone, chosen.tokens)
     attacked = task.surrogate(backbone, tokens.values.to(bench.compute.device))
     return ChosenSurrogate(f"{model.name} + {chosen.tokens}", (attacked, task.surrogate(backbone, None)))
 

@@ -18,12 +18,18 @@ if TYPE_CHECKING:
     from rtok.runs import RunFolder
 
 
+# Per-image values by name: a tensor (b,) of numbers, or a list of b lists for what is added up over the data
+# set and shown in no table. Over the control's draws numbers are averaged and lists joined.
+Columns = dict[str, "Tensor | list[list[Any]]"]
+
+
 @dataclass(frozen=True)
 class View:
     """What a victim made of one batch, clean and attacked.
 
     Attributes:
-        clean, adversarial: the victim's output on the clean and the adversarial images.
+        clean, adversarial: the victim's output on the clean and the adversarial images, as `Task.digest`
+            left it.
         plain_clean: the plain victim's output on the clean images.
         probe_clean, probe_adversarial: the surrogate's output on both, where the task asks for it and the
             surrogate is one fixed model.
@@ -79,7 +85,7 @@ class Task(Protocol):
         """A surrogate of the user's choice, as a function like that of a victim."""
         ...
 
-    def prepare(self, folder: RunFolder, victims: Sequence[Victim]) -> None:
+    def prepare(self, folder: RunFolder) -> None:
         """Make what the models still lack, such as fitted heads, now that the run's folder is there."""
         ...
 
@@ -87,8 +93,12 @@ class Task(Protocol):
         """What an attack maximises, given the target model's output on the clean images."""
         ...
 
-    def measure(self, view: View) -> dict[str, Tensor]:
-        """Per-image numbers: column name to a tensor (b,)."""
+    def digest(self, output: Tensor, batch: Batch) -> Tensor:
+        """What the loop keeps of a model's output: all of it, or the little that `measure` needs."""
+        ...
+
+    def measure(self, view: View) -> Columns:
+        """Per-image values: column name to a tensor (b,), or to a list."""
         ...
 
     def summarise(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,56 @@
+"""From a picture and its mask to what the model sees: the whole resized picture, or one random crop of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from rtok.seeding import image_seed
+
+
+@dataclass(frozen=True)
+class Framing:
+    """Resize until the short side has `short_side` pixels; in mode `crop`, cut out one `window` at random.
+
+    A picture's resizing is bilinear on 8-bit pixels (Pillow's, so it low-passes when it shrinks); a mask
+    takes the nearest pixel. The crop derives from (seed, key): it is the same in every run and process.
+    """
+
+    mode: Literal["slide", "crop"]
+    short_side: int
+    window: int
+    seed: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The shape of a crop, which a batch without images has too."""
+        return self.window, self.window
+
+    def __call__(self, image: Image.Image, seed: int) -> Tensor:
+        """Return float32 (3, H, W) in [0, 1]; `seed`, the loader's for this picture, decides the crop."""
+        pixels = np.array(self._framed(image, Image.Resampling.BILINEAR, seed))
+        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float().div_(255)
+
+    def mask(self, mask: NDArray[np.uint8], key: str) -> Tensor:
+        """Return the labels (H, W), int64, of exactly the pixels that `__call__` returned for this key."""
+        seed = image_seed(self.seed, key, "transform", 0)  # as `rtok.data.loader` seeds a transform
+        framed = self._framed(Image.fromarray(mask), Image.Resampling.NEAREST, seed)
+        return torch.from_numpy(np.array(framed)).long()
+
+    def _framed(self, picture: Image.Image, how: Image.Resampling, seed: int) -> Image.Image:
+        scale = self.short_side / min(picture.size)
+        width, height = (max(self.short_side, int(side * scale + 0.5)) for side in picture.size)
+        resized = picture.resize((width, height), how)
+        if self.mode == "slide":
+            return resized
+        generator = torch.Generator().manual_seed(seed)
+        left, top = (
+            int(torch.randint(side - self.window + 1, (), generator=generator)) for side in (width, height)
+        )
+        return resized.crop((left, top, left + self.window, top + self.window))
