@@ -100,7 +100,7 @@ class Heads:
         """The victim with its head."""
         name = PLAIN
         if victim.head == ROBUST:
-            name, path = self._robust(victim)
+            name, path = robust_head(self.bench, victim)
             self.require(name, self.bench.backbone, victim.tokens, path)
         return Classifier(self.ready, name, self.bench.backbone, victim.tokens)
 
@@ -157,21 +157,6 @@ class Heads:
             (head,) = read_heads(files[name], job.backbone).values()
             self.ready[name] = head.to(self.bench.compute.device)
 
-    def _robust(self, victim: Victim) -> tuple[str, Path | None]:
-        """The name and the file of the head for a robust victim."""
-        tokens, heads = (
-            [str(file) for file in resolve_tokens(self.bench.config.token_paths)],
-            self.settings.robust_files,
-        )
-        if heads and len(heads) != len(tokens):
-            raise UserError(
-                f"head.path.robust names {len(heads)} heads for {len(tokens)} token files: a robust head "
-                "belongs to the tokens it was fitted with, so list one for each, in their order."
-            )
-        index = tokens.index(str(victim.file))
-        name = ROBUST if len(tokens) == 1 else f"{ROBUST}-{index + 1}"
-        return name, heads[index] if heads else None
-
     def _features(self, jobs: Mapping[str, Job], folder: Path) -> dict[str, Tensor]:
         assert self.split is not None
         readings = {name: job.reading for name, job in jobs.items()}
@@ -209,6 +194,25 @@ class Heads:
             f"held-out accuracy {probe.accuracy:.3f}"
         )
         return probe.head, {**about, "l2": f"{probe.l2:g}", "held_out_accuracy": f"{probe.accuracy:.6f}"}
+
+
+def robust_head(bench: Bench, victim: Victim) -> tuple[str, Path | None]:
+    """The name of the head fitted on a robust victim's features, and its file; None where there is no file.
+
+    Raises:
+        UserError: there are files, but not one a token file.
+    """
+    assert bench.config.head is not None
+    tokens = [str(file) for file in resolve_tokens(bench.config.token_paths)]
+    heads = bench.config.head.robust_files
+    if heads and len(heads) != len(tokens):
+        raise UserError(
+            f"head.path.robust names {len(heads)} heads for {len(tokens)} token files: a robust head "
+            "belongs to the tokens it was fitted with, so list one for each, in their order."
+        )
+    index = tokens.index(str(victim.file))
+    name = ROBUST if len(tokens) == 1 else f"{ROBUST}-{index + 1}"
+    return name, heads[index] if heads else None
 
 
 def _open_split(bench: Bench) -> ImageSource:
