@@ -205,9 +205,12 @@ class RunFolder:
     def _check_same_settings(self) -> None:
         try:
             text = self.record.read_text()
-            own = self.record.suffix == ".json"
-            before = json.loads(text)["config"] if own else strict_yaml.parse(text, str(self.record))[0]
-            before, now = flatten(before), flatten(self.settings if own else escape(self.settings))
+            written: Any = self.settings
+            if self.record.suffix == ".json":
+                found: Any = json.loads(text)["config"]
+            else:
+                found, written = strict_yaml.parse(text, str(self.record))[0], escape(self.settings)
+            before, now = flatten(found), flatten(written)
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise UserError(f"{self.record} cannot be read, so the run cannot be resumed: {error}") from error
         different = sorted(

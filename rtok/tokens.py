@@ -119,8 +119,8 @@ class RobustnessTokens:
             about.get("fingerprint") or None,
         )
 
-    def check(self, backbone: Backbone) -> None:
-        """Refuse tokens that were made for another backbone.
+    def check(self, backbone: Backbone, file: Path | None = None) -> None:
+        """Refuse tokens that were made for another backbone; `file` is where they came from.
 
         Raises:
             UserError: another name or another width; the message says what the tokens were made for.
@@ -128,8 +128,9 @@ class RobustnessTokens:
         name = backbone.spec.name
         if self.backbone not in (None, name) or self.dim != backbone.dim:
             made_for = f"'{self.backbone}'" if self.backbone else "a backbone that the file does not name"
+            which = f"The {self.count} tokens in '{file}'" if file else f"These {self.count} tokens"
             raise UserError(
-                f"These {self.count} tokens were made for {made_for} (width {self.dim}), not for '{name}' "
+                f"{which} were made for {made_for} (width {self.dim}), not for '{name}' "
                 f"(width {backbone.dim}). Set `model.name` to theirs, or give tokens trained for '{name}'."
             )
 

@@ -70,7 +70,7 @@ def robust_victims(
     victims = []
     for file in files:
         tokens = RobustnessTokens.load(file)
-        tokens.check(backbone)
+        tokens.check(backbone, file)
         std = tokens.config.get("tokens", {}).get("init_std", DEFAULT_INIT_STD) if tokens.config else DEFAULT_INIT_STD
         values = tokens.values.to(device)
         victims += [Victim("robust", values, str(file), init_std=float(std), head=head) for head in heads]

@@ -19,6 +19,7 @@ from rtok import __version__
 from rtok.attacks import FeatureCriterion, FixedSurrogate, Objective, cosine
 from rtok.attacks.build import build_pgd
 from rtok.compute import Compute
+from rtok.config.sections import TokensConfig
 from rtok.data import open_source
 from rtok.data.loader import Batch, training_batches
 from rtok.data.transforms import Transform
@@ -115,7 +116,10 @@ def train(
 
 def make_token_sets(config: Config, dim: int, device: torch.device) -> list[TokenSet]:
     """Initialise one token set per count and seed."""
-    settings, counts, seeds = config.tokens, config.tokens.counts, config.tokens.seeds
+    settings = config.tokens
+    if not isinstance(settings, TokensConfig):
+        raise UserError("tokens: `rtok train` wants a section such as {count: 10}, not token files.")
+    counts, seeds = settings.counts, settings.seeds
     optimizer = OPTIMIZERS[config.train.optimizer]
     sets = []
     for count in counts:
