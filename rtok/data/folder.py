@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,8 @@ def open_folder(config: DataConfig) -> FileSource:
 
     A root that holds a folder called train, val or test is divided: then the split's folder must exist.
     If every image lies in a sub-folder of that folder, the first-level sub-folders are the classes, in the
-    order of their names; one image outside them means that there are no labels.
+    order of their names; one image outside them means that there are no labels. The classes are those of all
+    splits together, so a class has the same index in each.
 
     Raises:
         UserError: no root, no such folder, no such split, or no image in it.
@@ -33,7 +35,7 @@ def open_folder(config: DataConfig) -> FileSource:
     labels: list[int] | None = None
     names: list[str] | None = None
     if all(len(parts) > 1 for parts in files):
-        names = sorted({parts[0] for parts in files})
+        names = sorted({parts[0] for parts in files} | (set(class_folders(root)) if divided else set()))
         index = {name: label for label, name in enumerate(names)}
         labels = [index[parts[0]] for parts in files]
     # Keys start at the root, so that one picture keeps its identity whatever split is read.
@@ -62,6 +64,13 @@ def split_folder(root: Path, split: str) -> Path:
             f"data.split: {root} has no folder '{split}'; it holds {listing}.{nearest(split, there)}"
         )
     return root / split
+
+
+def class_folders(root: Path) -> Iterator[str]:
+    """Yield the names of the folders in all of the root's splits; one that is in two comes twice."""
+    for base in (root / split for split in SPLITS):
+        if base.is_dir():
+            yield from (entry.name for entry in base.iterdir() if entry.is_dir() and entry.name[0] != ".")
 
 
 def find_images(base: Path) -> list[tuple[str, ...]]:

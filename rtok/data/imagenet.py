@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rtok.data.folder import existing_root, find_images, split_folder
+from rtok.data.folder import class_folders, existing_root, find_images, split_folder
 from rtok.data.imagenet_extra import ExtraFiles, open_extra
 from rtok.data.imagenet_layout import (
     IMAGENET_LABELS,
@@ -62,9 +62,10 @@ def _open_folders(root: Path, split: str) -> FileSource:
 
 
 def _classes(root: Path, folders: Collection[str]) -> Classes:
-    """Return the classes of the root's labels.txt, else ImageNet's 1,000, else (others) the folders in order.
+    """Return the classes of the root's labels.txt; else ImageNet's 1,000; else those of all splits' folders.
 
-    So a part of ImageNet has ImageNet's labels: what a head for its 1,000 classes needs.
+    So a part of ImageNet has ImageNet's labels, which a head for its 1,000 classes needs, and a class has the
+    same index in every split.
     """
     own = root / LABELS_FILE
     classes = read_classes(own if own.is_file() else IMAGENET_LABELS)
@@ -73,4 +74,5 @@ def _classes(root: Path, folders: Collection[str]) -> Classes:
         return classes
     if own.is_file():
         raise UserError(f"data.root: class folder {unknown[0]} is not in {own}. Add it, or move it away.")
-    return Classes(sorted(folders), sorted(folders))
+    wnids = sorted({name for name in class_folders(root) if WORDNET_ID.fullmatch(name)})
+    return Classes(wnids, wnids)

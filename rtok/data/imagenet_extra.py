@@ -60,7 +60,7 @@ class ExtraFiles:
 
 
 def write_extra(files: ExtraFiles, classes: Classes, numbers: Sequence[NDArray[np.uint32]]) -> None:
-    """Write one split's extra files.
+    """Write one split's extra files, and their folder if there is none.
 
     Args:
         files: what to write.
@@ -68,6 +68,7 @@ def write_extra(files: ExtraFiles, classes: Classes, numbers: Sequence[NDArray[n
         numbers: the numbers in the names of a class's files, in the order of the files, by class index; of a
             split without labels, one array of all.
     """
+    files.folder.mkdir(parents=True, exist_ok=True)
     if files.split.labelled:
         _save(files.class_ids, np.array(classes.wnids))
         _save(files.class_names, np.array(classes.names))

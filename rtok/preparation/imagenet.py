@@ -154,7 +154,6 @@ def _lacks(scan: Scan, classes: Classes) -> str:
 
 
 def _write(scan: Scan, classes: Classes, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     none = np.empty(0, dtype=np.uint32)
     by_class = [scan.numbers.get(wnid, none) for wnid in (classes.wnids if scan.split.labelled else ("",))]
     files = ExtraFiles(folder, scan.split)

@@ -51,7 +51,8 @@ def test_one_image_outside_the_folders_means_no_labels(write_images, config) -> 
 def test_a_divided_folder_is_read_by_split(write_images, config) -> None:
     write_images("train/cat/1.png", "train/dog/1.png", "test/dog/2.png", "readme.png")
     test = open_folder(config("folder", split="test"))
-    assert (test.keys, test.labels, test.class_names) == (["test/dog/2.png"], [0], ["dog"])
+    # A class has the same index in every split, also where the split lacks others.
+    assert (test.keys, test.labels, test.class_names) == (["test/dog/2.png"], [1], ["cat", "dog"])
     assert open_folder(config("folder", split="train")).class_names == ["cat", "dog"]
     with pytest.raises(UserError, match=r"no folder 'val'; it holds test, train"):
         open_folder(config("folder", split="val"))
