@@ -62,7 +62,7 @@ def _find(archives: Path, split: Split) -> Path | None:
 def _unpack_train(path: Path, train: Path, split: Split) -> None:
     """Unpack the archive that has an archive `n01440764.tar` for each class."""
     with _open(path) as outer:
-        members = [member for member in outer if not member.isdir()]
+        members = list(_members(outer))
         with progress("unpack train", len(members), unit="folder") as bar:
             for member in members:
                 wnid = PurePosixPath(member.name).name.removesuffix(".tar")
@@ -108,9 +108,7 @@ def _unpack(
     """
     unfinished = folder.with_name(f".{folder.name}.partial")
     unfinished.mkdir(parents=True, exist_ok=True)
-    for member in archive:
-        if member.isdir():
-            continue
+    for member in _members(archive):
         name = PurePosixPath(member.name).name
         file = archive.extractfile(member) if member.isreg() else None
         where = place(name)
@@ -123,6 +121,15 @@ def _unpack(
                 shutil.copyfileobj(file, out)
         yield name
     unfinished.rename(folder)
+
+
+def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Yield all members but folders. Unlike tarfile, refuse an archive cut off between two members."""
+    yield from (member for member in archive if not member.isdir())
+    assert archive.fileobj is not None
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("unexpected end of data")
 
 
 @contextmanager

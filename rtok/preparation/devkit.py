@@ -38,7 +38,7 @@ def validation_classes(devkit: Path) -> Sequence[str]:
 
 def _read(devkit: Path, name: str) -> bytes:
     try:
-        with tarfile.open(devkit) as archive:
+        with tarfile.open(devkit, "r:gz") as archive:
             for member in archive:
                 if member.name.endswith(f"/{name}") and (file := archive.extractfile(member)):
                     return file.read()
