@@ -103,8 +103,11 @@ class RobustnessTokens:
             UserError: the file is unreadable, holds no tokens, or tokens that are not finite numbers (1, n,
             D).
         """
-        path = Path(path)
-        content = read_checkpoint(path)
+        return cls.parse(read_checkpoint(Path(path)), Path(path))
+
+    @classmethod
+    def parse(cls, content: Checkpoint, path: Path) -> RobustnessTokens:
+        """Take the tokens out of a checkpoint that was read; `path` is for the message of the UserError."""
         values = _find(content, path)
         _check_values(values, path)
         about = _metadata(content, path)

@@ -90,7 +90,9 @@ def translate_weights(spec: ModelSpec, source: dict[str, Tensor], path: Path) ->
     with torch.device("meta"):  # only the names and shapes are wanted
         vit = _build(spec, (spec.native_size, spec.native_size))
     shapes = {name: tensor.shape for name, tensor in vit.state_dict().items()}
-    tensors, naming = fit_weights(source, shapes, spec.namings, model=spec.name, path=path)
+    # float32 first: some namings add tensors up
+    full = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in source.items()}
+    tensors, naming = fit_weights(full, shapes, spec.namings, model=spec.name, path=path)
     return Weights(tensors, source, naming)
 
 

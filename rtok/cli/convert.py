@@ -1,0 +1,92 @@
+"""`rtok convert`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rtok.errors import UserError
+
+if TYPE_CHECKING:
+    from rtok.conversion import Converted
+
+
+def convert(
+    checkpoint: Annotated[
+        str,
+        typer.Argument(
+            metavar="CKPT", help="A token file, a run folder, or the original's rtokens.pt or last.ckpt."
+        ),
+    ],
+    out: Annotated[
+        str, typer.Argument(metavar="OUT", help="The file to write; for transformers, the folder.")
+    ],
+    to: Annotated[
+        str, typer.Option(metavar="FORMAT", help="dinov2, dinov3, timm, transformers or onnx.")
+    ] = "dinov2",
+    backbone_weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="The backbone's weights. Default: those the tokens were trained on."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The backbone, where neither tokens nor weights say which."),
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(metavar="TYPE", help="How numbers are stored: fp32, fp16 or bf16.")
+    ] = "fp32",
+    image_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="For timm, transformers and onnx: the image size in pixels that the file is made for.",
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what OUT names.")] = False,
+) -> None:
+    """Bake tokens into a checkpoint that other libraries load.
+
+    What was written is read back by the format's library and its features are compared with ours before it
+    gets its name.
+    """
+    from rtok.conversion import convert
+
+    done = convert(
+        checkpoint,
+        out,
+        to=to,
+        backbone_weights=backbone_weights,
+        model=model,
+        dtype=dtype,
+        image_size=None if image_size is None else parse_size(image_size),
+        overwrite=overwrite,
+    )
+    typer.echo(summary(done))
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read `224` or `224x336` (height, width) or raise UserError."""
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
+        raise UserError(
+            f"--image-size {text}: give pixels, such as 224, or height and width, such as 224x336."
+        )
+    return int(sides[0]), int(sides[-1])
+
+
+def summary(done: Converted) -> str:
+    """Say what was written and how well it agrees."""
+    height, width = done.image_size
+    own = f" after {done.registers} registers of its own" if done.registers else ""
+    lines = [
+        *(f"wrote {path}" for path in done.files),
+        f"{done.backbone} with {done.tokens} robustness tokens{own}, {done.dtype}",
+        f"read back by {done.reader} at {height} x {width} px: "
+        f"largest difference from rtok's features {done.difference:.1e}",
+    ]
+    if done.rounding:
+        lines.append(f"storing in {done.dtype} moves the features by up to {done.rounding:.1e}")
+    return "\n".join([*lines, f"load it with: {done.usage}"])

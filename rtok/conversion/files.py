@@ -1,0 +1,33 @@
+"""Tensor files, with what they say of themselves."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from rtok.errors import UserError
+
+_OTHER_FORMATS = (".onnx", ".yaml", ".yml", ".json")
+
+
+def save_tensors(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file, or for any other suffix a pickled state dict with only the model's keys."""
+    if path.suffix == ".safetensors":
+        save_file(dict(state), path, metadata=dict(metadata))
+        return
+    # Every `nn.Module.state_dict()` carries `_metadata`: strict loading takes it, `torch.load` keeps it.
+    content: Any = OrderedDict(state)
+    content._metadata = OrderedDict({"": dict(metadata)})
+    torch.save(content, path)
+
+
+def check_suffix(path: Path) -> None:
+    """Refuse a name that promises another format, as a UserError."""
+    if path.suffix in _OTHER_FORMATS:
+        raise UserError(f"'{path}': this format is written as .pth, .pt or .safetensors.")

@@ -1,0 +1,138 @@
+"""ONNX: images in [0, 1] to features, for one image size and any batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rtok.conversion.model import DTYPES, RobustModel
+from rtok.conversion.source import Source
+from rtok.errors import UserError
+from rtok.models.backbone import Backbone
+
+_SUFFIX = ".onnx"
+# Protocol buffers hold 2 GiB; the graph itself takes a few MiB of them.
+_LARGEST_FILE = 2**31 - 2**26
+
+
+class Onnx:
+    """One file, from `images` to `cls` and `patches`, or to `embedding`.
+
+    Beyond 2 GiB, which no ONNX file can have, the weights lie in a second file beside it.
+    """
+
+    name = "onnx"
+    reader = "onnxruntime"
+
+    def outputs(self, out: Path) -> list[Path]:
+        """The files of a conversion."""
+        return [out, _weights_file(out)]
+
+    def image_size(self, source: Source, wanted: tuple[int, int] | None) -> tuple[int, int]:
+        """The size that the graph takes: by default the one that the tokens were trained at."""
+        try:
+            import onnx  # noqa: F401
+            import onnxruntime  # noqa: F401
+            import onnxscript  # noqa: F401
+        except ImportError as error:
+            raise UserError(
+                f"--to onnx needs onnx, onnxscript and onnxruntime, and '{error.name}' is missing: "
+                "pip install 'rtok[convert]'."
+            ) from error
+        return wanted or source.tokens.image_size or (source.spec.native_size, source.spec.native_size)
+
+    def arrange(self, source: Source, image_size: tuple[int, int]) -> Source:
+        """Nothing to do: the graph is traced from the backbone itself."""
+        return source
+
+    def write(self, model: RobustModel, path: Path) -> None:
+        """Write the graph: weights are stored in the file's type, and computed with in float32."""
+        import onnx
+
+        if path.suffix != _SUFFIX:
+            raise UserError(f"'{path.name}': an ONNX file is named *{_SUFFIX}.")
+        graph = _trace(model)
+        _store_weights(graph.graph, model.dtype)
+        metadata = model.metadata(self.name, image_size=model.backbone.image_size)
+        onnx.helper.set_model_props(graph, metadata)
+        large = graph.ByteSize() > _LARGEST_FILE
+        onnx.save_model(graph, path, save_as_external_data=large, location=_weights_file(path).name)
+
+    def read(self, path: Path, model: RobustModel) -> Callable[[Tensor], Tensor]:
+        """Open the file in onnxruntime and return the features that it computes."""
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+        def features(images: Tensor) -> Tensor:
+            outputs = [torch.from_numpy(array) for array in session.run(None, {"images": images.numpy()})]
+            return outputs[0] if len(outputs) == 1 else torch.cat([outputs[0][:, None], outputs[1]], dim=1)
+
+        return features
+
+    def usage(self, model: RobustModel, out: Path) -> str:
+        """How to load the file."""
+        return f'onnxruntime.InferenceSession("{out}").run(None, {{"images": images}})  # in [0, 1]'
+
+
+class _Graph(nn.Module):
+    """The robust model as a function of images alone, with the outputs that the file has."""
+
+    def __init__(self, backbone: Backbone, tokens: Tensor) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.register_buffer("tokens", tokens)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        features = self.backbone(images, self.tokens)
+        return (features,) if features.ndim == 2 else (features[:, 0], features[:, 1:])
+
+
+def _trace(model: RobustModel) -> Any:
+    embedding = model.backbone.kind == "embedding"
+    images = torch.zeros(2, 3, *model.backbone.image_size)  # a batch of one would become a constant
+    program = torch.onnx.export(
+        _Graph(model.backbone, model.source.tokens.values).eval(),
+        (images,),
+        dynamo=True,
+        verbose=False,
+        input_names=["images"],
+        output_names=["embedding"] if embedding else ["cls", "patches"],
+        dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+    )
+    assert program is not None
+    return program.model_proto
+
+
+def _store_weights(graph: Any, dtype: str) -> None:
+    """Store the weights in the type, each followed by a cast, when that loses nothing.
+
+    What was computed from them in float32 (a resampled position grid, constants of the graph) stays as it is.
+    """
+    import onnx
+
+    if dtype == "fp32":
+        return
+    kind = {"fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}[dtype]
+    casts = []
+    for weight in graph.initializer:
+        if weight.data_type != onnx.TensorProto.FLOAT:
+            continue
+        values = torch.from_numpy(onnx.numpy_helper.to_array(weight).copy())
+        half = values.to(DTYPES[dtype])
+        if torch.equal(half.float(), values):
+            name = weight.name
+            raw = half.view(torch.int16).numpy().tobytes()
+            weight.CopyFrom(onnx.helper.make_tensor(f"{name}.{dtype}", kind, half.shape, raw, raw=True))
+            casts.append(onnx.helper.make_node("Cast", [weight.name], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _weights_file(path: Path) -> Path:
+    return path.with_name(path.name + ".data")

@@ -1,0 +1,164 @@
+"""What goes into a conversion: tokens, the backbone they were trained for, and that backbone's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rtok.checkpoints import Checkpoint, read_checkpoint, state_dict
+from rtok.errors import UserError
+from rtok.models.backbone import Backbone
+from rtok.models.identify import identify
+from rtok.models.loading import Weights, build_backbone, read_weights, translate_weights
+from rtok.models.registry import find
+from rtok.models.spec import ModelSpec
+from rtok.release import description, refuse_robust
+from rtok.tokens import RobustnessTokens, token_files
+
+
+@dataclass(frozen=True)
+class Source:
+    """A backbone and tokens for it.
+
+    `weights.source` is what a format stores, `weights.tensors` the same under timm's names.
+    """
+
+    spec: ModelSpec
+    weights: Weights
+    tokens: RobustnessTokens
+
+    def backbone(self, image_size: tuple[int, int]) -> Backbone:
+        """Build the frozen backbone, normalising as it did when the tokens were trained."""
+        normalization = self.tokens.config.get("model", {}).get("normalization", "auto")
+        return build_backbone(
+            self.spec, self.weights.tensors, image_size=image_size, normalization=normalization
+        )
+
+    def rounded(self, dtype: torch.dtype, keep: tuple[str, ...] = ()) -> Source:
+        """Return the source as it is after a file of this type; names that end in `keep` stay as they are.
+
+        Raises:
+            UserError: a number is too large for the type.
+        """
+        if dtype == torch.float32:
+            return self
+        state = {
+            name: tensor if name.endswith(keep) else _rounded(tensor, dtype, name)
+            for name, tensor in self.weights.source.items()
+        }
+        spec = replace(self.spec, namings=(self.weights.naming,))
+        values = _rounded(self.tokens.values, dtype, "rtokens")
+        return Source(spec, translate_weights(spec, state, Path()), replace(self.tokens, values=values))
+
+
+def gather(checkpoint: Path, *, model: str | None = None, backbone_weights: Path | None = None) -> Source:
+    """Read tokens and find the weights they belong to.
+
+    Args:
+        checkpoint: a token file of ours or of the original, a whole model with tokens, or a run folder.
+        model: the backbone's name, for tokens that do not say and weights that fit several.
+        backbone_weights: a file; otherwise the weights in the checkpoint, those that the tokens' training
+            config names, or the pretrained ones.
+
+    Raises:
+        UserError: there are no tokens, no weights, or weights of another model than the checkpoint's.
+    """
+    path = _token_file(checkpoint)
+    content = read_checkpoint(path)
+    _refuse_converted(content, path)
+    tokens = RobustnessTokens.parse(content, path)
+    inside = whole_model(content)
+    named = model or tokens.backbone
+    if backbone_weights is not None:
+        path, given = backbone_weights, _read_plain(backbone_weights)
+    elif inside:
+        given = inside
+    elif named is not None:
+        weights = read_weights(find(named), tokens.config.get("model", {}).get("weights", "pretrained"))
+        return Source(find(named), weights, tokens)
+    else:
+        raise UserError(
+            f"The tokens in '{checkpoint}' do not say which backbone they were trained for. "
+            "Name it with --model, or give its weights with --backbone-weights."
+        )
+    spec = find(named) if named is not None else _identified(given, path)
+    weights = translate_weights(spec, given, path)
+    if inside and given is not inside:
+        _check_same(weights, translate_weights(spec, inside, checkpoint), path, checkpoint)
+    return Source(spec, weights, tokens)
+
+
+def whole_model(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the backbone's weights of a whole model (`model.*` beside the tokens), else nothing."""
+    inner = content.get("state_dict")
+    entries = inner if isinstance(inner, Mapping) else content
+    bare = {str(name).removeprefix("module."): value for name, value in entries.items()}
+    return {
+        name.removeprefix("model."): value
+        for name, value in bare.items()
+        if name.startswith("model.") and isinstance(value, Tensor)
+    }
+
+
+def _token_file(path: Path) -> Path:
+    files = token_files(path)
+    if len(files) > 1:
+        names = ", ".join(f"'{file}'" for file in files)
+        raise UserError(f"The folder '{path}' holds {len(files)} token files; give one of them: {names}.")
+    return files[0]
+
+
+def _refuse_converted(content: Checkpoint, path: Path) -> None:
+    about = description(content.metadata)
+    if about is not None and about["target"] != "robustify":
+        raise UserError(
+            f"'{path}' is a converted model already ({about['target']}, {about['tokens']['n']} robustness "
+            "tokens). Convert the token file that it was made from."
+        )
+
+
+def _read_plain(path: Path) -> dict[str, Tensor]:
+    content = read_checkpoint(path)
+    refuse_robust(content, path)
+    return state_dict(content, path)
+
+
+def _identified(state: Mapping[str, Tensor], path: Path) -> ModelSpec:
+    found = [spec for spec, _ in identify(state, path)]
+    if len(found) != 1:
+        what = "fit no backbone that `rtok models` lists" if not found else "fit several backbones: "
+        raise UserError(
+            f"The weights in '{path}' {what}{', '.join(spec.name for spec in found)}. "
+            "Say with --model which one they are."
+        )
+    return found[0]
+
+
+def _check_same(given: Weights, inside: Weights, path: Path, checkpoint: Path) -> None:
+    # bfloat16 holds what copies in different precisions have in common
+    different = [
+        name
+        for name, tensor in given.tensors.items()
+        if not torch.equal(tensor.to(torch.bfloat16), inside.tensors[name].to(torch.bfloat16))
+    ]
+    if different:
+        raise UserError(
+            f"The weights in '{path}' are not those of the model in '{checkpoint}': {len(different)} tensors "
+            f"differ, such as {different[0]}. Leave --backbone-weights out, or give the same model's."
+        )
+
+
+def _rounded(tensor: Tensor, dtype: torch.dtype, name: str) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    result = tensor.to(dtype).to(torch.float32)
+    if not torch.equal(result.isfinite(), tensor.isfinite()):
+        raise UserError(
+            f"'{name}' holds numbers that {dtype} cannot ({tensor.abs().max():g}): use bf16 or fp32."
+        )
+    return result

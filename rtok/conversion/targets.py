@@ -1,0 +1,65 @@
+"""The formats. A new one is one file and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
+
+from rtok.conversion.dinov2 import Dinov2
+from rtok.conversion.dinov3 import Dinov3
+from rtok.conversion.model import RobustModel
+from rtok.conversion.onnx import Onnx
+from rtok.conversion.source import Source
+from rtok.conversion.timm import Timm
+from rtok.conversion.transformers import Transformers
+from rtok.errors import UserError, nearest
+
+
+class Target(Protocol):
+    """A format: what it can hold, how it is written, and how its own library reads it."""
+
+    name: str
+    reader: str  # the library that `read` uses
+
+    def outputs(self, out: Path) -> list[Path]:
+        """Every file that a conversion to `out` may write."""
+        ...
+
+    def image_size(self, source: Source, wanted: tuple[int, int] | None) -> tuple[int, int]:
+        """The (height, width) that the file is made for or compared at; `wanted` is the user's.
+
+        Raises:
+            UserError: the format cannot hold this model or this size, or a package is missing.
+        """
+        ...
+
+    def arrange(self, source: Source, image_size: tuple[int, int]) -> Source:
+        """Bring the weights into the form that the format stores, in full precision."""
+        ...
+
+    def write(self, model: RobustModel, path: Path) -> None:
+        """Write the file or folder `path`."""
+        ...
+
+    def read(self, path: Path, model: RobustModel) -> Callable[[Tensor], Tensor]:
+        """Load `path` strictly into the format's library; return images in [0, 1] to features, as ours."""
+        ...
+
+    def usage(self, model: RobustModel, out: Path) -> str:
+        """One line that loads `out`, for the user."""
+        ...
+
+
+TARGETS: dict[str, Target] = {
+    target.name: target for target in (Dinov2(), Dinov3(), Timm(), Transformers(), Onnx())
+}
+
+
+def find_target(name: str) -> Target:
+    """Return the format of that name, or raise UserError."""
+    if name not in TARGETS:
+        raise UserError(f"--to {name}: no such format.{nearest(name, TARGETS)} Valid: {', '.join(TARGETS)}.")
+    return TARGETS[name]

@@ -1,0 +1,95 @@
+"""timm's format: a model of the `reg` architecture, whose registers have no position."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from rtok.checkpoints import read_checkpoint
+from rtok.conversion.files import check_suffix, save_tensors
+from rtok.conversion.model import RobustModel, with_registers
+from rtok.conversion.sizing import at_size, square
+from rtok.conversion.source import Source
+from rtok.errors import UserError
+from rtok.models.naming.timm import TIMM
+
+
+class Timm:
+    """A state dict that loads strictly into `timm.create_model(...)` with that many registers."""
+
+    name = "timm"
+    reader = "timm"
+
+    def outputs(self, out: Path) -> list[Path]:
+        """The files of a conversion."""
+        return [out]
+
+    def image_size(self, source: Source, wanted: tuple[int, int] | None) -> tuple[int, int]:
+        """The size that the file's position grid is for: the trained one, unless another is asked for."""
+        return square(source, wanted)
+
+    def arrange(self, source: Source, image_size: tuple[int, int]) -> Source:
+        """Resample the positions for the size and add the class token's to the token itself."""
+        backbone = source.backbone(image_size)
+        if not isinstance(backbone.vit.norm_pre, nn.Identity):
+            raise UserError(
+                f"'{source.spec.name}' has a norm before its first block, which timm's registers pass and "
+                "robustness tokens do not: timm has no such model. Use --to onnx, or `rtok.robustify`."
+            )
+        spec = with_registers(at_size(source.spec, image_size), backbone, backbone.num_registers)
+        tensors = _without_prefix_positions(backbone.vit)
+        weights = replace(source.weights, tensors=tensors, source=tensors, naming=TIMM)
+        return replace(source, spec=spec, weights=weights)
+
+    def write(self, model: RobustModel, path: Path) -> None:
+        """Write the state dict; its metadata says how to build the model."""
+        check_suffix(path)
+        name, kwargs = architecture(model)
+        metadata = model.metadata(self.name, image_size=model.backbone.image_size, timm=[name, kwargs])
+        save_tensors(model.with_tokens("reg_token"), path, metadata)
+
+    def read(self, path: Path, model: RobustModel) -> Callable[[Tensor], Tensor]:
+        """Load the state dict strictly into timm's model and return its own features, registers left out."""
+        name, kwargs = architecture(model)
+        vit: Any = timm.create_model(name, **kwargs).eval()
+        vit.load_state_dict(read_checkpoint(path))
+
+        def features(images: Tensor) -> Tensor:
+            with torch.no_grad():
+                sequence = vit.forward_features(model.normalise(images))
+            return torch.cat([sequence[:, :1], sequence[:, vit.num_prefix_tokens :]], dim=1)
+
+        return features
+
+    def usage(self, model: RobustModel, out: Path) -> str:
+        """How to load the file."""
+        name, kwargs = architecture(model)
+        arguments = ", ".join(f"{key}={value!r}" for key, value in kwargs.items())
+        return f'timm.create_model("{name}", checkpoint_path="{out}", {arguments})'
+
+
+def architecture(model: RobustModel) -> tuple[str, dict[str, Any]]:
+    """Return the name and the arguments of `timm.create_model` for the robust model."""
+    spec = with_registers(model.source.spec, model.backbone, model.registers)
+    name = spec.timm_name.partition(".")[0]
+    return name, {**spec.timm_kwargs, "num_classes": 0, "img_size": model.backbone.image_size[0]}
+
+
+def _without_prefix_positions(vit: Any) -> dict[str, Tensor]:
+    """Return the weights with the positions of class token and registers added to these tokens."""
+    state = dict(vit.state_dict())
+    if "pos_embed" not in state or vit.no_embed_class:
+        return state
+    prefix = vit.num_prefix_tokens
+    positions = state["pos_embed"]
+    state["pos_embed"] = positions[:, prefix:]
+    state["cls_token"] = state["cls_token"] + positions[:, :1]
+    if "reg_token" in state:
+        state["reg_token"] = state["reg_token"] + positions[:, 1:prefix]
+    return state

@@ -1,0 +1,143 @@
+"""transformers' format: a folder for `Dinov2WithRegistersModel` or `DINOv3ViTModel.from_pretrained`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from rtok.conversion import official
+from rtok.conversion.dinov2 import is_swiglu
+from rtok.conversion.dinov3 import is_gated
+from rtok.conversion.model import DTYPES, RobustModel
+from rtok.conversion.sizing import at_size, square
+from rtok.conversion.source import Source
+from rtok.errors import UserError
+from rtok.models.naming import dinov2, dinov3
+from rtok.models.naming.rules import Naming
+from rtok.models.weights import translate_back
+from rtok.release import KEY, description
+
+_CLASSES = {"dinov2": "Dinov2WithRegistersModel", "dinov3": "DINOv3ViTModel"}
+_REGISTERS = "embeddings.register_tokens"
+_MASK_TOKEN = "embeddings.mask_token"
+
+
+class Transformers:
+    """A folder with `config.json` and `model.safetensors`."""
+
+    name = "transformers"
+    reader = "transformers"
+
+    def outputs(self, out: Path) -> list[Path]:
+        """The files of a conversion."""
+        return [out / "config.json", out / "model.safetensors"]
+
+    def image_size(self, source: Source, wanted: tuple[int, int] | None) -> tuple[int, int]:
+        """The size that the file's position grid is for: the trained one, unless another is asked for."""
+        if source.spec.family not in _CLASSES:
+            raise UserError(
+                f"transformers has no model with registers for '{source.spec.name}' ({source.spec.family}), "
+                f"only for {' and '.join(_CLASSES)}. Use --to timm or --to onnx."
+            )
+        try:
+            import transformers  # noqa: F401
+        except ImportError as error:
+            raise UserError(
+                "--to transformers needs the package transformers, to read back what was written: "
+                "pip install 'rtok[convert]'."
+            ) from error
+        return square(source, wanted)
+
+    def arrange(self, source: Source, image_size: tuple[int, int]) -> Source:
+        """Resample the positions for the size and bring the weights under transformers' names."""
+        tensors = dict(source.backbone(image_size).vit.state_dict())
+        naming = _naming(source)
+        mask = official.mask_token(source)
+        state = translate_back(tensors, naming)
+        state[_MASK_TOKEN] = mask[None] if source.spec.family == "dinov3" else mask
+        weights = replace(source.weights, tensors=tensors, source=state, naming=naming)
+        return replace(source, spec=at_size(source.spec, image_size), weights=weights)
+
+    def write(self, model: RobustModel, path: Path) -> None:
+        """Write the folder; what it says of itself stands in both files."""
+        path.mkdir()
+        metadata = model.metadata(self.name, image_size=model.backbone.image_size)
+        config = {**_config(model), KEY: description(metadata)}
+        (path / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        # "pt" is what transformers looks for
+        save_file(
+            model.with_tokens(_REGISTERS), path / "model.safetensors", metadata={"format": "pt", **metadata}
+        )
+
+    def read(self, path: Path, model: RobustModel) -> Callable[[Tensor], Tensor]:
+        """Load the folder, every key of it, and return the features, registers left out."""
+        import transformers
+
+        cls = getattr(transformers, _CLASSES[model.source.spec.family])
+        transformers.utils.logging.disable_progress_bar()
+        vit, report = cls.from_pretrained(
+            path, dtype=torch.float32, output_loading_info=True, local_files_only=True
+        )
+        problems = {what: list(keys) for what, keys in report.items() if keys}
+        if problems:
+            raise RuntimeError(f"transformers does not load it strictly: {problems}")
+
+        def features(images: Tensor) -> Tensor:
+            with torch.no_grad():
+                sequence = vit.eval()(pixel_values=model.normalise(images)).last_hidden_state
+            return torch.cat([sequence[:, :1], sequence[:, 1 + model.registers :]], dim=1)
+
+        return features
+
+    def usage(self, model: RobustModel, out: Path) -> str:
+        """How to load the folder."""
+        return f'transformers.{_CLASSES[model.source.spec.family]}.from_pretrained("{out}")'
+
+
+def _naming(source: Source) -> Naming:
+    tensors = source.weights.tensors
+    if source.spec.family == "dinov3":
+        return dinov3.transformers(swiglu=is_gated(tensors))
+    return dinov2.transformers(registers=source.spec.registers > 0, swiglu=is_swiglu(tensors))
+
+
+def _config(model: RobustModel) -> dict[str, Any]:
+    """The model's `config.json`."""
+    spec, vit, tensors = model.source.spec, model.backbone.vit, model.source.weights.tensors
+    common = {
+        "architectures": [_CLASSES[spec.family]],
+        "dtype": str(DTYPES[model.dtype]).removeprefix("torch."),
+        "hidden_size": spec.dim,
+        "num_hidden_layers": len(vit.blocks),
+        "num_attention_heads": vit.blocks[0].attn.num_heads,
+        "num_register_tokens": model.registers,
+        "image_size": model.backbone.image_size[0],
+        "patch_size": spec.patch_size,
+        "layer_norm_eps": vit.norm.eps,
+    }
+    if spec.family == "dinov2":
+        return {
+            "model_type": "dinov2_with_registers",
+            **common,
+            "mlp_ratio": 4,  # of all DINOv2 models; with SwiGLU, transformers takes 2/3 of it
+            "use_swiglu_ffn": is_swiglu(tensors),
+        }
+    gated, bias = is_gated(tensors), "blocks.0.attn.q_bias" in tensors
+    return {
+        "model_type": "dinov3_vit",
+        **common,
+        "intermediate_size": tensors["blocks.0.mlp.fc2.weight"].shape[1],
+        "hidden_act": "silu" if gated else "gelu",
+        "use_gated_mlp": gated,
+        "query_bias": bias,
+        "key_bias": False,
+        "value_bias": bias,
+        "rope_theta": vit.rope.temperature,
+    }
