@@ -146,7 +146,8 @@ def _draw(bench: Bench, evaluator: Evaluator, rows: list[dict[str, Any]], out: P
     trial = next((trial for trial in evaluator.trials if trial.crafts[0].threat == "transfer"), None)
     if trial is None or bench.backbone.kind == "embedding":
         return
-    batch = bench.examples(bench.source.keys[:EXAMPLES])
+    first_of_group = dict(zip(reversed(bench.source.groups), reversed(bench.source.keys), strict=True))
+    batch = bench.examples(list(first_of_group.values())[-EXAMPLES:])
     if batch is None:
         return
     images = batch.images.to(bench.compute.device)

@@ -295,3 +295,53 @@ def _assert_same_rows(one: Path, two: Path) -> None:
                 assert float(b[key]) == pytest.approx(float(value), abs=1e-5), (a["image"], key)
             else:
                 assert b[key] == value
+
+
+def test_an_adversarial_image_does_not_depend_on_batch_or_processes(
+    settings: dict[str, Any], tmp_path: Path, run_rtok: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    file = tmp_path / "attack.yaml"
+    file.write_text(yaml.safe_dump({**settings, "batch_size": 3}))
+    for size in (1, 7):
+        make_adversarial_set(config(settings, None, batch_size=size, out=tmp_path / str(size)))
+    done = run_rtok("attack", "--config", file, "--out", tmp_path / "two", processes=2)
+    assert done.returncode == 0, done.stderr
+    for i in range(7):
+        name = f"images/{file_name(f'picture{i}.png')}"
+        alone = load_image(tmp_path / "1" / name)
+        assert torch.equal(load_image(tmp_path / "7" / name), alone)
+        assert torch.equal(load_image(tmp_path / "two" / name), alone)
+    assert (tmp_path / "two" / "manifest.csv").read_text() == (tmp_path / "1" / "manifest.csv").read_text()
+
+
+def test_an_interrupted_set_resumes_to_the_same_files(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_adversarial_set(config(settings, None, batch_size=2, out=tmp_path / "whole"))
+    cut = config(settings, None, batch_size=2, out=tmp_path / "cut")
+    craft = Evaluator.craft
+    calls = {"n": 0}
+
+    def interrupted(self: Evaluator, *arguments: Any) -> torch.Tensor:
+        calls["n"] += 1
+        if calls["n"] == 3:
+            raise KeyboardInterrupt
+        return craft(self, *arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Evaluator, "craft", interrupted)
+        make_adversarial_set(cut)
+    with pytest.raises(UserError, match="holds no finished adversarial set"):
+        evaluate_features(config(settings, None, attack={"from": str(cut.out)}, tokens=_any_tokens(tmp_path)))
+    calls["n"] = 10
+    make_adversarial_set(cut, resume=True)
+    assert (cut.out / "manifest.csv").read_bytes() == (tmp_path / "whole" / "manifest.csv").read_bytes()
+    for path in (tmp_path / "whole" / "images").iterdir():
+        assert (cut.out / "images" / path.name).read_bytes() == path.read_bytes()
+    assert sorted(p.name for p in cut.out.iterdir()) == ["attack.json", "examples.png", "images", "manifest.csv"]
+
+
+def _any_tokens(tmp_path: Path) -> str:
+    path = tmp_path / "any.safetensors"
+    RobustnessTokens.initialise(2, 384, backbone="dinov2_vits14", image_size=(28, 28)).save(path)
+    return str(path)
