@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 Precision = Literal["fp32", "tf32", "bf16"]
 Row = TypeVar("Row")
 
+_PRECISIONS = {
+    "fp32": "fp32, exact; precision: bf16 or tf32 is faster on a GPU",
+    "tf32": "fp32 with tf32 matrix products",
+    "bf16": "bf16 backbone; images, tokens, features and losses in fp32",
+}
+
 
 @dataclass(frozen=True)
 class Compute:
@@ -86,6 +92,13 @@ class Compute:
     def wait(self) -> None:
         """Let every process come to this point."""
         self.accelerator.wait_for_everyone()
+
+    def summary(self) -> str:
+        """One line for the start of a run: what computes, how, and why."""
+        about = self.describe()
+        where = about["name"] if self.device.type == "cuda" else f"CPU with {about['threads']} threads"
+        several = f", {self.processes} processes" if self.processes > 1 else ""
+        return f"computing on {where}{several}: {_PRECISIONS[self.precision]}{', compiled' if self.compile else ''}"
 
     def describe(self) -> dict[str, Any]:
         """What `run.json` says about the machine: never a host's name."""

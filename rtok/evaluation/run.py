@@ -143,6 +143,7 @@ def run_evaluation(
     trials = [make_trial(bench, task, attack, surrogate, plain, control, robust) for attack in config.attacks]
     evaluator = Evaluator(task, victims, trials, device=compute.device, std=bench.backbone.std, seed=config.seed)
 
+    say(compute.summary(), enabled=compute.is_main)
     compute.wait()  # every process has looked at the folder before one writes into it
     if compute.is_main:
         folder.start()

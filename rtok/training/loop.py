@@ -90,6 +90,7 @@ def train(
     if folder.resuming and folder.finished:
         say(f"{folder.path} holds a finished run: nothing is left to do")
         return TrainResult(folder.path, files, Journal(folder.path / "metrics.jsonl").rows()[-len(sets) :])
+    say(compute.summary(), enabled=compute.is_main)
     compute.wait()  # every process has looked at the folder before one writes into it
     if compute.is_main:
         folder.start()
