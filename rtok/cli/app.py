@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from rtok import __version__
-from rtok.cli import attack, eval_class, eval_features, models, prepare_imagenet, train
+from rtok.cli import attack, convert, eval_class, eval_features, eval_seg, models, prepare_imagenet, train
 from rtok.cli.command import add_config_command
 from rtok.errors import UserError
 
@@ -68,6 +68,8 @@ def build() -> typer.Typer:
     add_config_command(app, "attack", attack)
     add_config_command(app, "eval-features", eval_features)
     add_config_command(app, "eval-class", eval_class)
+    add_config_command(app, "eval-seg", eval_seg)
+    app.command("convert")(convert.convert)
     app.command("prepare-imagenet")(prepare_imagenet.prepare_imagenet)
     app.command("models")(models.models)
     return app

@@ -19,6 +19,7 @@ from rtok.evaluation.features import FeatureTask
 from rtok.evaluation.loop import Evaluator, Trial
 from rtok.evaluation.results import to_csv
 from rtok.evaluation.run import Bench, open_surrogate, pixel_radius
+from rtok.evaluation.segmentation.run import open_framing, open_task
 from rtok.evaluation.task import Task
 from rtok.evaluation.threats import transfer
 from rtok.evaluation.victims import Victim
@@ -56,13 +57,14 @@ def make_adversarial_set(
         raise UserError("attack.quantize is none, but a set is kept as 8-bit files: choose round or floor.")
     compute = Compute.start(precision=config.precision, compile=config.compile)
     folder = RunFolder(config.out, config.to_dict(), record="attack.json", resume=resume, overwrite=overwrite)
-    bench = Bench.prepare(config, compute)
+    bench = Bench.prepare(config, compute, open_framing(config) if _segments(config) else None)
     task = choose_task(bench)
     plain = Victim("plain", head=task.plain_head)
     surrogate = open_surrogate(bench, task)
     crafts = transfer(plain, [plain], task.model, name=surrogate.name, surrogate=surrogate.models)
     trial = Trial(attack.label, attack, build_attack(attack, task.objective), crafts, pixel_radius(attack, bench.backbone))
     evaluator = Evaluator(task, [plain], [trial], device=compute.device, std=bench.backbone.std, seed=config.seed)
+    say(compute.summary(), enabled=compute.is_main)
     compute.wait()
     if compute.is_main:
         folder.start()
@@ -76,7 +78,13 @@ def make_adversarial_set(
 
 def choose_task(bench: Bench) -> Task:
     """What the images are pulled away from: with a head their labels, without one their features."""
-    return FeatureTask(bench.backbone) if bench.config.head is None else ClassificationTask.open(bench)
+    if bench.config.head is None:
+        return FeatureTask(bench.backbone)
+    return open_task(bench) if _segments(bench.config) else ClassificationTask.open(bench)
+
+
+def _segments(config: Config) -> bool:
+    return config.head is not None and config.head.type == "mmseg"
 
 
 def _craft(

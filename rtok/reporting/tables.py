@@ -97,6 +97,31 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ),
         Column("image_linf_255", "Linf\n(of 255)", keep=4, digits=1),
     ),
+    "eval-seg": (
+        Column("threat", "threat", identity=True),
+        Column("victim", "victim", identity=True),
+        Column("head_features", "head", identity=True, keep=9),
+        Column("tokens", "tokens", identity=True, keep=9),
+        Column("n", "token\ncount", identity=True, keep=9),
+        Column("surrogate", "surrogate", identity=True, keep=0),
+        Column(
+            "adversarial_miou",
+            "adversarial\nmIoU",
+            interval=True,
+            headline=True,
+            meaning="one confusion matrix over the data set",
+        ),
+        Column("clean_miou", "clean\nmIoU", interval=True, keep=8),
+        Column(
+            "adversarial_image_miou",
+            "adversarial\nimage mIoU",
+            keep=7,
+            meaning="the mean over images of each image's own mIoU, which the original code reports",
+        ),
+        Column("clean_image_miou", "clean\nimage mIoU", keep=6),
+        Column("pixel_accuracy", "pixel\naccuracy", keep=5, meaning="of the adversarial images"),
+        Column("image_linf_255", "Linf\n(of 255)", keep=4, digits=1),
+    ),
 }
 
 

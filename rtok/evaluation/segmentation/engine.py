@@ -1,0 +1,73 @@
+"""Brings mmsegmentation up on machines without a compiler, and keeps it quiet.
+
+mmsegmentation imports `mmcv.ops`, which needs compiled code. Where mmcv has none (`mmcv-lite`), a stand-in
+takes its place: importing works, and an operation that is really called says what is missing. Nothing that
+rtok uses calls one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+import warnings
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+from rtok.errors import UserError
+
+_EXTENSION = "mmcv._ext"
+INSTALL = 'eval-seg needs mmsegmentation: pip install "rtok[seg]"'
+
+
+class _NoCompiledOps(ModuleType):
+    """Has every name one may ask for, as a function that refuses."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def missing(*arguments: object, **options: object) -> None:
+            raise RuntimeError(
+                f"mmcv's compiled operation {name} was called, but this mmcv has none: install mmcv."
+            )
+
+        return missing
+
+
+def start() -> None:
+    """Import mmsegmentation and register its modules and scope; calling it again does nothing.
+
+    Raises:
+        UserError: it is not installed, or a library of the system is missing; one line says what to install.
+    """
+    if "mmseg.models" in sys.modules:
+        return
+    try:
+        if not verbose():
+            warnings.filterwarnings("ignore", module=r"(mmcv|mmengine|mmseg)\b")
+        importlib.import_module("mmcv")
+        if find_spec(_EXTENSION) is None:
+            stand_in = _NoCompiledOps(_EXTENSION)
+            stand_in.__spec__ = ModuleSpec(_EXTENSION, loader=None)  # mmengine's Runner looks for it
+            sys.modules[_EXTENSION] = stand_in
+        importlib.import_module("mmseg.utils").register_all_modules(init_default_scope=True)
+    except ImportError as error:
+        sys.modules.pop("mmseg.models", None)
+        if "libGL" in str(error) or "libgthread" in str(
+            error
+        ):  # opencv-python on a machine without a display
+            raise UserError(f"{error}: pip install --force-reinstall opencv-python-headless") from None
+        raise UserError(f"{INSTALL} ({error})") from None
+
+
+def verbose() -> bool:
+    """Whether the user asked for the messages of libraries (`--verbose`)."""
+    return logging.getLogger().isEnabledFor(logging.INFO)
+
+
+def log_level() -> str:
+    """Return the level for mmengine's own logger, which does not ask Python's root logger."""
+    return "INFO" if verbose() else "ERROR"
