@@ -1,0 +1,293 @@
+"""Every family in every format that can hold it, loaded by the format's own library as its users would."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import timm
+import torch
+import transformers
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from rtok.checkpoints import read_checkpoint
+from rtok.conversion import convert
+from rtok.conversion import onnx as onnx_format
+from rtok.errors import UserError
+from rtok.models import load_backbone
+from rtok.models.naming import dinov3
+from rtok.models.weights import translate_back
+from rtok.release import description
+
+TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+BAR = 1e-4
+
+
+def by_timm(path: Path, name: str, images: Tensor, **kwargs: Any) -> Tensor:
+    vit: Any = timm.create_model(name, num_classes=0, embed_dim=64, depth=2, num_heads=2, **kwargs).eval()
+    vit.load_state_dict(load_file(path) if path.suffix == ".safetensors" else torch.load(path), strict=True)
+    with torch.no_grad():
+        found = vit.forward_features(images)
+    return torch.cat([found[:, :1], found[:, vit.num_prefix_tokens :]], dim=1)
+
+
+def by_transformers(path: Path, images: Tensor, registers: int) -> Tensor:
+    model = transformers.AutoModel.from_pretrained(path, dtype=torch.float32).eval()
+    assert model.config.num_register_tokens == registers
+    with torch.no_grad():
+        found = model(pixel_values=images).last_hidden_state
+    return torch.cat([found[:, :1], found[:, 1 + registers :]], dim=1)
+
+
+def by_onnxruntime(path: Path, images: Tensor) -> list[Tensor]:
+    session = onnxruntime.InferenceSession(path)
+    return [torch.from_numpy(array) for array in session.run(None, {"images": images.numpy()})]
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture", "kwargs"),
+    [
+        ("dinov2_vits14", "vit_small_patch14_reg4_dinov2", {"reg_tokens": 5}),
+        ("dinov2_vits14_reg", "vit_small_patch14_reg4_dinov2", {"reg_tokens": 9}),
+        ("dinov2_vitg14", "vit_giant_patch14_reg4_dinov2", {"reg_tokens": 5, "mlp_ratio": 5.5}),
+        ("dinov3_vits16", "vit_small_patch16_dinov3_qkvb", {"num_reg_tokens": 9}),
+        ("dinov3_vits16plus", "vit_small_plus_patch16_dinov3_qkvb", {"num_reg_tokens": 9}),
+        ("deit3_small_patch16_224", "deit3_small_patch16_224", {"reg_tokens": 5}),
+        (
+            "timm:vit_base_patch16_224",
+            "vit_base_patch16_224",
+            {"reg_tokens": 5, "no_embed_class": True},
+        ),
+    ],
+)
+def test_timm_computes_our_features(
+    robust: Any, tmp_path: Path, name: str, architecture: str, kwargs: dict[str, Any]
+) -> None:
+    made = robust(name)
+    out = tmp_path / "robust.safetensors"
+    done = convert(made.path, out, to="timm", backbone_weights=made.weights)
+    size = made.model.spec.native_size
+    images = made.images()
+    found = by_timm(out, architecture, made.normalised(images), img_size=size, **kwargs)
+    assert (found - made.features(images)).abs().max() < BAR
+    assert done.difference < BAR and done.usage.startswith(
+        f'timm.create_model("{done.usage.split(chr(34))[1]}"'
+    )
+
+
+def test_timm_at_another_size_has_our_positions(robust: Any, tmp_path: Path) -> None:
+    made = robust("dinov2_vits14")
+    convert(made.path, tmp_path / "r.pth", to="timm", backbone_weights=made.weights, image_size=112)
+    images = made.images(size=112)
+    found = by_timm(
+        tmp_path / "r.pth",
+        "vit_small_patch14_reg4_dinov2",
+        made.normalised(images),
+        img_size=112,
+        reg_tokens=5,
+    )
+    assert (found - made.features(images)).abs().max() < BAR
+
+
+def test_the_metadata_says_how_timm_builds_it(robust: Any, tmp_path: Path) -> None:
+    made = robust("dinov2_vits14_reg")
+    out = tmp_path / "r.safetensors"
+    convert(made.path, out, to="timm", backbone_weights=made.weights)
+    about = description(read_checkpoint(out).metadata)
+    assert about is not None
+    name, kwargs = about["timm"]
+    timm.create_model(name, **kwargs).load_state_dict(load_file(out), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "registers", "size"),
+    [
+        ("dinov2_vits14", 5, None),
+        ("dinov2_vits14", 5, 112),
+        ("dinov2_vits14_reg", 9, None),
+        ("dinov2_vits14_reg", 9, 112),
+        ("dinov2_vitg14_reg", 9, None),
+        ("dinov3_vits16", 9, None),
+        ("dinov3_vits16", 9, 64),
+        ("dinov3_vith16plus", 9, None),
+    ],
+)
+def test_transformers_computes_our_features(
+    robust: Any, tmp_path: Path, name: str, registers: int, size: int | None
+) -> None:
+    made = robust(name)
+    out = tmp_path / "robust"
+    convert(made.path, out, to="transformers", backbone_weights=made.weights, image_size=size)
+    images = made.images(size=size)
+    found = by_transformers(out, made.normalised(images), registers)
+    assert (found - made.features(images)).abs().max() < BAR
+    assert sorted(path.name for path in out.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_the_transformers_config_says_what_it_is(robust: Any, tmp_path: Path) -> None:
+    made = robust("dinov2_vits14_reg")
+    convert(made.path, tmp_path / "robust", to="transformers", backbone_weights=made.weights, dtype="bf16")
+    config = json.loads((tmp_path / "robust" / "config.json").read_text())
+    assert config["dtype"] == "bfloat16" and config["rtok"]["registers"] == 4
+    assert config["rtok"]["tokens"] == made.tokens.metadata
+    with safe_open(tmp_path / "robust" / "model.safetensors", framework="pt") as file:
+        assert file.metadata()["format"] == "pt"
+        assert json.loads(file.metadata()["rtok"]) == config["rtok"]
+    assert transformers.AutoConfig.from_pretrained(tmp_path / "robust").rtok == config["rtok"]
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("dinov2_vits14", (28, 42)), ("dinov3_vits16", (64, 64)), ("openclip_vitb32", (64, 64))],
+)
+def test_onnxruntime_computes_our_features(
+    robust: Any, tmp_path: Path, name: str, size: tuple[int, int]
+) -> None:
+    """By default for the size that the tokens were trained at."""
+    made = robust(name, image_size=size)
+    out = tmp_path / "robust.onnx"
+    convert(made.path, out, to="onnx", backbone_weights=made.weights)
+    session = onnxruntime.InferenceSession(out)
+    assert [(i.name, i.shape) for i in session.get_inputs()] == [("images", ["batch", 3, *size])]
+    names = ["embedding"] if name.startswith("openclip") else ["cls", "patches"]
+    assert [output.name for output in session.get_outputs()] == names
+    about = description(session.get_modelmeta().custom_metadata_map)
+    assert about is not None and about["tokens"] == made.tokens.metadata
+    for count in (1, 2, 5):
+        images = torch.rand(count, 3, *size)
+        ours = made.features(images)
+        expected = [ours] if ours.ndim == 2 else [ours[:, 0], ours[:, 1:]]
+        found = by_onnxruntime(out, images)
+        assert [f.shape for f in found] == [e.shape for e in expected]
+        assert max((f - e).abs().max().item() for f, e in zip(found, expected, strict=True)) < BAR
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("name", ["dinov2_vits14", "dinov2_vits14_reg", "dinov3_vits16"])
+def test_half_types_are_read_back_within_their_rounding(
+    robust: Any, tmp_path: Path, name: str, dtype: str
+) -> None:
+    made = robust(name)
+    official = name.partition("_")[0]
+    done = {
+        to: convert(made.path, tmp_path / to, to=to, dtype=dtype, backbone_weights=made.weights)
+        for to in (official, "timm", "transformers")
+    }
+    states = {
+        official: torch.load(tmp_path / official),
+        "timm": torch.load(tmp_path / "timm"),
+        "transformers": load_file(tmp_path / "transformers" / "model.safetensors"),
+    }
+    for to, state in states.items():
+        kept = {"rope_embed.periods"}
+        assert {tensor.dtype for key, tensor in state.items() if key not in kept} == {TYPES[dtype]}
+        # a rounded weight moves by at most half a unit in the last place, and features here by a few of them
+        unit = torch.finfo(TYPES[dtype]).eps
+        assert done[to].difference < BAR and 0 < done[to].rounding < 10 * unit
+    images = made.images(2)
+    exact = made.features(images)
+    key = "num_reg_tokens" if official == "dinov3" else "reg_tokens"
+    architecture = (
+        "vit_small_patch16_dinov3_qkvb" if official == "dinov3" else "vit_small_patch14_reg4_dinov2"
+    )
+    registers = made.model.spec.registers + 5
+    for found in (
+        by_timm(tmp_path / "timm", architecture, made.normalised(images), **{key: registers}),
+        by_transformers(tmp_path / "transformers", made.normalised(images), registers),
+    ):
+        assert (found - exact).abs().max() < 10 * unit
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_onnx_stores_halves_and_computes_in_float32(
+    robust: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    monkeypatch.setattr(onnx_format, "_LARGEST_FILE", 1000)  # instead of 2 GiB
+    made = robust("deit3_small_patch16_224")
+    out = tmp_path / "r.onnx"
+    done = convert(made.path, out, to="onnx", dtype=dtype, backbone_weights=made.weights, image_size=32)
+    assert done.files == [out, tmp_path / "r.onnx.data"]
+    large = {w.name: w.data_type for w in onnx.load(out).graph.initializer if np.prod(w.dims) > 64}
+    # the resampled positions are no numbers of the weights
+    assert large.pop("backbone.vit.pos_embed") == onnx.TensorProto.FLOAT
+    kinds = {"fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}
+    assert set(large.values()) == {kinds[dtype]}
+    halves = {key: tensor.to(TYPES[dtype]) for key, tensor in load_file(made.weights).items()}
+    torch.save(halves, tmp_path / "half.pth")
+    backbone = load_backbone(made.model.spec, weights=tmp_path / "half.pth", image_size=32)
+    images = made.images(2, 32)
+    expected = backbone(images, made.tokens.values.to(TYPES[dtype]).float())
+    assert (by_onnxruntime(out, images)[1] - expected[:, 1:]).abs().max() < BAR
+    assert 0 < done.rounding < 10 * torch.finfo(TYPES[dtype]).eps
+
+
+def test_numbers_that_a_type_cannot_hold_are_refused(robust: Any, tmp_path: Path) -> None:
+    made = robust("dinov2_vits14")
+    state = load_file(made.weights)
+    state["norm.weight"][3] = 1e5
+    torch.save(state, tmp_path / "large.pth")
+    torch.save({"rtokens": made.tokens.values}, tmp_path / "tokens.pt")
+    arguments: Any = {"model": "dinov2_vits14", "backbone_weights": tmp_path / "large.pth", "dtype": "fp16"}
+    with pytest.raises(UserError, match=r"'norm.weight' holds numbers.*\(100000\): use bf16"):
+        convert(tmp_path / "tokens.pt", tmp_path / "out.pth", **arguments)
+
+
+def official_dinov3(made: Any, path: Path) -> dict[str, Tensor]:
+    """An official file: its constants are such that only the file itself can be their source."""
+    tensors = dict(made.model.vit.state_dict())
+    state = translate_back(tensors, dinov3.official())
+    mask = torch.tensor([1.0, 0.0, 1.0]).repeat_interleave(64)
+    state |= {"mask_token": torch.rand(1, 64), "rope_embed.periods": torch.rand(8)}
+    state |= {f"blocks.{i}.attn.qkv.bias_mask": mask for i in range(2)}
+    torch.save(state, path)
+    return state
+
+
+def test_official_dinov3_tensors_are_kept_bit_for_bit(robust: Any, tmp_path: Path) -> None:
+    made = robust("dinov3_vits16")
+    before = official_dinov3(made, tmp_path / "official.pth")
+    out = tmp_path / "robust.pth"
+    done = convert(made.path, out, to="dinov3", backbone_weights=tmp_path / "official.pth")
+    after = torch.load(out, weights_only=True)
+    registers = after.pop("storage_tokens")
+    assert torch.equal(registers, torch.cat([before.pop("storage_tokens"), made.tokens.values], dim=1))
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[key], before[key]) for key in after)
+    assert done.files == [out]
+
+
+def test_other_namings_become_official_dinov3(robust: Any, tmp_path: Path) -> None:
+    made = robust("dinov3_vits16")
+    convert(made.path, tmp_path / "robust.pth", to="dinov3", backbone_weights=made.weights)
+    state = torch.load(tmp_path / "robust.pth", weights_only=True)
+    assert state.keys() == official_dinov3(made, tmp_path / "official.pth").keys()
+    # the code base's formula: base 100, head width 32
+    periods = 100.0 ** (2 * torch.arange(8) / 16)
+    torch.testing.assert_close(state["rope_embed.periods"], periods)
+    mask = torch.cat([torch.ones(64), torch.zeros(64), torch.ones(64)])
+    assert all(torch.equal(state[f"blocks.{i}.attn.qkv.bias_mask"], mask) for i in range(2))
+
+
+@pytest.mark.parametrize(
+    ("name", "to", "message"),
+    [
+        ("deit3_small_patch16_224", "dinov2", r"takes dinov2 backbones.*'deit3_small_patch16_224' \(deit3\)"),
+        ("dinov2_vits14", "dinov3", r"takes dinov3 backbones.*'dinov2_vits14'"),
+        ("deit3_small_patch16_224", "transformers", r"no model with registers for 'deit3_small_patch16_224'"),
+        ("openclip_vitb32", "timm", r"norm before its first block.*--to onnx"),
+    ],
+)
+def test_a_format_that_cannot_hold_the_model_says_so(
+    robust: Any, tmp_path: Path, name: str, to: str, message: str
+) -> None:
+    made = robust(name)
+    with pytest.raises(UserError, match=message):
+        convert(made.path, tmp_path / "out", to=to, backbone_weights=made.weights)
+    assert not (tmp_path / "out").exists()
