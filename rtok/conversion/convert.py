@@ -87,6 +87,8 @@ def convert(
     out, target = Path(out), find_target(to)
     if dtype not in DTYPES:
         raise UserError(f"--dtype {dtype}: no such type. Valid: {', '.join(DTYPES)}.")
+    if not out.name:
+        raise UserError(f"'{out}' is a folder: name what to write in it.")
     outputs = target.outputs(out)
     _check_free(outputs, overwrite)
     source = gather(

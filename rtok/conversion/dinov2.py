@@ -25,6 +25,7 @@ class Dinov2:
 
     def outputs(self, out: Path) -> list[Path]:
         """The files of a conversion."""
+        check_suffix(out)
         return [out, out.with_suffix(".yaml")]
 
     def image_size(self, source: Source, wanted: tuple[int, int] | None) -> tuple[int, int]:
@@ -40,7 +41,6 @@ class Dinov2:
 
     def write(self, model: RobustModel, path: Path) -> None:
         """Write the state dict and its config."""
-        check_suffix(path)
         state = model.with_tokens("register_tokens")
         state.setdefault("mask_token", model.stored(official.mask_token(model.source)))
         save_tensors(state, path, model.metadata(self.name))

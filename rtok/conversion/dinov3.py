@@ -24,6 +24,7 @@ class Dinov3:
 
     def outputs(self, out: Path) -> list[Path]:
         """The files of a conversion."""
+        check_suffix(out)
         return [out]
 
     def image_size(self, source: Source, wanted: tuple[int, int] | None) -> tuple[int, int]:
@@ -38,7 +39,6 @@ class Dinov3:
 
     def write(self, model: RobustModel, path: Path) -> None:
         """Write the state dict."""
-        check_suffix(path)
         save_tensors(model.with_tokens("storage_tokens"), path, model.metadata(self.name))
 
     def read(self, path: Path, model: RobustModel) -> Callable[[Tensor], Tensor]:

@@ -30,6 +30,8 @@ class Onnx:
 
     def outputs(self, out: Path) -> list[Path]:
         """The files of a conversion."""
+        if out.suffix != _SUFFIX:
+            raise UserError(f"'{out}': an ONNX file is named *{_SUFFIX}.")
         return [out, _weights_file(out)]
 
     def image_size(self, source: Source, wanted: tuple[int, int] | None) -> tuple[int, int]:
@@ -53,8 +55,6 @@ class Onnx:
         """Write the graph: weights are stored in the file's type, and computed with in float32."""
         import onnx
 
-        if path.suffix != _SUFFIX:
-            raise UserError(f"'{path.name}': an ONNX file is named *{_SUFFIX}.")
         graph = _trace(model)
         _store_weights(graph.graph, model.dtype)
         metadata = model.metadata(self.name, image_size=model.backbone.image_size)

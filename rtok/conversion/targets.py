@@ -25,7 +25,11 @@ class Target(Protocol):
     reader: str  # the library that `read` uses
 
     def outputs(self, out: Path) -> list[Path]:
-        """Every file that a conversion to `out` may write."""
+        """Every file that a conversion to `out` may write, the model first.
+
+        Raises:
+            UserError: the name promises another format.
+        """
         ...
 
     def image_size(self, source: Source, wanted: tuple[int, int] | None) -> tuple[int, int]:

@@ -28,6 +28,7 @@ class Timm:
 
     def outputs(self, out: Path) -> list[Path]:
         """The files of a conversion."""
+        check_suffix(out)
         return [out]
 
     def image_size(self, source: Source, wanted: tuple[int, int] | None) -> tuple[int, int]:
@@ -49,7 +50,6 @@ class Timm:
 
     def write(self, model: RobustModel, path: Path) -> None:
         """Write the state dict; its metadata says how to build the model."""
-        check_suffix(path)
         name, kwargs = architecture(model)
         metadata = model.metadata(self.name, image_size=model.backbone.image_size, timm=[name, kwargs])
         save_tensors(model.with_tokens("reg_token"), path, metadata)
