@@ -41,7 +41,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--compile", action="store_true", help="compile rtok's backbone")
     parser.add_argument("--micro-batch", type=int, default=None, help="rtok's train.micro_batch")
     parser.add_argument("--no-naive", action="store_true", help="time rtok alone")
-    parser.add_argument("--out", type=Path, default=None, help="JSON file; default benchmarks/results/DEVICE-DATE.json")
+    parser.add_argument(
+        "--out", type=Path, default=None, help="JSON file; default benchmarks/results/DEVICE-DATE.json"
+    )
     return parser.parse_args()
 
 
@@ -60,7 +62,13 @@ def main() -> None:
     settings = {key: value for key, value in vars(options).items() if key != "out"}
     write_json(
         out,
-        {"date": date.today().isoformat(), "device": device, "versions": versions(), "settings": settings, "rows": rows},
+        {
+            "date": date.today().isoformat(),
+            "device": device,
+            "versions": versions(),
+            "settings": settings,
+            "rows": rows,
+        },
     )
     show(rows, device)
     print(f"written to {out}")
@@ -75,11 +83,15 @@ def measure(model: str, batch: int, options: argparse.Namespace, compute: Comput
     more = {"train": {"batch_size": batch, "micro_batch": options.micro_batch}}
     config = make_config(model, options.image_size, batch, steps, **more)
     ours = Bench(config, compute.prepare(backbone), compute, images, options.victims)
-    rate = gemm_rate(device, DTYPES[options.precision], spec.dim, batch * (backbone.grid[0] * backbone.grid[1] + 1))
+    rate = gemm_rate(
+        device, DTYPES[options.precision], spec.dim, batch * (backbone.grid[0] * backbone.grid[1] + 1)
+    )
     reference = None
     if not options.no_naive:
         reference = naive.NaiveModel(spec.timm_name, options.image_size).to(device)
-    works = {part: part_works(part, ours, reference, (images - 0.45) / 0.225, options) for part in options.parts}
+    works = {
+        part: part_works(part, ours, reference, (images - 0.45) / 0.225, options) for part in options.parts
+    }
     return [report(model, batch, part, works[part], ours, rate, options, compute) for part in options.parts]
 
 
@@ -158,7 +170,16 @@ def load_random(model: str, image_size: int) -> Any:
 def show(rows: list[dict[str, Any]], device: dict[str, Any]) -> None:
     """Print the table."""
     table = Table(title=f"{device['name']}, {device['threads']} threads")
-    for heading in ("model", "batch", "part", "naive s", "rtok s", "rtok/naive", "ms/image/step", "% of GEMM limit"):
+    for heading in (
+        "model",
+        "batch",
+        "part",
+        "naive s",
+        "rtok s",
+        "rtok/naive",
+        "ms/image/step",
+        "% of GEMM limit",
+    ):
         table.add_column(heading, justify="left" if heading in ("model", "part") else "right")
     for row in rows:
         old = row["naive_seconds"]

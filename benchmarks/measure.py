@@ -11,7 +11,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 
-def in_turns(works: dict[str, Callable[[], None]], repeats: int, device: torch.device) -> dict[str, list[float]]:
+def in_turns(
+    works: dict[str, Callable[[], None]], repeats: int, device: torch.device
+) -> dict[str, list[float]]:
     """Time several works A B A B ..., after one uncounted turn, so that a drifting machine is fair to all."""
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(repeats + 1):
@@ -42,9 +44,13 @@ def passes(forward: Callable[[], object]) -> tuple[int, int]:
 
 def gemm_rate(device: torch.device, dtype: torch.dtype, dim: int, rows: int) -> float:
     """FLOP/s of the largest product a ViT of this width makes: (rows, D) by (D, 4D), the median of ten."""
-    a, b = torch.randn(rows, dim, device=device, dtype=dtype), torch.randn(dim, 4 * dim, device=device, dtype=dtype)
+    a, b = (
+        torch.randn(rows, dim, device=device, dtype=dtype),
+        torch.randn(dim, 4 * dim, device=device, dtype=dtype),
+    )
     seconds = in_turns({"gemm": lambda: (a @ b, None)[1]}, 10, device)["gemm"]
     if device.type == "cuda":  # too short for a host clock: time many at once
+
         def many() -> None:
             for _ in range(100):
                 torch.mm(a, b)

@@ -1,6 +1,6 @@
 """The naive path, as the facts of the original code describe it (DESIGN section 7): what `rtok` is measured against.
 
-The backbone is never frozen, so every backward pass computes all weight gradients; everything is fp32 and eager; and the
+The backbone is never frozen, so every backward pass computes all weight gradients; everything is fp32 and eager; the
 clean, adversarial, target and undefended passes run one by one.
 """
 
@@ -43,7 +43,9 @@ def attack(model: NaiveModel, x: Tensor, steps: int, with_tokens: bool = False) 
     adversarial = x + STEP * torch.randn_like(x)
     for _ in range(steps):
         adversarial = adversarial.detach().requires_grad_(True)
-        loss = F.cosine_similarity(model(adversarial, with_tokens), target).mean() + F.mse_loss(adversarial, x)
+        loss = F.cosine_similarity(model(adversarial, with_tokens), target).mean() + F.mse_loss(
+            adversarial, x
+        )
         model.zero_grad()
         loss.backward()
         assert adversarial.grad is not None

@@ -26,7 +26,9 @@ from rtok.training.loop import Trainer, make_token_sets
 class Bench:
     """A trainer and an evaluator on one backbone and one batch of images in [0, 1]."""
 
-    def __init__(self, config: Config, backbone: Backbone, compute: Compute, images: Tensor, victims: int) -> None:
+    def __init__(
+        self, config: Config, backbone: Backbone, compute: Compute, images: Tensor, victims: int
+    ) -> None:
         self.images = images
         keys = tuple(f"{b}.png" for b in range(len(images)))
         self.batch = Batch(images, keys, None, keys, (0,) * len(keys))
@@ -85,5 +87,3 @@ def make_config(model: str, image_size: int, batch: int, steps: int, **more: Any
             **more,
         }
     )
-
-

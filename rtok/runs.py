@@ -172,7 +172,9 @@ class RunFolder:
             elif not self.resuming:
                 write_atomic(self.record, strict_yaml.dump(escape(self.settings)))
         except OSError as error:
-            raise UserError(f"cannot write to {self.path}: {error.strerror}. Name another folder with --out.") from error
+            raise UserError(
+                f"cannot write to {self.path}: {error.strerror}. Name another folder with --out."
+            ) from error
 
     def close(self) -> None:
         """Give the folder free for another run."""
@@ -214,10 +216,14 @@ class RunFolder:
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise UserError(f"{self.record} cannot be read, so the run cannot be resumed: {error}") from error
         different = sorted(
-            key for key in before.keys() | now.keys() if key not in FREE_KEYS and before.get(key) != now.get(key)
+            key
+            for key in before.keys() | now.keys()
+            if key not in FREE_KEYS and before.get(key) != now.get(key)
         )
         if different:
-            shown = ", ".join(f"{key} ({before.get(key)!r} then, {now.get(key)!r} now)" for key in different[:5])
+            shown = ", ".join(
+                f"{key} ({before.get(key)!r} then, {now.get(key)!r} now)" for key in different[:5]
+            )
             raise UserError(
                 f"{self.path} holds a run with other settings: {shown}. Resume with the same settings, "
                 "replace it with --overwrite, or name another folder with --out."
@@ -278,11 +284,15 @@ def git_state() -> dict[str, Any] | None:
     here = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10)
+        done = subprocess.run(
+            ["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10
+        )
         return done.stdout.strip()
 
     try:
-        if git("ls-files", "--error-unmatch", "errors.py") == "":  # installed inside somebody else's repository
+        if (
+            git("ls-files", "--error-unmatch", "errors.py") == ""
+        ):  # installed inside somebody else's repository
             return None
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):

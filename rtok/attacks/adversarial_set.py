@@ -35,7 +35,7 @@ def file_name(key: str) -> str:
 
 
 def clean_hash(image: Tensor) -> str:
-    """A short hash of a clean image (3, H, W) as 8 bits: it ties an adversarial image to the pixels it was made from."""
+    """A short hash of a clean image (3, H, W) as 8 bits: ties an adversarial image to the pixels it was made from."""
     return hashlib.sha256(_to_uint8(image).tobytes()).hexdigest()[:16]
 
 
@@ -55,7 +55,9 @@ def load_image(path: Path) -> Tensor:
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): make the adversarial set again with `rtok attack`.") from error
+        raise UserError(
+            f"{path} cannot be read ({error}): make the adversarial set again with `rtok attack`."
+        ) from error
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float().div_(255)
 
 
@@ -122,12 +124,12 @@ class AdversarialSet:
         if made["backbone"] != backbone.spec.name or made["fingerprint"] != backbone.fingerprint():
             raise UserError(
                 f"attack.from: {self.folder} was made for {made['backbone']} (weights {made['fingerprint']}), not for "
-                f"{backbone.spec.name} (weights {backbone.fingerprint()}): use that backbone, or make a set for this one."
+                f"{backbone.spec.name} (weights {backbone.fingerprint()}): use that one, or make a set for this one."
             )
         missing = [key for key in keys if key not in self.rows]
         if missing:
             raise UserError(
-                f"attack.from: {self.folder} was made for other images: {len(missing)} of {len(keys)} are not in it, for "
+                f"attack.from: {self.folder} was made for other images: {len(missing)} of {len(keys)} are missing, for "
                 f"example {missing[0]}. Use the data it was made from, or make a set for this data."
             )
 

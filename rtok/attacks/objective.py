@@ -1,4 +1,4 @@
-"""What an attack maximises: a surrogate (the model that is attacked) and a criterion (what its output should become)."""
+"""What an attack maximises: a surrogate (the model attacked) and a criterion (what its output should become)."""
 
 from __future__ import annotations
 
@@ -129,7 +129,9 @@ class Objective:
             return torch.cat([self._loss(images[part], part, draw) for part in parts])
 
     def _loss(self, images: Tensor, part: slice, draw: Draw) -> Tensor:
-        terms = [weight * self.criterion(model(images), part) for weight, model in self.surrogate.members(draw)]
+        terms = [
+            weight * self.criterion(model(images), part) for weight, model in self.surrogate.members(draw)
+        ]
         return terms[0] if len(terms) == 1 else torch.stack(terms).sum(0)
 
     def _part(self, images: Tensor, part: slice, draw: Draw) -> tuple[Tensor, Tensor]:

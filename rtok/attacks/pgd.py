@@ -37,7 +37,7 @@ class PGD:
         norm: `linf` or `l2`.
         eps: radius in `units`.
         step: step size in `units`; None means `eps / 4`.
-        units: `pixel` ([0, 1] values), or `normalized`: pixel differences divided by the model's std, per channel, which
+        units: `pixel` ([0, 1] values), or `normalized`: pixel differences over the model's std, per channel, which
             makes the ball a box with a radius of its own per channel.
         restarts: independent starts; the one with the largest objective is kept, per image.
         init: `uniform` in the ball, `gaussian` (0.01 * N(0, 1) in `units`) or `none`.
@@ -102,23 +102,38 @@ class PGD:
         self, images: Tensor, keys: Sequence[str], seed: int, restart: int, visits: Sequence[int]
     ) -> Tensor:
         noise = [
-            start_noise(self.init, self.norm, self.eps, images[b : b + 1].shape, keys[b : b + 1], seed, restart, visits[b])
+            start_noise(
+                self.init,
+                self.norm,
+                self.eps,
+                images[b : b + 1].shape,
+                keys[b : b + 1],
+                seed,
+                restart,
+                visits[b],
+            )
             for b in range(images.shape[0])
         ]
         return torch.cat(noise).to(images, non_blocking=True)
 
-    def _descend(self, images: Tensor, start: Tensor, scale: Tensor, objective: Objective, restart: int) -> Perturbed:
+    def _descend(
+        self, images: Tensor, start: Tensor, scale: Tensor, objective: Objective, restart: int
+    ) -> Perturbed:
         step = (self.eps / 4 if self.step is None else self.step) * scale
         adversarial = self._project(images + scale * start, images, scale)
         velocity = torch.zeros_like(images) if self.momentum else None
         loss = images.new_full((images.shape[0],), -torch.inf)
         for k in range(self.steps):
             loss, gradient = objective.loss_and_gradient(adversarial, Draw(restart, k))
-            if self.mse_weight:  # the gradient of -mse_weight * mean((adversarial - images)^2), in closed form
+            if (
+                self.mse_weight
+            ):  # the gradient of -mse_weight * mean((adversarial - images)^2), in closed form
                 pixels = images[0].numel()
                 gradient = gradient.sub(adversarial - images, alpha=2 * self.mse_weight / pixels)
             if velocity is not None:
-                gradient = velocity = self.momentum * velocity + gradient / _per_image(gradient.abs().mean((1, 2, 3)))
+                gradient = velocity = self.momentum * velocity + gradient / _per_image(
+                    gradient.abs().mean((1, 2, 3))
+                )
             moved = self._project(adversarial + step * self._normalise(gradient, scale), images, scale)
             if self.max_mse is None:
                 adversarial = moved
@@ -132,7 +147,9 @@ class PGD:
         if self.norm == "linf":
             return gradient.sign()
         gradient = gradient * scale  # chain rule from pixels to units
-        return gradient / _per_image(gradient.flatten(1).norm(dim=1)).clamp(min=torch.finfo(gradient.dtype).tiny)
+        return gradient / _per_image(gradient.flatten(1).norm(dim=1)).clamp(
+            min=torch.finfo(gradient.dtype).tiny
+        )
 
     def _project(self, adversarial: Tensor, images: Tensor, scale: Tensor) -> Tensor:
         return project(adversarial, images, self.norm, self.eps, scale)
@@ -169,4 +186,6 @@ def _better(best: Perturbed, found: Perturbed, objective: Objective) -> Perturbe
     """Keep, per image, the restart whose final image has the larger objective."""
     loss = objective.loss(found.images, Draw(0, -1))  # one draw for all restarts, so that they compare
     keep = loss > best.loss
-    return Perturbed(torch.where(_per_image(keep), found.images, best.images), torch.where(keep, loss, best.loss))
+    return Perturbed(
+        torch.where(_per_image(keep), found.images, best.images), torch.where(keep, loss, best.loss)
+    )

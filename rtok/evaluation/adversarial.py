@@ -43,7 +43,11 @@ class AttackResult:
 
 
 def make_adversarial_set(
-    config: Config, *, resume: bool = False, overwrite: bool = False, command: Sequence[str] = ("rtok", "attack")
+    config: Config,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    command: Sequence[str] = ("rtok", "attack"),
 ) -> AttackResult:
     """Craft one adversarial image per image of the data on the config's surrogate, and write the set.
 
@@ -52,7 +56,9 @@ def make_adversarial_set(
     """
     attack = config.attacks[0]
     if len(config.attacks) > 1 or attack.from_ is not None:
-        raise UserError("attack: `rtok attack` crafts one set; give one attack, with its options or a preset.")
+        raise UserError(
+            "attack: `rtok attack` crafts one set; give one attack, with its options or a preset."
+        )
     if attack.quantize == "none":
         raise UserError("attack.quantize is none, but a set is kept as 8-bit files: choose round or floor.")
     compute = Compute.start(precision=config.precision, compile=config.compile)
@@ -62,8 +68,16 @@ def make_adversarial_set(
     plain = Victim("plain", head=task.plain_head)
     surrogate = open_surrogate(bench, task)
     crafts = transfer(plain, [plain], task.model, name=surrogate.name, surrogate=surrogate.models)
-    trial = Trial(attack.label, attack, build_attack(attack, task.objective), crafts, pixel_radius(attack, bench.backbone))
-    evaluator = Evaluator(task, [plain], [trial], device=compute.device, std=bench.backbone.std, seed=config.seed)
+    trial = Trial(
+        attack.label,
+        attack,
+        build_attack(attack, task.objective),
+        crafts,
+        pixel_radius(attack, bench.backbone),
+    )
+    evaluator = Evaluator(
+        task, [plain], [trial], device=compute.device, std=bench.backbone.std, seed=config.seed
+    )
     say(compute.summary(), enabled=compute.is_main)
     compute.wait()
     if compute.is_main:
@@ -107,7 +121,9 @@ def _craft(
             if batch.keys:
                 images = batch.images.to(compute.device)
                 adversarial = evaluator.craft(trial, craft, craft.targets[0], batch, images)
-                for key, group, clean, found in zip(batch.keys, batch.groups, images, adversarial, strict=True):
+                for key, group, clean, found in zip(
+                    batch.keys, batch.groups, images, adversarial, strict=True
+                ):
                     save_image(found, folder.path / "images" / file_name(key))
                     rows.append(manifest_row(key, group, clean, found))
             rows = compute.gather(rows)

@@ -78,9 +78,9 @@ class FeatureTask:
     def measure(self, view: View) -> Columns:
         """The columns of DESIGN section 4, per image.
 
-        `fidelity`: victim(clean) to plain(clean). `cosine`: victim(adv) to victim(clean). `cosine_to_plain`: victim(adv) to
-        plain(clean). `cosine_cls` and `mse` compare like `cosine`, on the CLS token and on all features. Columns over the token axis
-        are NaN for embeddings, which have no tokens.
+        `fidelity`: victim(clean) to plain(clean). `cosine`: victim(adv) to victim(clean). `cosine_to_plain`: victim(adv)
+        to plain(clean). `cosine_cls` and `mse` compare like `cosine`, on the CLS token and on all features. Columns
+        over the token axis are NaN for embeddings, which have no tokens.
         """
         columns: Columns = {}
         for axis, suffix in AXES:
@@ -91,8 +91,14 @@ class FeatureTask:
             }
             for name, (a, b) in pairs.items():
                 absent = axis == "token" and a.ndim == 2
-                columns[name + suffix] = a.new_full(a.shape[:1], float("nan")) if absent else cosine(a, b, axis)
-        cls = (view.adversarial, view.clean) if view.clean.ndim == 2 else (view.adversarial[:, 0], view.clean[:, 0])
+                columns[name + suffix] = (
+                    a.new_full(a.shape[:1], float("nan")) if absent else cosine(a, b, axis)
+                )
+        cls = (
+            (view.adversarial, view.clean)
+            if view.clean.ndim == 2
+            else (view.adversarial[:, 0], view.clean[:, 0])
+        )
         columns["cosine_cls"] = F.cosine_similarity(*cls, dim=-1)
         columns["mse"] = (view.adversarial - view.clean).square().flatten(1).mean(1)
         columns["image_linf_255"] = (view.adversarial_images - view.images).abs().flatten(1).amax(1) * 255

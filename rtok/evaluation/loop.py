@@ -87,9 +87,13 @@ class Evaluator:
         self.micro_batch = micro_batch
         self.models = {victim: task.model(victim) for victim in victims}
 
-    def run(self, batches: Iterable[Batch], journal: Journal, compute: Compute, total: int, done: int) -> None:
+    def run(
+        self, batches: Iterable[Batch], journal: Journal, compute: Compute, total: int, done: int
+    ) -> None:
         """Evaluate every batch and append one record per image to the journal on the main process."""
-        with progress(self.task.command, total=total, unit="image", enabled=compute.is_main, start=done) as bar:
+        with progress(
+            self.task.command, total=total, unit="image", enabled=compute.is_main, start=done
+        ) as bar:
             for batch in batches:
                 records = compute.gather(self.evaluate(batch))
                 if compute.is_main:
@@ -130,10 +134,17 @@ class Evaluator:
             probed = [self._output(probe, x, batch) for x in (images, adversarial)] if probe else [None, None]
             for victim in craft.victims:
                 output = self._output(self.models[victim], adversarial, batch)
-                view = View(batch, images, adversarial, clean[victim], clean[self.victims[0]], output, *probed)
+                view = View(
+                    batch, images, adversarial, clean[victim], clean[self.victims[0]], output, *probed
+                )
                 columns = self.task.measure(view)
-                worst[victim] = _worse(worst[victim], columns, self.task.severity) if victim in worst else columns
-        return [(victim, {name: _plain_numbers(c) for name, c in worst[victim].items()}) for victim in craft.victims]
+                worst[victim] = (
+                    _worse(worst[victim], columns, self.task.severity) if victim in worst else columns
+                )
+        return [
+            (victim, {name: _plain_numbers(c) for name, c in worst[victim].items()})
+            for victim in craft.victims
+        ]
 
     def _output(self, model: Model, images: Tensor, batch: Batch) -> Tensor:
         with torch.no_grad():

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 Row = dict[str, Any]
-# What tells one row of results.json from another; `draw` is not among them, since the control is the mean over its draws.
+# What tells one row of results.json from another. `draw` is not among them: the control is the mean over its draws.
 IDENTITY = (
     "attack",
     "threat",

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from rtok.attacks.adversarial_set import AdversarialSet
 from rtok.attacks.build import build_attack
 from rtok.compute import Compute
@@ -141,7 +139,9 @@ def run_evaluation(
     crafted = "transfer" in config.threats and any(attack.from_ is None for attack in config.attacks)
     surrogate = open_surrogate(bench, task) if crafted else ChosenSurrogate(config.model.name)
     trials = [make_trial(bench, task, attack, surrogate, plain, control, robust) for attack in config.attacks]
-    evaluator = Evaluator(task, victims, trials, device=compute.device, std=bench.backbone.std, seed=config.seed)
+    evaluator = Evaluator(
+        task, victims, trials, device=compute.device, std=bench.backbone.std, seed=config.seed
+    )
 
     say(compute.summary(), enabled=compute.is_main)
     compute.wait()  # every process has looked at the folder before one writes into it
@@ -224,7 +224,7 @@ def make_trial(
 
 
 def pixel_radius(attack: AttackConfig, backbone: Backbone) -> float:
-    """The attack's radius in pixels of [0, 1]: 8/255 in normalised space is about 1.8/255 with ImageNet's statistics."""
+    """The attack's radius in pixels of [0, 1]: 8/255 in normalised space is about 1.8/255 with ImageNet's std."""
     return attack.eps * (float(backbone.std.mean()) if attack.units == "normalized" else 1.0)
 
 
@@ -273,4 +273,6 @@ def open_surrogate(bench: Bench, task: Task) -> ChosenSurrogate:
 def require_tokens(config: Config) -> None:
     """Refuse an evaluation without token files: it could only repeat the plain backbone."""
     if not config.token_paths:
-        raise UserError("tokens: no token file is given: name a file or a run folder that `rtok train` wrote.")
+        raise UserError(
+            "tokens: no token file is given: name a file or a run folder that `rtok train` wrote."
+        )

@@ -48,13 +48,20 @@ class InformedSurrogate:
     def members(self, draw: Draw) -> Sequence[tuple[float, Model]]:
         """The plain model and the model with this step's untrained tokens."""
         assert self.like.tokens is not None
-        tokens = random_tokens(self.count, self.dim, self.init_std, self.seed, "informed", draw.restart, draw.step)
+        tokens = random_tokens(
+            self.count, self.dim, self.init_std, self.seed, "informed", draw.restart, draw.step
+        )
         drawn = Victim("random", tokens.to(self.like.tokens), head=self.like.head)
         return [(0.5, self.plain), (0.5, self.with_tokens(drawn))]
 
 
 def transfer(
-    plain: Victim, victims: Sequence[Victim], model_of: ModelOf, *, name: str, surrogate: tuple[Model, Model] | None = None
+    plain: Victim,
+    victims: Sequence[Victim],
+    model_of: ModelOf,
+    *,
+    name: str,
+    surrogate: tuple[Model, Model] | None = None,
 ) -> list[Craft]:
     """The attacker has the public model only; one adversarial image serves every victim.
 
@@ -65,7 +72,9 @@ def transfer(
     return [Craft("transfer", name, FixedSurrogate(attacked), (target,), tuple(victims), attacked)]
 
 
-def informed(plain: Victim, robust: Sequence[Victim], model_of: ModelOf, *, name: str, seed: int) -> list[Craft]:
+def informed(
+    plain: Victim, robust: Sequence[Victim], model_of: ModelOf, *, name: str, seed: int
+) -> list[Craft]:
     """One crafting for every token count and start; tried on the robust victims that have them.
 
     The attacker has the public head: one that was fitted on robust features is as private as the tokens.
@@ -79,14 +88,16 @@ def informed(plain: Victim, robust: Sequence[Victim], model_of: ModelOf, *, name
         assert like.tokens is not None
         _, n, D = like.tokens.shape
         surrogate = InformedSurrogate(model_of(plain), model_of, n, D, like.init_std, seed, like)
-        crafts.append(Craft("informed", f"{name} + drawn tokens", surrogate, (model_of(plain),), tuple(members), None))
+        crafts.append(
+            Craft("informed", f"{name} + drawn tokens", surrogate, (model_of(plain),), tuple(members), None)
+        )
     return crafts
 
 
 def adaptive(
     plain: Victim, robust: Sequence[Victim], model_of: ModelOf, *, name: str, several_targets: bool
 ) -> list[Craft]:
-    """The attacker has the tokens: one white-box crafting per robust victim, away from plain(clean) and victim(clean)."""
+    """The attacker has the tokens: a white-box crafting per robust victim, away from plain(clean) and victim(clean)."""
     crafts = []
     for victim in robust:
         model = model_of(victim)

@@ -71,7 +71,11 @@ def robust_victims(
     for file in files:
         tokens = RobustnessTokens.load(file)
         tokens.check(backbone, file)
-        std = tokens.config.get("tokens", {}).get("init_std", DEFAULT_INIT_STD) if tokens.config else DEFAULT_INIT_STD
+        std = (
+            tokens.config.get("tokens", {}).get("init_std", DEFAULT_INIT_STD)
+            if tokens.config
+            else DEFAULT_INIT_STD
+        )
         values = tokens.values.to(device)
         victims += [Victim("robust", values, str(file), init_std=float(std), head=head) for head in heads]
     return victims

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rtok.models.injection import append_tokens, embed, run_block
 from rtok.models.spec import ModelSpec
 
 # What `.to(dtype)` must leave in float32: bf16 would move a mean by 0.1 %, a rotary angle by more.
@@ -91,16 +92,13 @@ class Backbone(nn.Module):
     def _sequences(self, images: Tensor, tokens: Tensor | None, blocks: Sequence[int]) -> list[Tensor]:
         """Return the whole sequence (B, 1 + registers + P [+ n], D) after each block asked for."""
         normalised = (images - self.mean) / self.std
-        sequence = self.vit.patch_embed(normalised.to(self.vit.patch_embed.proj.weight.dtype))
-        sequence = self.vit.norm_pre(_first(self.vit._pos_embed(sequence)))
-        rope = self.rope
+        sequence, _ = embed(self.vit, normalised.to(self.vit.patch_embed.proj.weight.dtype))
+        rope = self.rope  # not the one of `embed`, which may have been rounded with the weights
         if tokens is not None:
-            extra = tokens.to(sequence.dtype).expand(sequence.shape[0], -1, -1)
-            sequence = torch.cat([sequence, extra], dim=1)
-            rope = None if rope is None else _pad_rotary_table(rope, extra.shape[1])
+            sequence, rope = append_tokens(sequence, rope, tokens)
         after: dict[int, Tensor] = {}
         for index, block in enumerate(self.vit.blocks[: max(blocks) + 1]):
-            sequence = block(sequence) if rope is None else block(sequence, rope=rope)
+            sequence = run_block(block, sequence, rope)
             if index in blocks:
                 after[index] = sequence
         return [after[index] for index in blocks]
@@ -119,8 +117,8 @@ class Backbone(nn.Module):
         """Return the (P, 2 * head width) sines and cosines of a model with rotary positions, else None."""
         if getattr(self.vit, "rope", None) is None:
             return None
-        patches = self.vit.patch_embed(torch.zeros(1, 3, *self.image_size))
-        return self.vit._pos_embed(patches)[1].detach().clone()
+        rope = embed(self.vit, torch.zeros(1, 3, *self.image_size))[1]
+        return None if rope is None else rope.detach().clone()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Backbone:
         kept = {name: getattr(self, name) for name in _ALWAYS_FLOAT32}
@@ -129,15 +127,3 @@ class Backbone(nn.Module):
             if before is not None:
                 setattr(self, name, before.to(getattr(self, name).device))
         return self
-
-
-def _first(embedded: Tensor | tuple[Tensor, Any]) -> Tensor:
-    """timm's `Eva` returns its rotary table beside the sequence; ours is kept in float32 instead."""
-    return embedded[0] if isinstance(embedded, tuple) else embedded
-
-
-def _pad_rotary_table(rope: Tensor, count: int) -> Tensor:
-    """Add the identity rotation (sine 0, cosine 1) for tokens that stand nowhere in the image."""
-    width = rope.shape[-1] // 2
-    identity = torch.cat([rope.new_zeros(count, width), rope.new_ones(count, width)], dim=-1)
-    return torch.cat([rope, identity])

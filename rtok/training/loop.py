@@ -63,7 +63,11 @@ class TrainResult:
 
 
 def train(
-    config: Config, *, resume: bool = False, overwrite: bool = False, command: Sequence[str] = ("rtok", "train")
+    config: Config,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    command: Sequence[str] = ("rtok", "train"),
 ) -> TrainResult:
     """Train tokens as `config` says and write the run folder `config.out`.
 
@@ -71,7 +75,9 @@ def train(
         UserError: the input is wrong; nothing has been written then.
     """
     tracker = config.tracking
-    compute = Compute.start(precision=config.precision, compile=config.compile, trackers=tracker, out=config.out)
+    compute = Compute.start(
+        precision=config.precision, compile=config.compile, trackers=tracker, out=config.out
+    )
     folder = RunFolder(config.out, config.to_dict(), resume=resume, overwrite=overwrite)
     if config.train.batch_size % compute.processes:
         raise UserError(
@@ -172,7 +178,9 @@ class Trainer:
                         save_state(folder.state / "train.pt", step, self.sets)
                 for row in rows if self.config.tracking != "none" else []:
                     compute.accelerator.log(_tracked(row), step=step)
-                bar.advance(1, **{k: rows[-1][k] for k in ("loss", "invariance", "adversarial", "undefended")})
+                bar.advance(
+                    1, **{k: rows[-1][k] for k in ("loss", "invariance", "adversarial", "undefended")}
+                )
         skipped = sorted(set(compute.gather(list(batches.skipped))))
         files = [folder.path / s.file_name for s in self.sets]
         if compute.is_main:
@@ -216,7 +224,12 @@ class Trainer:
             FixedSurrogate(self.backbone), FeatureCriterion(target, axis), self.config.train.micro_batch
         )
         found = self.attack.run(
-            clean, objective, keys=batch.keys, std=self.backbone.std, seed=self.config.seed, visits=batch.visits
+            clean,
+            objective,
+            keys=batch.keys,
+            std=self.backbone.std,
+            seed=self.config.seed,
+            visits=batch.visits,
         )
         return AttackedBatch(clean, found.images, target, -found.loss)
 

@@ -74,7 +74,9 @@ def test_normalized_units_equal_pgd_in_normalized_space(network: nn.Module, imag
 @pytest.mark.parametrize("init", ["uniform", "gaussian", "none"])
 @pytest.mark.parametrize("eps", [0.3 / 255, 8 / 255])
 @pytest.mark.parametrize("units", ["pixel", "normalized"])
-def test_linf_stays_inside_its_radius(images: Tensor, objective: Objective, init: str, eps: float, units: str) -> None:
+def test_linf_stays_inside_its_radius(
+    images: Tensor, objective: Objective, init: str, eps: float, units: str
+) -> None:
     pgd = PGD(eps=eps, step=eps, steps=4, init=init, units=units, quantize="none")  # type: ignore[arg-type]
     found = pgd.run(images, objective, keys=keys(images), std=STD).images
     radius = eps * STD if units == "normalized" else torch.full_like(STD, eps)
@@ -114,11 +116,15 @@ def test_quantisation_keeps_untouched_pixels(images: Tensor, objective: Objectiv
 def test_an_image_does_not_depend_on_its_batch(network: nn.Module, images: Tensor) -> None:
     labels = torch.tensor([0, 1, 2, 3, 4, 0])
     pgd = PGD(eps=8 / 255, steps=5, restarts=2, momentum=0.5, mse_weight=1.0, max_mse=2e-4, quantize="none")
-    together = pgd.run(images, Objective(FixedSurrogate(network), LabelCriterion(labels)), keys=keys(images)).images
+    together = pgd.run(
+        images, Objective(FixedSurrogate(network), LabelCriterion(labels)), keys=keys(images)
+    ).images
     for b in reversed(range(len(images))):
         one = slice(b, b + 1)
         alone = pgd.run(
-            images[one], Objective(FixedSurrogate(network), LabelCriterion(labels[one])), keys=keys(images)[one]
+            images[one],
+            Objective(FixedSurrogate(network), LabelCriterion(labels[one])),
+            keys=keys(images)[one],
         ).images
         torch.testing.assert_close(alone, together[one], rtol=0, atol=1e-6)
 
@@ -143,7 +149,9 @@ def test_noise_belongs_to_key_seed_and_visit(images: Tensor, objective: Objectiv
 
 
 def test_restarts_keep_the_stronger_image(images: Tensor, objective: Objective) -> None:
-    one, many = (PGD(eps=4 / 255, steps=2, restarts=r).run(images, objective, keys=keys(images)) for r in (1, 8))
+    one, many = (
+        PGD(eps=4 / 255, steps=2, restarts=r).run(images, objective, keys=keys(images)) for r in (1, 8)
+    )
     first, best = (objective.loss(found.images, draw=None) for found in (one, many))  # type: ignore[arg-type]
     assert (best >= first - 1e-6).all() and (best > first + 1e-4).any()
 

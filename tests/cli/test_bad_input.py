@@ -95,7 +95,9 @@ def test_no_yaml_mapping(good: dict[str, Any], tmp_path: Path, text: str) -> Non
 def test_no_config_at_all(tmp_path: Path) -> None:
     result = CliRunner().invoke(build(), ["train", "--out", str(tmp_path / "run")])
     refused(result, tmp_path / "run", "--config")
-    result = CliRunner().invoke(build(), ["train", "--config", str(tmp_path / "none.yaml"), "--out", str(tmp_path / "run")])
+    result = CliRunner().invoke(
+        build(), ["train", "--config", str(tmp_path / "none.yaml"), "--out", str(tmp_path / "run")]
+    )
     refused(result, tmp_path / "run", "none.yaml")
 
 
@@ -112,7 +114,12 @@ def with_weights(good: dict[str, Any], path: Path, **model: Any) -> dict[str, An
 
 def test_weights(good: dict[str, Any], tmp_path: Path) -> None:
     weights, out = Path(good["model"]["weights"]), Path(good["out"])
-    refused(run(tmp_path, with_weights(good, weights, name="dinov2_vitb14")), out, "dinov2_vitb14", "vits14.safetensors")
+    refused(
+        run(tmp_path, with_weights(good, weights, name="dinov2_vitb14")),
+        out,
+        "dinov2_vitb14",
+        "vits14.safetensors",
+    )
     truncated = tmp_path / "truncated.safetensors"
     truncated.write_bytes(weights.read_bytes()[:100_000])
     refused(run(tmp_path, with_weights(good, truncated)), out, "truncated.safetensors")
@@ -151,7 +158,11 @@ def test_ctrl_c_is_130_and_says_how_to_go_on(
     file.write_text(yaml.safe_dump({**good, "train": {"steps": 4000, "batch_size": 2}}))
     command = [sys.executable, "-m", "rtok", "train", "--config", str(file)]
     process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": os.getcwd()}
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
     )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (journal.exists() and journal.read_bytes().count(b"\n") >= 2):

@@ -91,7 +91,11 @@ def test_numbers_equal_a_direct_computation(settings: dict[str, Any], token_file
     assert row["ci95"]["cosine_to_plain"][0] < row["cosine_to_plain"] < row["ci95"]["cosine_to_plain"][1]
     (row,) = rows_of(results, victim="plain")
     assert row["fidelity"] == pytest.approx(1, abs=1e-6)
-    assert row["cosine_to_plain"] == row["cosine"] == pytest.approx(cos(backbone(adversarial), plain, -1), abs=2e-3)
+    assert (
+        row["cosine_to_plain"]
+        == row["cosine"]
+        == pytest.approx(cos(backbone(adversarial), plain, -1), abs=2e-3)
+    )
 
 
 def test_rows_and_files(settings: dict[str, Any], token_file: Path) -> None:
@@ -107,7 +111,14 @@ def test_rows_and_files(settings: dict[str, Any], token_file: Path) -> None:
         ("adaptive", "robust"),
     ]
     robust = rows_of(results, victim="robust")[0]
-    about = {"attack": "paper, steps 3", "norm": "linf", "units": "normalized", "steps": 3, "restarts": 1, "n": 3}
+    about = {
+        "attack": "paper, steps 3",
+        "norm": "linf",
+        "units": "normalized",
+        "steps": 3,
+        "restarts": 1,
+        "n": 3,
+    }
     assert {key: robust[key] for key in about} == about and robust["tokens"] == str(token_file)
     assert robust["eps"] == pytest.approx(8 / 255)
     assert rows_of(results, victim="random")[0]["draws"] == 2
@@ -142,7 +153,8 @@ def test_the_control_is_the_mean_over_its_draws(settings: dict[str, Any], token_
     results = evaluate_features(cfg)
     rows = [row for row in per_image(cfg.out) if row["victim"] == "random"]
     means = [
-        sum(float(row["cosine_to_plain"]) for row in rows if row["draw"] == str(draw)) / 7 for draw in range(3)
+        sum(float(row["cosine_to_plain"]) for row in rows if row["draw"] == str(draw)) / 7
+        for draw in range(3)
     ]
     assert len({round(mean, 6) for mean in means}) == 3
     assert rows_of(results, victim="random")[0]["cosine_to_plain"] == pytest.approx(sum(means) / 3, abs=1e-9)
@@ -210,7 +222,9 @@ def test_an_adversarial_set_is_made_once_and_evaluated_often(
     assert stored["rows"] == crafted["rows"]
 
 
-def test_a_set_for_something_else_is_refused(settings: dict[str, Any], token_file: Path, tmp_path: Path) -> None:
+def test_a_set_for_something_else_is_refused(
+    settings: dict[str, Any], token_file: Path, tmp_path: Path
+) -> None:
     make_adversarial_set(config(settings, None, out=tmp_path / "set"))
     stored = {"attack": {"from": str(tmp_path / "set")}, "out": str(tmp_path / "eval")}
 
@@ -228,7 +242,9 @@ def test_a_set_for_something_else_is_refused(settings: dict[str, Any], token_fil
     refused("holds no finished adversarial set", attack={"from": str(tmp_path)})
 
 
-def test_a_set_from_other_pixels_is_refused(settings: dict[str, Any], token_file: Path, tmp_path: Path) -> None:
+def test_a_set_from_other_pixels_is_refused(
+    settings: dict[str, Any], token_file: Path, tmp_path: Path
+) -> None:
     make_adversarial_set(config(settings, None, out=tmp_path / "set"))
     data = {**settings["data"], "resize": "crop"}
     with pytest.raises(UserError, match=r"another data\.resize"):
@@ -258,7 +274,9 @@ def test_attacks_may_be_a_list(settings: dict[str, Any], token_file: Path) -> No
     assert [row["units"] for row in results["rows"]] == ["normalized"] * 3 + ["pixel"] * 3
 
 
-def test_skipped_files_are_counted(settings: dict[str, Any], token_file: Path, tmp_path: Path, pictures: Path) -> None:
+def test_skipped_files_are_counted(
+    settings: dict[str, Any], token_file: Path, tmp_path: Path, pictures: Path
+) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
     for path in pictures.iterdir():
@@ -266,7 +284,9 @@ def test_skipped_files_are_counted(settings: dict[str, Any], token_file: Path, t
     (folder / "broken.png").write_bytes(b"no picture")
     data = {**settings["data"], "root": str(folder)}
     with pytest.raises(UserError, match=r"broken\.png"):
-        evaluate_features(config(settings, token_file, threats=["transfer"], data=data, out=tmp_path / "stop"))
+        evaluate_features(
+            config(settings, token_file, threats=["transfer"], data=data, out=tmp_path / "stop")
+        )
     data["on_error"] = "skip"
     results = evaluate_features(config(settings, token_file, threats=["transfer"], data=data))
     assert results["images"] == 7 and results["skipped"] == 1
@@ -289,7 +309,14 @@ def _assert_same_rows(one: Path, two: Path) -> None:
     for a, b in zip(first, second, strict=True):
         assert a.keys() == b.keys()
         for key, value in a.items():
-            if key in ("cosine", "cosine_to_plain", "mse", "cosine_cls", "cosine_token", "cosine_to_plain_token"):
+            if key in (
+                "cosine",
+                "cosine_to_plain",
+                "mse",
+                "cosine_cls",
+                "cosine_token",
+                "cosine_to_plain_token",
+            ):
                 assert float(b[key]) == pytest.approx(float(value), abs=1e-3), (a["image"], key)
             elif key in ("fidelity", "fidelity_token", "image_linf_255"):
                 assert float(b[key]) == pytest.approx(float(value), abs=1e-5), (a["image"], key)
@@ -338,7 +365,12 @@ def test_an_interrupted_set_resumes_to_the_same_files(
     assert (cut.out / "manifest.csv").read_bytes() == (tmp_path / "whole" / "manifest.csv").read_bytes()
     for path in (tmp_path / "whole" / "images").iterdir():
         assert (cut.out / "images" / path.name).read_bytes() == path.read_bytes()
-    assert sorted(p.name for p in cut.out.iterdir()) == ["attack.json", "examples.png", "images", "manifest.csv"]
+    assert sorted(p.name for p in cut.out.iterdir()) == [
+        "attack.json",
+        "examples.png",
+        "images",
+        "manifest.csv",
+    ]
 
 
 def _any_tokens(tmp_path: Path) -> str:

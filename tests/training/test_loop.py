@@ -66,7 +66,9 @@ def test_a_step_is_the_papers(settings: dict[str, Any]) -> None:
         clean = (batch.images - mean) / std
         target = backbone(batch.images).detach()
         noise = [
-            start_noise("gaussian", "linf", 8 / 255, batch.images[b : b + 1].shape, batch.keys[b : b + 1], 0, 0, v)
+            start_noise(
+                "gaussian", "linf", 8 / 255, batch.images[b : b + 1].shape, batch.keys[b : b + 1], 0, 0, v
+            )
             for b, v in enumerate(batch.visits)
         ]
         x = clean + torch.cat(noise).clamp(-8 / 255, 8 / 255)
@@ -80,7 +82,9 @@ def test_a_step_is_the_papers(settings: dict[str, Any]) -> None:
             z = clean + (z.detach() - 1e-2 * gradient.sign() - clean).clamp(-8 / 255, 8 / 255)
             x = (z * std + mean).clamp(0, 1)
         x = (x * 255 + 1e-4).floor() / 255
-        terms = [F.cosine_similarity(backbone(images, r), target, dim=1).mean() for images in (batch.images, x)]
+        terms = [
+            F.cosine_similarity(backbone(images, r), target, dim=1).mean() for images in (batch.images, x)
+        ]
         adam.zero_grad()
         (-sum(terms)).backward()
         adam.step()
@@ -206,7 +210,9 @@ def test_a_killed_run_resumes_to_the_same_tokens(
     file.write_text(yaml.safe_dump(settings))
     train(config(settings, train=settings["train"], out=tmp_path / "whole"))
     command = [sys.executable, "-m", "rtok", "train", "--config", str(file), "--out", str(tmp_path / "cut")]
-    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    killed = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": os.getcwd()}
+    )
     journal = tmp_path / "cut" / "metrics.jsonl"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (journal.exists() and journal.read_bytes().count(b"\n") >= 4):

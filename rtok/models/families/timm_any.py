@@ -52,15 +52,13 @@ def spec_for(name: str, known: Iterable[ModelSpec]) -> ModelSpec:
 
 
 def why_not_plain(vit: Any) -> str:
-    """Return why tokens cannot join this timm model, or the empty string when they can."""
+    """Return why rtok cannot attack and defend this timm model, or the empty string when it can."""
     from timm.layers import PatchEmbed
-    from timm.models.eva import Eva
-    from timm.models.vision_transformer import VisionTransformer
     from torch import nn
 
-    base = next((base for base in (VisionTransformer, Eva) if isinstance(vit, base)), None)
-    if base is None or type(vit).forward_features is not base.forward_features:
-        return f"timm builds it as {type(vit).__name__}"
+    reason = why_no_tokens(vit)
+    if reason:
+        return reason
     if vit.cls_token is None:
         return "it has no class token"
     if isinstance(vit.norm, nn.Identity):
@@ -69,6 +67,17 @@ def why_not_plain(vit: Any) -> str:
         return f"its images enter through {type(vit.patch_embed).__name__}, not as square patches"
     if len({*vit.patch_embed.patch_size}) > 1 or len({*vit.patch_embed.img_size}) > 1:
         return "its patches or its native images are not square"
+    return ""
+
+
+def why_no_tokens(vit: Any) -> str:
+    """Return why tokens cannot join the sequence of this timm model, or the empty string when they can."""
+    from timm.models.eva import Eva
+    from timm.models.vision_transformer import VisionTransformer
+
+    base = next((base for base in (VisionTransformer, Eva) if isinstance(vit, base)), None)
+    if base is None or type(vit).forward_features is not base.forward_features:
+        return f"timm builds it as {type(vit).__name__}"
     if getattr(vit, "rope_mixed", False):
         return "its rotary positions are learned for each block and head"
     if getattr(vit, "rope", None) is not None and not hasattr(vit.rope, "feat_shape"):
