@@ -6,7 +6,7 @@ BACKBONE := weights/demo/dinov2_vits14.safetensors
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench docs labels clean
+.PHONY: help demo test lint bench bench-gpu docs labels clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ lint: $(VENV)/.test ## Check style and types.
 
 bench: $(VENV)/.demo ## Time a training step against the path that leaves the backbone unfrozen.
 	$(BIN)/python -m benchmarks
+
+bench-gpu: $(VENV)/.demo ## The same on a GPU: several models and batches, bf16, compiled.
+	$(BIN)/python -m benchmarks --models dinov2_vits14 dinov2_vitb14 dinov2_vitl14 --batch 8 32 --precision bf16 --compile --repeats 5
 
 docs: $(VENV)/.core ## Write docs/config.md from the config's schema.
 	$(BIN)/python -m rtok.config.reference docs/config.md
