@@ -79,8 +79,8 @@ class FeatureTask:
         """The columns of DESIGN section 4, per image.
 
         `fidelity`: victim(clean) to plain(clean). `cosine`: victim(adv) to victim(clean). `cosine_to_plain`:
-        victim(adv) to plain(clean). `cosine_cls` and `mse` compare like `cosine`, on the CLS token and on all features. Columns
-        over the token axis are NaN for embeddings, which have no tokens.
+        victim(adv) to plain(clean). `cosine_cls` and `mse` compare like `cosine`, on the CLS token and on all features.
+        Columns over the token axis are NaN for embeddings, which have no tokens.
         """
         columns: Columns = {}
         for axis, suffix in AXES:
