@@ -11,6 +11,7 @@ import importlib
 import logging
 import sys
 import warnings
+from functools import cache
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
@@ -20,9 +21,10 @@ from rtok.errors import UserError
 
 _EXTENSION = "mmcv._ext"
 INSTALL = 'eval-seg needs mmsegmentation: pip install "rtok[seg]"'
+HEADLESS = "eval-seg needs OpenCV without a display: pip install --force-reinstall opencv-python-headless"
 
 
-class _NoCompiledOps(ModuleType):
+class NoCompiledOperations(ModuleType):
     """Has every name one may ask for, as a function that refuses."""
 
     def __getattr__(self, name: str) -> Any:
@@ -37,30 +39,31 @@ class _NoCompiledOps(ModuleType):
         return missing
 
 
+@cache
 def start() -> None:
     """Import mmsegmentation and register its modules and scope; calling it again does nothing.
 
     Raises:
         UserError: it is not installed, or a library of the system is missing; one line says what to install.
     """
-    if "mmseg.models" in sys.modules:
-        return
+    if not verbose():
+        warnings.filterwarnings("ignore", module=r"(mmcv|mmengine|mmseg)\b")
     try:
-        if not verbose():
-            warnings.filterwarnings("ignore", module=r"(mmcv|mmengine|mmseg)\b")
-        importlib.import_module("mmcv")
-        if find_spec(_EXTENSION) is None:
-            stand_in = _NoCompiledOps(_EXTENSION)
-            stand_in.__spec__ = ModuleSpec(_EXTENSION, loader=None)  # mmengine's Runner looks for it
-            sys.modules[_EXTENSION] = stand_in
+        provide_operations()
         importlib.import_module("mmseg.utils").register_all_modules(init_default_scope=True)
     except ImportError as error:
-        sys.modules.pop("mmseg.models", None)
-        if "libGL" in str(error) or "libgthread" in str(
-            error
-        ):  # opencv-python on a machine without a display
-            raise UserError(f"{error}: pip install --force-reinstall opencv-python-headless") from None
-        raise UserError(f"{INSTALL} ({error})") from None
+        # opencv-python links to libraries of a desktop, which servers may lack
+        needs_display = ".so" in str(error)
+        raise UserError(f"{HEADLESS if needs_display else INSTALL} ({error})") from None
+
+
+def provide_operations() -> None:
+    """Put the stand-in where mmcv has no compiled operations; compiled ones are used."""
+    importlib.import_module("mmcv")
+    if _EXTENSION not in sys.modules and find_spec(_EXTENSION) is None:
+        stand_in = NoCompiledOperations(_EXTENSION)
+        stand_in.__spec__ = ModuleSpec(_EXTENSION, loader=None)  # mmengine's Runner looks for it
+        sys.modules[_EXTENSION] = stand_in
 
 
 def verbose() -> bool:

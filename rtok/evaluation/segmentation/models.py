@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from rtok.evaluation.segmentation import engine
 from rtok.models import Backbone, load_backbone
+from rtok.models.spec import ModelSpec
 from rtok.tokens import RobustnessTokens
 
 engine.start()
@@ -47,7 +48,7 @@ class RtokBackbone(BaseModule):
 
     def __init__(
         self,
-        backbone: Backbone | str,
+        backbone: Backbone | ModelSpec | str,
         blocks: Sequence[int],
         tokens: Tensor | str | Path | None = None,
         weights: str = "pretrained",
@@ -55,13 +56,13 @@ class RtokBackbone(BaseModule):
         normalization: str = "auto",
     ) -> None:
         super().__init__()
-        if isinstance(backbone, str):
+        if not isinstance(backbone, Backbone):
             backbone = load_backbone(
                 backbone, weights=weights, image_size=image_size, normalization=normalization
             )
         if isinstance(tokens, (str, Path)):
             loaded = RobustnessTokens.load(Path(tokens))
-            loaded.check(backbone)
+            loaded.check(backbone, Path(tokens))
             tokens = loaded.values
         self.backbone = backbone
         self.blocks = tuple(blocks)
