@@ -78,6 +78,18 @@ def state_dict(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def whole_model(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the backbone's weights of a whole model (`model.*` beside the tokens), else nothing."""
+    inner = content.get("state_dict")
+    entries = inner if isinstance(inner, Mapping) else content
+    bare = {str(name).removeprefix("module."): value for name, value in entries.items()}
+    return {
+        name.removeprefix("model."): value
+        for name, value in bare.items()
+        if name.startswith("model.") and isinstance(value, Tensor)
+    }
+
+
 def _read_safetensors(path: Path) -> Checkpoint:
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)

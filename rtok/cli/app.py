@@ -9,7 +9,18 @@ import typer
 from typer.core import TyperGroup
 
 from rtok import __version__
-from rtok.cli import attack, convert, eval_class, eval_features, eval_seg, models, prepare_imagenet, train
+from rtok.cli import (
+    attack,
+    configs,
+    convert,
+    eval_class,
+    eval_features,
+    eval_seg,
+    inspect,
+    models,
+    prepare_imagenet,
+    train,
+)
 from rtok.cli.command import add_config_command
 from rtok.errors import UserError
 
@@ -70,8 +81,10 @@ def build() -> typer.Typer:
     add_config_command(app, "eval-class", eval_class)
     add_config_command(app, "eval-seg", eval_seg)
     app.command("convert")(convert.convert)
+    app.command("inspect")(inspect.inspect)
     app.command("prepare-imagenet")(prepare_imagenet.prepare_imagenet)
     app.command("models")(models.models)
+    app.add_typer(configs.build(), name="configs")
     return app
 
 

@@ -16,8 +16,26 @@ def ready_configs(command: str) -> dict[str, Path]:
     return {path.stem: path for path in sorted((READY / command).glob("*.yaml"))}
 
 
+def all_ready() -> dict[str, Path]:
+    """Return every ready config by its full name, `COMMAND/NAME`."""
+    return {f"{path.parent.name}/{path.stem}": path for path in sorted(READY.glob("*/*.yaml"))}
+
+
+def named(name: str) -> dict[str, Path]:
+    """Return the ready configs of a full name, or of a short one for every command, by full name.
+
+    Raises UserError when there is none.
+    """
+    ready = all_ready()
+    found = {full: path for full, path in ready.items() if name in (full, path.stem)}
+    if not found:
+        hint = nearest(name, [*ready, *(path.stem for path in ready.values())])
+        raise UserError(f"there is no ready config '{name}'.{hint} `rtok configs` lists them.")
+    return found
+
+
 def find_config(command: str, name: str | Path) -> Path:
-    """Return the file that `--config` names: a file, or else a ready config for the command.
+    """Return the file that `--config` names: a file, or else a ready config, by short or full name.
 
     Raises UserError when it is neither.
     """
@@ -27,8 +45,9 @@ def find_config(command: str, name: str | Path) -> Path:
     if path.is_dir():
         raise UserError(f"--config {name} is a folder; it takes a YAML file.")
     ready = ready_configs(command)
-    if str(name) in ready:
-        return ready[str(name)]
+    found = ready.get(str(name)) or all_ready().get(str(name))
+    if found is not None:
+        return found
     raise UserError(
         f"--config {name}: no such file, and no ready config for {command}.{nearest(str(name), ready)} "
         f"Ready ones: {', '.join(ready) or 'none'}."

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from rtok.checkpoints import Checkpoint, read_checkpoint, state_dict
+from rtok.checkpoints import Checkpoint, read_checkpoint, state_dict, whole_model
 from rtok.errors import UserError
 from rtok.models.backbone import Backbone
 from rtok.models.identify import identify
@@ -91,18 +90,6 @@ def gather(checkpoint: Path, *, model: str | None = None, backbone_weights: Path
     if inside and given is not inside:
         _check_same(weights, translate_weights(spec, inside, checkpoint), path, checkpoint)
     return Source(spec, weights, tokens)
-
-
-def whole_model(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the backbone's weights of a whole model (`model.*` beside the tokens), else nothing."""
-    inner = content.get("state_dict")
-    entries = inner if isinstance(inner, Mapping) else content
-    bare = {str(name).removeprefix("module."): value for name, value in entries.items()}
-    return {
-        name.removeprefix("model."): value
-        for name, value in bare.items()
-        if name.startswith("model.") and isinstance(value, Tensor)
-    }
 
 
 def _token_file(path: Path) -> Path:

@@ -5,17 +5,18 @@ import pytest
 import yaml
 
 from rtok.config import load_config
-from rtok.config.ready import READY, find_config, ready_configs
+from rtok.config.ready import READY, all_ready, find_config, named, ready_configs
 from rtok.config.strict_yaml import parse
 from rtok.errors import UserError
+from rtok.models.registry import all_specs
 
-DINOV2 = {f"dinov2_vit{size}14{registers}" for size in "sblg" for registers in ("", "_reg")}
+NAMED = {spec.name for spec in all_specs()}
 COMMANDS = ("train", "eval-features")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_dinov2_model_has_a_ready_config(command: str) -> None:
-    assert set(ready_configs(command)) >= DINOV2
+def test_every_named_model_has_a_ready_config(command: str) -> None:
+    assert set(ready_configs(command)) == NAMED
 
 
 def test_all_ready_configs_are_valid_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,13 +25,35 @@ def test_all_ready_configs_are_valid_and_counted(monkeypatch: pytest.MonkeyPatch
     for command, path in paths:
         config = load_config(command, path)
         assert config.model.name == path.stem
-        assert yaml.safe_load(path.read_text())["model"] == {
-            "name": path.stem
-        }  # also by YAML 1.1, for editors
-    assert len(paths) == 16
+        # also by YAML 1.1, for editors
+        assert yaml.safe_load(path.read_text())["model"]["name"] == path.stem
+    assert len(paths) == 44
     assert {path for path in READY.rglob("*.yaml") if path.parent.name != "demo"} == {
         path for _, path in paths
     }
+
+
+def test_the_papers_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """50 steps for DINOv2, 300 for DeiT-III and OpenCLIP; ImageNet's statistics for all."""
+    monkeypatch.setenv("IMAGENET_DIR", "/data/imagenet")
+    steps = {"dinov2": 50, "deit3": 300, "openclip": 300, "dinov3": 50}
+    own_statistics = {"openclip"}  # which normalisation of the weights' own is not ImageNet's
+    for spec in all_specs():
+        train, evaluate = load_config("train", spec.name), load_config("eval-features", spec.name)
+        assert (train.train.steps, train.train.batch_size) == (steps[spec.family], 8)
+        expected = "imagenet" if spec.family in own_statistics else "auto"
+        assert train.model.normalization == evaluate.model.normalization == expected
+
+
+def test_every_ready_config_has_a_full_name() -> None:
+    ready = all_ready()
+    assert {"demo/train", "train/dinov2_vits14", "eval-features/openclip_vitb32"} <= set(ready)
+    assert find_config("train", "demo/train") == ready["demo/train"]
+    assert find_config("train", "train/dinov2_vits14") == find_config("train", "dinov2_vits14")
+    assert set(named("dinov3_vits16")) == {"train/dinov3_vits16", "eval-features/dinov3_vits16"}
+    assert set(named("train/dinov3_vits16")) == {"train/dinov3_vits16"}
+    with pytest.raises(UserError, match=r"no ready config 'dinov3_vits17'. Did you mean 'dinov3_vits16'"):
+        named("dinov3_vits17")
 
 
 def test_ready_configs_repeat_no_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -53,7 +76,7 @@ def test_ready_configs_repeat_no_default(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 def test_evaluation_reads_what_training_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGENET_DIR", "/data/imagenet")
-    for name in DINOV2:
+    for name in NAMED:
         assert load_config("eval-features", name).token_paths == [load_config("train", name).out]
 
 

@@ -1,0 +1,43 @@
+"""`rtok inspect`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rtok.inspection import Inspection
+
+
+def inspect(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Checkpoints, run folders, converted models, heads."),
+    ],
+) -> None:
+    """Say what a checkpoint is: its kind, backbone, tokens, tensors and training."""
+    from rtok.inspection import inspect
+
+    found = [inspection for file in files for inspection in inspect(file)]
+    typer.echo("\n\n".join(text(inspection) for inspection in found))
+
+
+def text(inspection: Inspection) -> str:
+    """Render as lines of label and text."""
+    from rtok.config import strict_yaml
+
+    facts = {"kind": inspection.kind, **inspection.facts}
+    label = max(map(len, facts))
+    name = max((len(row[0]) for row in inspection.tensors), default=0)
+    shape = max((len(row[1]) for row in inspection.tensors), default=0)
+    lines = [
+        str(inspection.path),
+        *(f"  {key:<{label}}  {value}" for key, value in facts.items()),
+        "tensors",
+        *(f"  {row[0]:<{name}}  {row[1]:<{shape}}  {row[2]}" for row in inspection.tensors),
+    ]
+    if inspection.config:
+        dumped = strict_yaml.dump(dict(inspection.config)).rstrip("\n")
+        lines += ["training", *(f"  {line}" for line in dumped.split("\n"))]
+    return "\n".join(lines)

@@ -1,0 +1,184 @@
+"""What a checkpoint is: its kind, backbone, tokens, tensors, and how it was made."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from rtok.checkpoints import Checkpoint, read_checkpoint, state_dict, whole_model
+from rtok.errors import UserError
+from rtok.models.identify import identify
+from rtok.release import description
+from rtok.tokens import RobustnessTokens, token_files
+
+UNKNOWN = "none that `rtok models` lists"
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a file is.
+
+    Attributes:
+        kind: in a few words.
+        facts: what else there is to say, by label.
+        tensors: lines of name, shape and type; the blocks of a transformer share a line.
+        config: the configuration of the tokens' training, when the file has it.
+    """
+
+    path: Path
+    kind: str
+    facts: dict[str, str] = field(default_factory=dict)
+    tensors: list[tuple[str, str, str]] = field(default_factory=list)
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+def inspect(path: str | Path) -> list[Inspection]:
+    """Say what a file is; a run folder stands for each of its token files, a transformers folder for its weights.
+
+    Raises:
+        UserError: there is no such file, it is damaged, or it holds no tensors.
+    """
+    path = Path(path)
+    if path.suffix == ".onnx":
+        return [_onnx(path)]
+    if (path / "model.safetensors").is_file():
+        path = path / "model.safetensors"
+    files = token_files(path) if path.is_dir() else [path]
+    return [_checkpoint(file) for file in files]
+
+
+def _checkpoint(path: Path) -> Inspection:
+    content = read_checkpoint(path)
+    inside = whole_model(content)
+    about = description(content.metadata)
+    if about is not None and about["target"] != "robustify":
+        return _robust(path, about, _rows(state_dict(content, path)))
+    try:
+        tokens = RobustnessTokens.parse(content, path)
+    except UserError:
+        return _other(path, content)
+    if not inside:
+        return Inspection(
+            path,
+            "robustness tokens",
+            _token_facts(tokens, UNKNOWN),
+            _rows({"rtokens": tokens.values}),
+            tokens.config,
+        )
+    kind = "whole model with robustness tokens" + (" (rtok.robustify)" if about else "")
+    rows = _rows({"rtokens": tokens.values, **{f"model.{name}": t for name, t in inside.items()}})
+    return Inspection(path, kind, _token_facts(tokens, _backbones(inside, path)), rows, tokens.config)
+
+
+def _robust(path: Path, about: Mapping[str, Any], rows: list[tuple[str, str, str]]) -> Inspection:
+    """A file that `rtok convert` wrote."""
+    tokens, size = about["tokens"], about.get("image_size")
+    facts = {
+        "backbone": about["backbone"],
+        "weights": about["fingerprint"],
+        "tokens": f"{tokens['n']} of width {tokens['dim']}, after {about['registers']} registers of its own",
+        **({"made for": f"{size[0]} x {size[1]} px"} if size else {}),
+        **_trained_at(json.loads(tokens["image_size"])),
+        "stored as": about["dtype"],
+        "mean, std": f"{_numbers(about['mean'])}, {_numbers(about['std'])}",
+        "made by": f"rtok {about['rtok_version']}",
+    }
+    if "timm" in about:
+        name, kwargs = about["timm"]
+        facts["timm"] = f"{name}({', '.join(f'{key}={value!r}' for key, value in kwargs.items())})"
+    return Inspection(
+        path, f"robust model ({about['target']} format)", facts, rows, json.loads(tokens["config"])
+    )
+
+
+def _token_facts(tokens: RobustnessTokens, backbone: str) -> dict[str, str]:
+    facts = {"backbone": tokens.backbone or backbone}
+    if tokens.fingerprint:
+        facts["weights"] = tokens.fingerprint
+    facts["tokens"] = f"{tokens.count} of width {tokens.dim}"
+    facts |= _trained_at(tokens.image_size)
+    if tokens.version:
+        facts["made by"] = f"rtok {tokens.version}"
+    return facts
+
+
+def _other(path: Path, content: Checkpoint) -> Inspection:
+    """A file without tokens."""
+    inner = content.get("state_dict")
+    tensors = {
+        str(name): tensor
+        for name, tensor in (inner if isinstance(inner, Mapping) else content).items()
+        if isinstance(tensor, Tensor)
+    }
+    weight = tensors.get("weight", tensors.get("linear.weight"))
+    convolution = tensors.get("decode_head.conv_seg.weight")
+    if convolution is not None:
+        facts = {"head": f"{convolution.shape[0]} classes, features of width {convolution.shape[1]}"}
+        return Inspection(path, "segmentation head", facts, _rows(tensors))
+    if weight is not None and weight.ndim == 2 and len(tensors) == 2:
+        facts = {"head": f"{weight.shape[0]} classes, inputs of width {weight.shape[1]}"}
+        own = {name: text for name, text in content.metadata.items() if name != "format"}
+        return Inspection(path, "linear head", {**facts, **own}, _rows(tensors))
+    if any(name.startswith("classifiers_dict.") for name in tensors):
+        facts = {"heads": str(len(tensors) // 2)}
+        return Inspection(path, "linear heads of DINOv2's evaluation", facts, _rows(tensors))
+    state = state_dict(content, path)
+    return Inspection(path, "backbone weights", {"backbone": _backbones(state, path)}, _rows(state))
+
+
+def _onnx(path: Path) -> Inspection:
+    try:
+        import onnx
+    except ImportError as error:
+        raise UserError(f"'{path}' needs the package onnx: pip install 'rtok[convert]'.") from error
+    if not path.is_file():
+        raise UserError(f"There is no file '{path}'.")
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf's errors differ between its implementations
+        raise UserError(f"'{path}' cannot be read: it is damaged or no ONNX file.") from error
+    rows = [
+        (value.name, _shape(value.type.tensor_type), role)
+        for role, values in (("input", model.graph.input), ("output", model.graph.output))
+        for value in values
+    ]
+    about = description({entry.key: entry.value for entry in model.metadata_props})
+    if about is None:
+        return Inspection(path, "ONNX model without robustness tokens of rtok", {}, rows)
+    return _robust(path, about, rows)
+
+
+def _backbones(state: Mapping[str, Tensor], path: Path) -> str:
+    found = identify(state, path)
+    return " or ".join(f"{spec.name} ({weights.naming.name} naming)" for spec, weights in found) or UNKNOWN
+
+
+def _rows(tensors: Mapping[str, Tensor]) -> list[tuple[str, str, str]]:
+    """One line for tensors that differ in their block's number alone."""
+    counts = Counter(
+        (re.sub(r"\.\d+\.", ".*.", name), str(tuple(t.shape)), str(t.dtype).removeprefix("torch."))
+        for name, t in tensors.items()
+    )
+    return [
+        (f"{name}  x {count}" if count > 1 else name, shape, kind)
+        for (name, shape, kind), count in counts.items()
+    ]
+
+
+def _shape(kind: Any) -> str:
+    return "(" + ", ".join(d.dim_param or str(d.dim_value) for d in kind.shape.dim) + ")"
+
+
+def _trained_at(size: tuple[int, int] | None) -> dict[str, str]:
+    return {"trained at": f"{size[0]} x {size[1]} px"} if size else {}
+
+
+def _numbers(values: list[float]) -> str:
+    return "(" + ", ".join(f"{value:g}" for value in values) + ")"
