@@ -1,3 +1,63 @@
-"""Robustness tokens: extra, private input tokens that make public Vision Transformers harder to attack."""
+"""Robustness tokens: extra, private input tokens that make public Vision Transformers harder to attack.
+
+The names below are the Python API. `import rtok` imports no torch; each name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rtok.attacks import PGD
+    from rtok.config import Config, load_config
+    from rtok.conversion import convert
+    from rtok.errors import UserError
+    from rtok.evaluation import evaluate_features
+    from rtok.inspection import inspect
+    from rtok.models import Backbone, load_backbone
+    from rtok.models.robustify import robustify
+    from rtok.tokens import RobustnessTokens
+    from rtok.training import train
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "PGD",
+    "Backbone",
+    "Config",
+    "RobustnessTokens",
+    "UserError",
+    "convert",
+    "evaluate_features",
+    "inspect",
+    "load_backbone",
+    "load_config",
+    "robustify",
+    "train",
+]
+
+_HOME = {
+    "PGD": "rtok.attacks",
+    "Backbone": "rtok.models",
+    "Config": "rtok.config",
+    "RobustnessTokens": "rtok.tokens",
+    "UserError": "rtok.errors",
+    "convert": "rtok.conversion",
+    "evaluate_features": "rtok.evaluation",
+    "inspect": "rtok.inspection",
+    "load_backbone": "rtok.models",
+    "load_config": "rtok.config",
+    "robustify": "rtok.models.robustify",
+    "train": "rtok.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOME]

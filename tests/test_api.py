@@ -1,0 +1,59 @@
+"""The Python API: what `rtok` exports, and the examples of its page."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rtok
+
+ROOT = Path(rtok.__file__).parent.parent
+PAGE = ROOT / "docs" / "python-api.md"
+
+
+def test_every_exported_name_is_there() -> None:
+    assert set(rtok._HOME) == set(rtok.__all__) <= set(dir(rtok))
+    for name in rtok.__all__:
+        assert getattr(rtok, name).__name__ == name
+    with pytest.raises(AttributeError, match="module 'rtok' has no attribute 'load_model'"):
+        _ = rtok.load_model  # type: ignore[attr-defined]
+
+
+def test_the_short_way_is_the_long_way() -> None:
+    from rtok.attacks.pgd import PGD
+    from rtok.training.loop import train
+
+    assert rtok.PGD is PGD and rtok.train is train
+
+
+def test_names_are_imported_when_they_are_used() -> None:
+    code = "import sys, rtok; rtok.UserError; rtok.Config; assert 'torch' not in sys.modules; rtok.PGD; import torch"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
+
+
+def test_the_examples_of_the_page_run(
+    weights: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").symlink_to(pictures)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "dinov2_vits14.safetensors").symlink_to(weights)
+    examples = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(examples) == 6
+    names: dict[str, object] = {}
+    for number, example in enumerate(examples):
+        exec(compile(example, f"{PAGE.name}, example {number}", "exec"), names)
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert files == [
+        "classifier.pth",
+        "evaluate.yaml",
+        "photos",
+        "results",
+        "robust.safetensors",
+        "train.yaml",
+        "weights",
+    ]
