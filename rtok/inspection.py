@@ -18,7 +18,7 @@ from rtok.models.identify import identify
 from rtok.release import description
 from rtok.tokens import RobustnessTokens, token_files
 
-UNKNOWN = "none that `rtok models` lists"
+_NONE = "none that `rtok models` lists"
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _checkpoint(path: Path) -> Inspection:
         return Inspection(
             path,
             "robustness tokens",
-            _token_facts(tokens, UNKNOWN),
+            _token_facts(tokens, "the file names none"),
             _rows({"rtokens": tokens.values}),
             tokens.config,
         )
@@ -157,7 +157,7 @@ def _onnx(path: Path) -> Inspection:
 
 def _backbones(state: Mapping[str, Tensor], path: Path) -> str:
     found = identify(state, path)
-    return " or ".join(f"{spec.name} ({weights.naming.name} naming)" for spec, weights in found) or UNKNOWN
+    return " or ".join(f"{spec.name} ({weights.naming.name} naming)" for spec, weights in found) or _NONE
 
 
 def _rows(tensors: Mapping[str, Tensor]) -> list[tuple[str, str, str]]:

@@ -9,6 +9,8 @@ from typing import Any
 
 import timm
 import torch
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from rtok.checkpoints import read_checkpoint
@@ -38,10 +40,11 @@ class Timm:
     def arrange(self, source: Source, image_size: tuple[int, int]) -> Source:
         """Resample the positions for the size and add the class token's to the token itself."""
         backbone = source.backbone(image_size)
-        if not isinstance(backbone.vit.norm_pre, nn.Identity):
+        reason = _why_no_registers(backbone.vit)
+        if reason:
             raise UserError(
-                f"'{source.spec.name}' has a norm before its first block, which timm's registers pass and "
-                "robustness tokens do not: timm has no such model. Use --to onnx, or `rtok.robustify`."
+                f"timm has no registers like these for '{source.spec.name}': {reason}. "
+                "Use --to onnx, or `rtok.robustify` in Python."
             )
         spec = with_registers(at_size(source.spec, image_size), backbone, backbone.num_registers)
         tensors = _without_prefix_positions(backbone.vit)
@@ -79,6 +82,15 @@ def architecture(model: RobustModel) -> tuple[str, dict[str, Any]]:
     spec = with_registers(model.source.spec, model.backbone, model.registers)
     name = spec.timm_name.partition(".")[0]
     return name, {**spec.timm_kwargs, "num_classes": 0, "img_size": model.backbone.image_size[0]}
+
+
+def _why_no_registers(vit: Any) -> str:
+    """Return why no model of timm with registers is this one with tokens, or the empty string."""
+    if type(vit) not in (VisionTransformer, Eva):
+        return f"its class {type(vit).__name__} takes none"
+    if not isinstance(vit.norm_pre, nn.Identity):
+        return "they pass its norm before the first block, which robustness tokens do not"
+    return ""
 
 
 def _without_prefix_positions(vit: Any) -> dict[str, Tensor]:

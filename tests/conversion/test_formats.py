@@ -281,7 +281,8 @@ def test_other_namings_become_official_dinov3(robust: Any, tmp_path: Path) -> No
         ("deit3_small_patch16_224", "dinov2", r"takes dinov2 backbones.*'deit3_small_patch16_224' \(deit3\)"),
         ("dinov2_vits14", "dinov3", r"takes dinov3 backbones.*'dinov2_vits14'"),
         ("deit3_small_patch16_224", "transformers", r"no model with registers for 'deit3_small_patch16_224'"),
-        ("openclip_vitb32", "timm", r"norm before its first block.*--to onnx"),
+        ("openclip_vitb32", "timm", r"they pass its norm before the first block.*--to onnx"),
+        ("timm:deit_tiny_distilled_patch16_224", "timm", r"its class VisionTransformerDistilled takes none"),
     ],
 )
 def test_a_format_that_cannot_hold_the_model_says_so(

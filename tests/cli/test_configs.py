@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from rtok.cli.app import build
+from rtok.config import load_config
+from rtok.config.ready import all_ready
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(build(), ["configs", *arguments])
+
+
+def test_they_are_listed_with_what_they_are() -> None:
+    lines = run().stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(all_ready())
+    (line,) = (line for line in lines if line.startswith("train/dinov2_vits14 "))
+    assert line.endswith("  The paper's training: 10 tokens, 50 steps of 8 images, its own attack.")
+
+
+def test_a_copy_can_be_edited_and_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IMAGENET_DIR", "/data/imagenet")
+    done = run("copy", "dinov2_vits14")
+    assert done.stdout == "wrote eval-features-dinov2_vits14.yaml\nwrote train-dinov2_vits14.yaml\n"
+    for command in ("train", "eval-features"):
+        assert load_config(command, f"{command}-dinov2_vits14.yaml") == load_config(command, "dinov2_vits14")
+    assert run("copy", "train/dinov2_vits14", "--out", "here/there").exit_code == 0
+    assert [path.name for path in Path("here/there").iterdir()] == ["train-dinov2_vits14.yaml"]
+
+
+def test_nothing_is_replaced_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("train-dinov2_vits14.yaml").write_text("mine")
+    done = run("copy", "dinov2_vits14")
+    assert done.exit_code == 2 and "exists already: replace it with --overwrite" in done.stderr
+    assert [path.read_text() for path in Path().iterdir()] == ["mine"]
+    assert run("copy", "dinov2_vits14", "--overwrite").exit_code == 0
+    assert Path("train-dinov2_vits14.yaml").read_bytes() == all_ready()["train/dinov2_vits14"].read_bytes()
+
+
+def test_an_unknown_name_ends_with_2() -> None:
+    done = run("copy", "dinov2_vits15")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "no ready config 'dinov2_vits15'. Did you mean 'dinov2_vits14'?" in done.stderr

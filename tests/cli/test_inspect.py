@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from typer.testing import CliRunner
+
+from rtok.cli.app import build
+from rtok.tokens import RobustnessTokens
+
+
+def test_it_prints_all_there_is_to_say(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.chdir(tmp_path)
+    config = {"train": {"steps": 50, "lr": 0.001}}
+    RobustnessTokens(torch.zeros(1, 3, 8), "dinov2_vits14", (28, 28), config, "0.1.0").save(
+        Path("a.safetensors")
+    )
+    torch.save({"rtokens": torch.zeros(1, 2, 8)}, "b.pt")
+    done = CliRunner().invoke(build(), ["inspect", "a.safetensors", "b.pt"])
+    assert done.exit_code == 0
+    assert (
+        done.stdout
+        == """\
+a.safetensors
+  kind        robustness tokens
+  backbone    dinov2_vits14
+  tokens      3 of width 8
+  trained at  28 x 28 px
+  made by     rtok 0.1.0
+tensors
+  rtokens  (1, 3, 8)  float32
+training
+  train:
+    steps: 50
+    lr: 0.001
+
+b.pt
+  kind      robustness tokens
+  backbone  the file names none
+  tokens    2 of width 8
+tensors
+  rtokens  (1, 2, 8)  float32
+"""
+    )
+
+
+def test_what_cannot_be_read_ends_with_2(tmp_path: Path) -> None:
+    done = CliRunner().invoke(build(), ["inspect", str(tmp_path / "none.pth")])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: There is no")
