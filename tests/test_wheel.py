@@ -1,0 +1,89 @@
+"""The package as users get it: a wheel in an environment of its own, away from the checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+import rtok
+from rtok.config.ready import all_ready
+
+ROOT = Path(rtok.__file__).parent.parent
+
+
+def python(*arguments: object) -> None:
+    command = [sys.executable, "-m", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    python("pip", "wheel", ".", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", folder)
+    (path,) = folder.iterdir()
+    return path
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Install the wheel beside this environment's other packages; return what runs a program there."""
+    environment = tmp_path_factory.mktemp("installed")
+    python("venv", "--without-pip", environment)
+    python("pip", "--python", environment / "bin/python", "install", "--no-deps", "--no-index", wheel)
+    (site,) = environment.glob("lib/python*/site-packages")
+    # Searched after the wheel's own folder. An editable install of rtok in there is not followed.
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+
+    def run(program: str, *arguments: str) -> str:
+        done = subprocess.run(
+            [str(environment / "bin" / program), *arguments],
+            cwd=elsewhere,
+            env={**variables, "IMAGENET_DIR": str(elsewhere)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def test_the_wheel_holds_the_package_and_the_ready_configs_alone(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {f"rtok/configs/{name}.yaml" for name in all_ready()} <= names
+    assert {name.split("/")[0] for name in names} == {"rtok", f"rtok-{rtok.__version__}.dist-info"}
+    assert not [name for name in names if "__pycache__" in name or "/test" in name]
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "rtok").rglob("*.py")}
+    assert modules <= names
+
+
+def test_the_installed_package_is_the_wheels(installed: Callable[..., str]) -> None:
+    file = installed("python", "-c", "import rtok; print(rtok.__file__)")
+    assert "site-packages" in file and str(ROOT) not in file
+    assert installed("rtok", "--version") == f"rtok {rtok.__version__}\n"
+
+
+def test_ready_configs_run_from_anywhere(installed: Callable[..., str]) -> None:
+    listed = [line.split()[0] for line in installed("rtok", "configs").splitlines()]
+    assert listed == list(all_ready())
+    config = yaml.safe_load(installed("rtok", "train", "--config", "deit3_base_patch16_224", "--dry-run"))
+    assert config["model"]["name"] == "deit3_base_patch16_224" and config["train"]["steps"] == 300
+
+
+def test_a_command_does_its_work(installed: Callable[..., str], tmp_path: Path) -> None:
+    official = ROOT / "tests" / "golden" / "dinov2_plain.pth"
+    assert "backbone weights" in installed("rtok", "inspect", str(official))
+    installed("rtok", "configs", "copy", "train/dinov2_vits14", "--out", str(tmp_path))
+    assert (tmp_path / "train-dinov2_vits14.yaml").is_file()
