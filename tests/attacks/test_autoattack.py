@@ -1,0 +1,180 @@
+"""AutoAttack: closed-form robustness of linear models, never weaker than PGD, and one image at a time."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+
+import pyautoattack
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from rtok.attacks import PGD, FixedSurrogate, LabelCriterion, Objective
+from rtok.attacks.autoattack import AutoAttack
+from rtok.attacks.objective import Draw, Model
+from rtok.errors import UserError
+
+
+class Linear:
+    """Logits W x + b."""
+
+    def __init__(self, classes: int = 10, pixels: int = 3 * 8 * 8) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.weight = torch.randn(classes, pixels, generator=generator)
+        self.bias = 0.1 * torch.randn(classes, generator=generator)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return images.flatten(1) @ self.weight.T + self.bias
+
+    def robust(self, images: Tensor, labels: Tensor, eps: float, *, box: bool = True) -> Tensor:
+        """Whether no image in the ball and the box [0, 1] has another label, in closed form.
+
+        Towards class k every pixel moves by eps, or as far as the box allows, in the direction of w_k - w_y.
+        """
+        x = images.flatten(1)[:, None]
+        direction = self.weight[None] - self.weight[labels][:, None]
+        up, down = ((1 - x).clamp(max=eps), x.clamp(max=eps)) if box else (eps, eps)
+        logits = self(images)
+        gap = (
+            logits
+            - logits.gather(1, labels[:, None])
+            + (torch.where(direction > 0, up, -down) * direction).sum(-1)
+        )
+        return gap.scatter(1, labels[:, None], -torch.inf).amax(1) < 0
+
+
+def images(count: int, *, extreme: bool = True) -> Tensor:
+    found = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    return (2 * found - 0.5).clamp(0, 1) if extreme else found  # half of the pixels lie on the box
+
+
+def keys(count: int) -> list[str]:
+    return [f"image{b}" for b in range(count)]
+
+
+def objective(model: Model, labels: Tensor) -> Objective:
+    return Objective(FixedSurrogate(model), LabelCriterion(labels, ignore_index=-100))
+
+
+@pytest.mark.parametrize(
+    ("attack", "count"),
+    [
+        (AutoAttack(eps=0.024), 4),
+        (AutoAttack(eps=0.024, version="custom", attacks=("apgd-ce", "apgd-t")), 20),
+    ],
+)
+def test_a_linear_model_is_as_robust_as_its_closed_form(attack: AutoAttack, count: int) -> None:
+    model, x = Linear(), images(count)
+    labels = model(x).argmax(1)
+    labels[0] = (labels[0] + 1) % 10  # one that is wrong anyway
+    expected = model.robust(x, labels, attack.eps)
+    assert 0.2 < expected.float().mean() < 0.8
+    # Without the box more images would fall: it is part of what is tested.
+    assert count < 10 or model.robust(x, labels, attack.eps, box=False).sum() < expected.sum()
+    found = attack.run(x, objective(model, labels), keys=keys(count)).images
+    assert torch.equal(model(found).argmax(1) == labels, expected)
+    assert (found - x).abs().amax() <= attack.eps + 1e-7 and found.min() >= 0 and found.max() <= 1
+    untouched = expected.clone()
+    untouched[0] = True
+    assert torch.equal((found == x).flatten(1).all(1), untouched)
+
+
+def test_a_tiny_vit_is_no_more_accurate_than_under_pgd() -> None:
+    torch.manual_seed(0)
+    size = {"img_size": 8, "patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 2, "num_classes": 5}
+    vit = timm.create_model("vit_tiny_patch16_224", **size)
+    x, y = images(20, extreme=False), torch.arange(20) % 5
+    optimizer = torch.optim.Adam(vit.parameters(), 1e-2)
+    for _ in range(40):  # it learns most of its images by heart
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(vit(x), y).backward()
+        optimizer.step()
+    vit.eval().requires_grad_(False)
+    eps, target = 16 / 255, objective(vit, y)
+    pgd = PGD(eps=eps, quantize="none").run(x, target, keys=keys(20)).images
+    auto = (
+        AutoAttack(eps=eps, version="custom", attacks=("apgd-ce", "apgd-t"))
+        .run(x, target, keys=keys(20))
+        .images
+    )
+    clean, under_pgd, under_auto = ((vit(found).argmax(1) == y).float().mean() for found in (x, pgd, auto))
+    assert clean > under_pgd + 0.3 and under_pgd > 0.05
+    assert under_auto <= under_pgd + 0.02
+
+
+def test_an_image_does_not_depend_on_its_batch() -> None:
+    model, x = Linear(), images(6)
+    labels = model(x).argmax(1)
+    attack = AutoAttack(eps=0.1, version="custom", attacks=("square",))  # the noisiest of them
+    together = attack.run(x, objective(model, labels), keys=keys(6), seed=3).images
+    for b in reversed(range(6)):
+        one = slice(b, b + 1)
+        alone = attack.run(x[one], objective(model, labels[one]), keys=keys(6)[one], seed=3).images
+        assert torch.equal(alone, together[one])
+    other = attack.run(x, objective(model, labels), keys=keys(6), seed=4).images
+    assert not torch.equal(other, together)
+
+
+def test_the_process_is_left_as_it_was() -> None:
+    model, x = Linear(), images(2)
+    state, level, trace = torch.get_rng_state(), logging.getLogger("auto-attack").level, sys.gettrace()
+    attack = AutoAttack(eps=0.1, version="custom", attacks=("apgd-ce",))
+    attack.run(x, objective(model, model(x).argmax(1)), keys=keys(2))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert logging.getLogger("auto-attack").level == level and sys.gettrace() is trace
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4])
+def test_few_classes(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attacks that survive must run: nothing falls at this radius, so each of them gets every image."""
+    model, x = Linear(classes), images(2)
+    attack = AutoAttack(eps=1e-6)
+    monkeypatch.setattr(
+        pyautoattack.autoattack.SquareAttack, "perturb", lambda self, x, y: x
+    )  # slow, not special
+    assert attack.chosen(classes) == ["apgd-ce", *["apgd-t"] * (classes > 3), "fab-t", "square"]
+    found = attack.run(x, objective(model, model(x).argmax(1)), keys=keys(2)).images
+    assert torch.equal(found, x)
+
+
+def test_attacks_that_need_more_classes_are_refused() -> None:
+    attack = AutoAttack(version="custom", attacks=("apgd-ce", "apgd-dlr"))
+    attack.check(3)
+    with pytest.raises(UserError, match="apgd-dlr needs at least 3 classes, and the head has 2"):
+        attack.check(2)
+    AutoAttack(version="plus").check(2)
+
+
+def test_l2_stays_inside_its_radius() -> None:
+    model, x = Linear(), images(6)
+    labels = model(x).argmax(1)
+    attack = AutoAttack(norm="l2", eps=0.3, version="custom", attacks=("apgd-ce", "fab-t"))
+    found = attack.run(x, objective(model, labels), keys=keys(6)).images
+    length = (found - x).flatten(1).norm(dim=1)
+    assert (length <= 0.3 * (1 + 1e-5)).all() and (length > 0).any()
+    assert ((model(found).argmax(1) != labels) == (length > 0)).all()
+
+
+def test_a_changing_surrogate_is_frozen_at_its_first_draw() -> None:
+    plain, other = Linear(), Linear(10, 3 * 8 * 8)
+    other.weight = other.weight.flip(0)
+    asked: list[Draw] = []
+
+    class Changing:
+        def members(self, draw: Draw) -> Sequence[tuple[float, Model]]:
+            asked.append(draw)
+            return [(0.5, plain), (0.5, other)]
+
+    def both(x: Tensor) -> Tensor:
+        return 0.5 * plain(x) + 0.5 * other(x)
+
+    x = images(3)
+    labels = both(x).argmax(1)
+    attack = AutoAttack(eps=0.05, version="custom", attacks=("apgd-ce",))
+    found = attack.run(x, Objective(Changing(), LabelCriterion(labels)), keys=keys(3)).images
+    expected = attack.run(x, objective(both, labels), keys=keys(3)).images
+    torch.testing.assert_close(found, expected)
+    assert set(asked) == {Draw(0, 0)} and not torch.equal(found, x)
