@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from rtok.config.schema import Config
 from rtok.tokens import RobustnessTokens
 
 CLASSES = ("dark", "red", "light")
+MODEL, WIDTH = "timm:test_vit", 64
 
 
 @pytest.fixture(scope="session")
@@ -35,11 +37,25 @@ def masked_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of timm's `test_vit`: six blocks of width 64."""
+    import timm
+    from safetensors.torch import save_file
+
+    g = torch.Generator().manual_seed(0)
+    state = timm.create_model("test_vit", num_classes=0).state_dict()
+    path = tmp_path_factory.mktemp("weights") / "test_vit.safetensors"
+    save_file({name: 0.3 * torch.randn(tensor.shape, generator=g) for name, tensor in state.items()}, path)
+    return path
+
+
 @pytest.fixture
 def token_file(tmp_path: Path) -> Path:
     """Tokens large enough to change the features."""
     path = tmp_path / "tokens.safetensors"
-    RobustnessTokens.initialise(3, 384, std=0.5, backbone="dinov2_vits14", image_size=(28, 28)).save(path)
+    tokens = RobustnessTokens.initialise(3, WIDTH, std=1.0, backbone=MODEL, image_size=(32, 32))
+    replace(tokens, config={"tokens": {"init_std": 1.0}}).save(path)  # what the control draws with
     return path
 
 
@@ -52,7 +68,7 @@ def write_head() -> Callable[..., Path]:
 @pytest.fixture
 def head_file(tmp_path: Path) -> Path:
     """A head for the set with weights that make all classes occur."""
-    return _write_head(tmp_path / "head.pth", 384, 3)
+    return _write_head(tmp_path / "head.pth", WIDTH, 3)
 
 
 def _write_head(path: Path, width: int, classes: int, **changes: Any) -> Path:
@@ -77,15 +93,15 @@ def _write_head(path: Path, width: int, classes: int, **changes: Any) -> Path:
 
 @pytest.fixture
 def seg_settings(
-    weights: Path, masked_set: Path, token_file: Path, head_file: Path, tmp_path: Path
+    small_weights: Path, masked_set: Path, token_file: Path, head_file: Path, tmp_path: Path
 ) -> dict[str, Any]:
-    """A config with windows of 25 pixels, padded to 28, four or more of them an image."""
+    """A config with windows of 25 pixels, padded to 32, four or more of them an image."""
     return {
-        "model": {"name": "dinov2_vits14", "weights": str(weights), "image_size": 28},
+        "model": {"name": MODEL, "weights": str(small_weights), "image_size": 32},
         "tokens": str(token_file),
         "data": {"name": "folder-seg", "root": str(masked_set), "split": "test", "workers": 0},
         "head": {"type": "mmseg", "path": str(head_file)},
-        "segmentation": {"short_side": 36, "window": 25, "stride": 17, "pictures": 1},
+        "segmentation": {"short_side": 36, "window": 25, "stride": 17, "pictures": 0},
         "attack": {"preset": "standard", "steps": 2},
         "threats": ["transfer"],
         "control_draws": 2,
