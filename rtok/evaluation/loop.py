@@ -44,6 +44,7 @@ class Trial:
 
     def identity(self, craft: Craft, seed: int) -> dict[str, Any]:
         """The columns that say how a row's adversarial images were made."""
+        counted = self.settings.method == "pgd"  # AutoAttack has steps and restarts of its own
         return {
             "attack": self.name,
             "threat": craft.threat,
@@ -52,8 +53,8 @@ class Trial:
             "eps": self.settings.eps,
             "units": self.settings.units,
             "eps_pixel": self.eps_pixel,
-            "steps": self.settings.steps,
-            "restarts": self.settings.restarts,
+            "steps": self.settings.steps if counted else None,
+            "restarts": self.settings.restarts if counted else None,
             "seed": seed,
         }
 
