@@ -52,7 +52,7 @@ class Dinov2:
 
     def usage(self, model: RobustModel, out: Path) -> str:
         """How to load the file."""
-        return f"dinov2/eval/...: --config-file {out.with_suffix('.yaml')} --pretrained-weights {out}"
+        return f"a script of dinov2/eval with --config-file {out.with_suffix('.yaml')} --pretrained-weights {out}"
 
 
 def is_swiglu(tensors: dict[str, Tensor]) -> bool:

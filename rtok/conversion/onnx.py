@@ -59,7 +59,8 @@ class Onnx:
         _store_weights(graph.graph, model.dtype)
         metadata = model.metadata(self.name, image_size=model.backbone.image_size)
         onnx.helper.set_model_props(graph, metadata)
-        large = graph.ByteSize() > _LARGEST_FILE
+        # not `ByteSize`, which fails on exactly those that are too large
+        large = sum(len(weight.raw_data) for weight in graph.graph.initializer) > _LARGEST_FILE
         onnx.save_model(graph, path, save_as_external_data=large, location=_weights_file(path).name)
 
     def read(self, path: Path, model: RobustModel) -> Callable[[Tensor], Tensor]:

@@ -169,9 +169,12 @@ def _staged(out: Path, outputs: list[Path]) -> Iterator[Path]:
         raise UserError(f"cannot write to {out.parent}: {error.strerror}. Name another place.") from error
     try:
         yield folder / out.name
+        (folder / ".mode").touch()
+        mode = (folder / ".mode").stat().st_mode  # safetensors writes files that only their owner can read
         for path in reversed(outputs):  # the model last: where it is, all is
             staged = folder / path.relative_to(out.parent)
             if staged.exists():
+                staged.chmod(mode)
                 path.parent.mkdir(exist_ok=True)
                 os.replace(staged, path)
             else:

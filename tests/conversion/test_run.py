@@ -23,6 +23,7 @@ def test_it_writes_what_it_names_and_nothing_else(robust: Any, tmp_path: Path) -
     made = robust("dinov2_vits14_reg")
     done = convert(made.path, tmp_path / "new" / "r.pth", backbone_weights=made.weights)
     assert names(tmp_path / "new") == ["r.pth", "r.yaml"]
+    assert {path.stat().st_mode for path in (tmp_path / "new").iterdir()} == {made.path.stat().st_mode}
     assert done.files == [tmp_path / "new" / "r.pth", tmp_path / "new" / "r.yaml"]
     assert (done.registers, done.tokens, done.image_size, done.rounding) == (4, 5, (518, 518), 0.0)
 
