@@ -12,6 +12,7 @@ from rtok.models.registry import all_specs
 
 NAMED = {spec.name for spec in all_specs()}
 COMMANDS = ("train", "eval-features")
+DINOV2 = {spec.name for spec in all_specs() if spec.family == "dinov2"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -19,15 +20,22 @@ def test_every_named_model_has_a_ready_config(command: str) -> None:
     assert set(ready_configs(command)) == NAMED
 
 
+def test_every_dinov2_model_has_one_for_segmentation() -> None:
+    assert set(ready_configs("eval-seg")) == DINOV2
+
+
 def test_all_ready_configs_are_valid_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGENET_DIR", "/data/imagenet")
-    paths = [(command, path) for command in COMMANDS for path in ready_configs(command).values()]
+    monkeypatch.setenv("ADE20K_DIR", "/data/ADEChallengeData2016")
+    paths = [
+        (command, path) for command in (*COMMANDS, "eval-seg") for path in ready_configs(command).values()
+    ]
     for command, path in paths:
         config = load_config(command, path)
         assert config.model.name == path.stem
         # also by YAML 1.1, for editors
         assert yaml.safe_load(path.read_text())["model"]["name"] == path.stem
-    assert len(paths) == 44
+    assert len(paths) == 52
     assert {path for path in READY.rglob("*.yaml") if path.parent.name != "demo"} == {
         path for _, path in paths
     }
