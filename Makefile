@@ -16,7 +16,7 @@ demo: $(BACKBONE) ## Train tokens on sample photos and measure them on held-out 
 	$(BIN)/rtok eval-features --config configs/demo/eval-features.yaml --overwrite
 
 test: lint ## Run the linters and all tests.
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.test ## Check style and types.
 	$(BIN)/ruff check .
