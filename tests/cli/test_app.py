@@ -1,4 +1,3 @@
-import statistics
 import subprocess
 import sys
 import time
@@ -63,7 +62,8 @@ def test_help_starts_nearly_as_fast_as_an_empty_app(tmp_path: Path) -> None:
             start = time.perf_counter()
             assert python(script, "--help").returncode == 0
             times.append(time.perf_counter() - start)
-    assert statistics.median(seconds["rtok"]) <= 1.5 * statistics.median(seconds[str(empty)])
+    # The fastest of each: what else runs on the machine can only add to it.
+    assert min(seconds["rtok"]) <= 1.5 * min(seconds[str(empty)])
 
 
 def test_wrong_input_is_one_message_and_exit_2(config: str, tmp_path: Path) -> None:

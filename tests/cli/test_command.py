@@ -79,7 +79,7 @@ def test_dry_run_prints_the_config_and_touches_nothing(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no config was given: pass --config FILE, or a ready one: dinov2_vitb14,"),
+        ([], "no config was given: pass --config FILE, or a ready one: deit3_base_patch16_224,"),
         (["--config", "nope.yaml"], "--config nope.yaml: no such file"),
         (["--config", "train.yaml", "--resume", "--overwrite"], "exclude each other"),
         (
