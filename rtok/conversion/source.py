@@ -78,8 +78,7 @@ def gather(checkpoint: Path, *, model: str | None = None, backbone_weights: Path
     elif inside:
         given = inside
     elif named is not None:
-        weights = read_weights(find(named), tokens.config.get("model", {}).get("weights", "pretrained"))
-        return Source(find(named), weights, tokens)
+        return Source(find(named), read_weights(find(named), _recorded_weights(tokens)), tokens)
     else:
         raise UserError(
             f"The tokens in '{checkpoint}' do not say which backbone they were trained for. "
@@ -90,6 +89,17 @@ def gather(checkpoint: Path, *, model: str | None = None, backbone_weights: Path
     if inside and given is not inside:
         _check_same(weights, translate_weights(spec, inside, checkpoint), path, checkpoint)
     return Source(spec, weights, tokens)
+
+
+def _recorded_weights(tokens: RobustnessTokens) -> str:
+    """Return what the tokens' training config says of the weights, by default `pretrained`."""
+    recorded = str(tokens.config.get("model", {}).get("weights", "pretrained"))
+    if recorded != "pretrained" and not Path(recorded).is_file():
+        raise UserError(
+            f"The tokens were trained on the weights '{recorded}', and there is no such file here. "
+            "Give these weights with --backbone-weights."
+        )
+    return recorded
 
 
 def _token_file(path: Path) -> Path:

@@ -150,7 +150,8 @@ def _download(spec: ModelSpec) -> dict[str, Tensor]:
         raise UserError(
             f"The pretrained weights of '{spec.name}' could not be downloaded from the Hugging Face hub "
             f"({type(error).__name__}). Without a connection, set `model.weights` to a local file "
-            f"({', '.join(naming.name for naming in spec.namings)} naming; .pth, .pt or .safetensors)."
+            f"({', '.join(naming.name for naming in spec.namings)} naming; .pth, .pt or .safetensors), or give it "
+            "to `rtok convert` with --backbone-weights."
         ) from error
 
 

@@ -70,6 +70,9 @@ def test_the_weights_of_the_training_are_the_default(robust: Any, tmp_path: Path
     assert torch.equal(
         result(made, tmp_path / "out.pth")[1], load_file(made.weights)["blocks.1.attn.qkv.weight"]
     )
+    made.weights.rename(tmp_path / "moved.safetensors")
+    with pytest.raises(UserError, match=r"trained on the weights '.*no such file here.*--backbone-weights"):
+        convert(made.path, tmp_path / "other.pth")
 
 
 def test_the_normalisation_of_the_training_is_kept(robust: Any, tmp_path: Path) -> None:
