@@ -125,6 +125,8 @@ def _check_free(outputs: list[Path], overwrite: bool) -> None:
     for path in outputs:
         if path.is_dir():
             raise UserError(f"'{path}' is a folder: name a file.")
+        if path.parent.is_file():
+            raise UserError(f"'{path.parent}' is a file: name a folder.")
         if path.exists() and not overwrite:
             raise UserError(f"'{path}' exists already: replace it with --overwrite, or name another file.")
 

@@ -91,6 +91,8 @@ def test_overwriting_a_folder_leaves_other_files_alone(robust: Any, tmp_path: Pa
         ({"model": "dinov2_vits15"}, r"no backbone 'dinov2_vits15'.*Did you mean 'dinov2_vits14'"),
         ({"out": "."}, r"'.' is a folder: name what to write in it"),
         ({"out": "folder"}, r"'folder' is a folder: name a file"),
+        ({"to": "transformers", "out": "mine"}, r"'mine' is a file: name a folder"),
+        ({"out": "mine/r.pth"}, r"'mine' is a file: name a folder"),
         ({"checkpoint": "none.pth"}, r"no token file or run folder"),
         ({"backbone_weights": "none.pth"}, r"no file 'none.pth'"),
     ],
@@ -101,6 +103,7 @@ def test_wrong_input_is_named(
     made = robust("dinov2_vits14")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
+    (tmp_path / "mine").write_text("mine")
     before = names(tmp_path)
     arguments = {"checkpoint": made.path, "out": "r.pth", "backbone_weights": made.weights, **arguments}
     with pytest.raises(UserError, match=message):
