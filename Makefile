@@ -29,7 +29,7 @@ lint: $(VENV)/.test ## Check style and types.
 	$(BIN)/mypy
 
 bench: $(VENV)/.demo ## Time a training step against the path that leaves the backbone unfrozen.
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --parts attack step
 
 bench-gpu: $(VENV)/.demo ## The same on a GPU: several models and batches, bf16, compiled.
 	$(BIN)/python -m benchmarks --models dinov2_vits14 dinov2_vitb14 dinov2_vitl14 --batch 8 32 --precision bf16 --compile --repeats 5
