@@ -415,8 +415,11 @@ def test_another_surrogate_has_a_head_of_its_own(settings: dict[str, Any], tmp_p
     again = config(settings, surrogate=with_file, threats=["transfer"], out=tmp_path / "again")
     assert evaluate_classification(again)["rows"] == results["rows"]
     assert per_image(again.out) == per_image(cfg.out)
-    with_plain = {**surrogate, "head": str(cfg.out / "heads/plain.safetensors")}
-    other = config(settings, surrogate=with_plain, threats=["transfer"], out=tmp_path / "other")
+    generator = torch.Generator().manual_seed(0)
+    head = {"weight": torch.randn(3, 128, generator=generator), "bias": torch.zeros(3)}
+    torch.save(head, tmp_path / "other.pth")
+    with_other = {**surrogate, "head": str(tmp_path / "other.pth")}
+    other = config(settings, surrogate=with_other, threats=["transfer"], out=tmp_path / "other")
     evaluate_classification(other)
     assert per_image(other.out) != per_image(cfg.out)
 
