@@ -3,5 +3,12 @@
 from rtok.evaluation.adversarial import AttackResult, make_adversarial_set
 from rtok.evaluation.classification import evaluate_classification
 from rtok.evaluation.features import evaluate_features
+from rtok.evaluation.segmentation import evaluate_segmentation
 
-__all__ = ["AttackResult", "evaluate_classification", "evaluate_features", "make_adversarial_set"]
+__all__ = [
+    "AttackResult",
+    "evaluate_classification",
+    "evaluate_features",
+    "evaluate_segmentation",
+    "make_adversarial_set",
+]

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from rtok.evaluation.segmentation import engine, recipe
 from rtok.evaluation.segmentation.models import PlainCheckpointHook, RtokSegmenter
 from rtok.evaluation.segmentation.samples import Sample, TrainingSamples
-from rtok.reporting.console import Progress
+from rtok.reporting.console import Progress, progress
 
 if TYPE_CHECKING:
     from rtok.data.masks import MaskedFiles
@@ -40,7 +40,8 @@ def fit_head(
     state: Path,
     workers: int,
     on_error: str,
-    bar: Progress,
+    label: str = "fit",
+    speaks: bool = True,
 ) -> None:
     """Train `model.decode_head` on random crops of `source`, going on from what `state` holds.
 
@@ -48,7 +49,7 @@ def fit_head(
         steps, batch_size: iterations, and crops in each.
         short_side, window: pixels that pictures are scaled around, and that crops have.
         state: a folder for checkpoints and mmengine's own records.
-        bar: counts iterations.
+        label, speaks: what the progress bar says, and whether this process has one.
 
     Raises:
         UserError: an image cannot be decoded and `on_error` is `stop`, or a mask is unreadable.
@@ -64,14 +65,30 @@ def fit_head(
         on_error=on_error,
     )
     loader: DataLoader[Sample] = DataLoader(samples, batch_size, collate_fn=_unchanged, num_workers=workers)
-    head = model.decode_head.parameters()
     model.train()
-    runner = Runner(
+    with progress(label, steps, start=done, enabled=speaks) as bar:
+        runner = _runner(model, loader, steps, bar, state=state, last=last, seed=seed)
+        runner.train()
+    model.eval()
+
+
+def _runner(
+    model: RtokSegmenter,
+    loader: DataLoader[Sample],
+    steps: int,
+    bar: Progress,
+    *,
+    state: Path,
+    last: Path | None,
+    seed: int,
+) -> Runner:
+    """Return mmengine's Runner for DINOv2's recipe, writing into `state` and going on from `last`."""
+    return Runner(
         model,
         work_dir=str(state),
         train_dataloader=loader,
         train_cfg={"type": "IterBasedTrainLoop", "max_iters": steps, "val_interval": steps + 1},
-        optim_wrapper=OptimWrapper(AdamW(head, **recipe.OPTIMIZER)),
+        optim_wrapper=OptimWrapper(AdamW(model.decode_head.parameters(), **recipe.OPTIMIZER)),
         param_scheduler=recipe.schedule(steps),
         default_hooks={
             "logger": {"type": "LoggerHook", "log_metric_by_epoch": False},
@@ -83,7 +100,7 @@ def fit_head(
             },
             "sampler_seed": None,
         },
-        custom_hooks=[PlainCheckpointHook(), _FeedAndReport(bar, done)],
+        custom_hooks=[PlainCheckpointHook(), _FeedAndReport(bar)],
         load_from=None if last is None else str(last),
         resume=last is not None,
         log_level=engine.log_level(),
@@ -91,16 +108,13 @@ def fit_head(
         default_scope="mmseg",
         experiment_name=uuid4().hex,  # Runners of one name share their message hub
     )
-    runner.train()
-    model.eval()
 
 
 class _FeedAndReport(Hook):
     """Unpacks what the loader read, raising its errors here, and moves the bar."""
 
-    def __init__(self, bar: Progress, done: int) -> None:
+    def __init__(self, bar: Progress) -> None:
         self.bar = bar
-        bar.advance(done)
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         for sample in data_batch["samples"]:

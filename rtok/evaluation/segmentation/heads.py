@@ -114,21 +114,20 @@ class SegmentationHeads:
         assert self.training is not None
         bench, settings = self.bench, self.settings
         head = build_head(bench.backbone.dim, 1, len(self.class_names))
-        label = f"fit head on {name} features"
-        with progress(label, total=settings.steps, enabled=bench.compute.is_main) as bar:
-            fit_head(
-                self._segmenter(bench.backbone, tokens, head),
-                self.training,
-                steps=settings.steps,
-                batch_size=settings.batch_size,
-                short_side=self.framing.short_side,
-                window=self.framing.window,
-                seed=bench.config.seed,
-                state=state,
-                workers=bench.config.data.workers,
-                on_error=bench.config.data.on_error,
-                bar=bar,
-            )
+        fit_head(
+            self._segmenter(bench.backbone, tokens, head),
+            self.training,
+            steps=settings.steps,
+            batch_size=settings.batch_size,
+            short_side=self.framing.short_side,
+            window=self.framing.window,
+            seed=bench.config.seed,
+            state=state,
+            workers=bench.config.data.workers,
+            on_error=bench.config.data.on_error,
+            label=f"fit head on {name} features",
+            speaks=bench.compute.is_main,
+        )
         return head
 
     def _about(self, name: str) -> dict[str, object]:

@@ -20,7 +20,7 @@ from rtok.evaluation.segmentation import recipe
 from rtok.evaluation.segmentation.fit import fit_head
 from rtok.evaluation.segmentation.models import build_head, build_segmenter
 from rtok.evaluation.segmentation.samples import TrainingSamples
-from rtok.reporting.console import progress
+from rtok.reporting.console import Progress
 
 
 @pytest.fixture
@@ -29,30 +29,36 @@ def training(masked_set: Path) -> MaskedFiles:
 
 
 @pytest.fixture
-def fit(tiny: Callable, training: MaskedFiles, tmp_path: Path) -> Callable[..., dict[str, Tensor]]:
+def fit(
+    tiny: Callable, training: MaskedFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., dict[str, Tensor]]:
     """Fit a head for six steps on tiny features, and return its weights."""
     backbone = tiny("dinov2_vits14").load(image_size=28)
 
     def run(name: str, *, stop_after: int | None = None, **changes: Any) -> dict[str, Tensor]:
         head = build_head(64, 1, 3)
         model = build_segmenter(backbone, changes.pop("tokens", None), head, (1,), 25, 17)
-        options = {"steps": 6, "batch_size": 2, "short_side": 36, "window": 25, "seed": 0, "workers": 0}
+        options = {
+            "steps": 6,
+            "batch_size": 2,
+            "short_side": 36,
+            "window": 25,
+            "seed": 0,
+            "workers": 0,
+            "on_error": "stop",
+        }
         before = backbone.fingerprint()
-        with progress("fit", total=6, enabled=False) as bar:
-            if stop_after is not None:
-                count = bar.advance
+        advance = Progress.advance
 
-                def advance(amount: int = 1, **metrics: Any) -> None:
-                    count(amount, **metrics)
-                    if bar.done == stop_after:
-                        raise KeyboardInterrupt
+        def cut(self: Progress, amount: int = 1, **metrics: Any) -> None:
+            advance(self, amount, **metrics)
+            if self.done == stop_after:
+                raise KeyboardInterrupt
 
-                bar.advance = advance  # type: ignore[method-assign]
-            fit_head(
-                model,
-                changes.pop("source", training),
-                **{**options, "state": tmp_path / name, "on_error": "stop", "bar": bar, **changes},
-            )
+        with monkeypatch.context() as patch:
+            patch.setattr(Progress, "advance", cut)
+            source = changes.pop("source", training)
+            fit_head(model, source, **{**options, "state": tmp_path / name, **changes})
         assert backbone.fingerprint() == before and not model.training
         return {key: value.clone() for key, value in head.state_dict().items()}
 
