@@ -20,22 +20,26 @@ def test_every_named_model_has_a_ready_config(command: str) -> None:
     assert set(ready_configs(command)) == NAMED
 
 
-def test_every_dinov2_model_has_one_for_segmentation() -> None:
+def test_every_dinov2_model_has_one_for_segmentation_and_classification() -> None:
     assert set(ready_configs("eval-seg")) == DINOV2
+    own_classifier = {spec.name for spec in all_specs() if spec.family == "deit3"}
+    assert set(ready_configs("eval-class")) == DINOV2 | own_classifier
 
 
 def test_all_ready_configs_are_valid_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGENET_DIR", "/data/imagenet")
     monkeypatch.setenv("ADE20K_DIR", "/data/ADEChallengeData2016")
     paths = [
-        (command, path) for command in (*COMMANDS, "eval-seg") for path in ready_configs(command).values()
+        (command, path)
+        for command in (*COMMANDS, "eval-seg", "eval-class")
+        for path in ready_configs(command).values()
     ]
     for command, path in paths:
         config = load_config(command, path)
         assert config.model.name == path.stem
         # also by YAML 1.1, for editors
         assert yaml.safe_load(path.read_text())["model"]["name"] == path.stem
-    assert len(paths) == 52
+    assert len(paths) == 64
     assert {path for path in READY.rglob("*.yaml") if path.parent.name != "demo"} == {
         path for _, path in paths
     }
