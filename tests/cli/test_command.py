@@ -8,13 +8,18 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from rtok.cli import attack, eval_features, train
+from rtok.cli import attack, eval_class, eval_features, train
 from rtok.cli.app import build
 from rtok.cli.command import Options
 from rtok.config import Config, load_config
 
-CONFIGS = {"train": "", "attack": "", "eval-features": "tokens: t\n"}
-MODULES = {"train": train, "attack": attack, "eval-features": eval_features}
+CONFIGS = {
+    "train": "",
+    "attack": "",
+    "eval-features": "tokens: t\n",
+    "eval-class": "tokens: t\nhead: {type: backbone}\n",
+}
+MODULES = {"train": train, "attack": attack, "eval-features": eval_features, "eval-class": eval_class}
 
 
 @pytest.fixture(autouse=True)
@@ -123,6 +128,12 @@ def test_every_command_has_the_shared_options() -> None:
             "rtok.evaluation.evaluate_features",
             {"command": "eval-features", "images": 0, "rows": []},
             "results/dinov2_vits14-eval-features",
+        ),
+        (
+            "eval-class",
+            "rtok.evaluation.evaluate_classification",
+            {"command": "eval-class", "images": 0, "rows": []},
+            "results/dinov2_vits14-eval-class",
         ),
     ],
 )
