@@ -7,7 +7,7 @@ TOKENS := results/demo/train/rtokens.safetensors
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-seg test lint bench bench-gpu docs labels clean
+.PHONY: help demo demo-class demo-seg test lint bench bench-gpu docs labels clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,6 +15,10 @@ help: ## List the targets.
 demo: $(BACKBONE) ## Train tokens on sample photos and measure them on held-out ones (5 minutes).
 	$(BIN)/rtok train --config configs/demo/train.yaml --overwrite
 	$(BIN)/rtok eval-features --config configs/demo/eval-features.yaml --overwrite
+
+demo-class: $(BACKBONE) ## Train tokens on digits and measure linear probes with and without them (5 minutes).
+	$(BIN)/rtok train --config configs/demo/train-digits.yaml --overwrite
+	$(BIN)/rtok eval-class --config configs/demo/eval-class.yaml --overwrite
 
 demo-seg: $(BACKBONE) $(TOKENS) | $(VENV)/.seg ## Measure the demo's tokens on segmentation, on colour clusters as classes (6 minutes).
 	$(BIN)/python scripts/demo_segmentation.py --out build/demo-seg
