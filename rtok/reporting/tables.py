@@ -89,7 +89,12 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
             keep=5,
             meaning="share of the images the surrogate had right that made it err",
         ),
-        Column("accuracy_on_success", "right\non those", keep=6),
+        Column(
+            "accuracy_on_success",
+            "right if\nfooled",
+            keep=6,
+            meaning="the victim's accuracy on the images that fooled the surrogate",
+        ),
         Column("image_linf_255", "Linf\n(of 255)", keep=4, digits=1),
     ),
     "eval-seg": (

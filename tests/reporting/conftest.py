@@ -1,4 +1,4 @@
-"""Rows as `eval-features` writes them."""
+"""Rows as `eval-features` and `eval-class` write them."""
 
 from __future__ import annotations
 
@@ -45,4 +45,31 @@ def rows():
         feature_row("transfer", "robust", 0.692),
         feature_row("informed", "robust", 0.652),
         feature_row("adaptive", "robust", 0.281),
+    ]
+
+
+def class_row(threat, victim, head, accuracy, fooled=0.98):
+    """One row of eval-class; informed attacks have no single surrogate to fool."""
+    known = threat != "informed"
+    return feature_row(threat, victim, 0.0) | {
+        "head_features": head,
+        "adversarial_accuracy": accuracy,
+        "clean_accuracy": 0.968,
+        "flipped": 0.9 - accuracy,
+        "surrogate_success": fooled if known else None,
+        "accuracy_on_success": accuracy / 2 if known else None,
+        "ci95": {"adversarial_accuracy": [max(accuracy - 0.05, 0.0), accuracy + 0.07]},
+    }
+
+
+@pytest.fixture
+def class_rows():
+    """One attack, robust victims through both heads."""
+    return [
+        class_row("transfer", "plain", "plain", 0.0),
+        class_row("transfer", "random", "plain", 0.17),
+        class_row("transfer", "robust", "plain", 0.21),
+        class_row("transfer", "robust", "robust", 0.32),
+        class_row("informed", "robust", "robust", 0.28),
+        class_row("adaptive", "robust", "robust", 0.01),
     ]

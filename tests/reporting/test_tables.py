@@ -147,3 +147,28 @@ def test_markdown_of_results_has_title_and_notes(rows):
     text = markdown_results({"command": "eval-features", "images": 32, "rows": rows})
     assert text.startswith("**attack paper: Linf radius 8/255 in normalised space, about 1.8/255 in pixels")
     assert text.endswith("+0.081 over the random control, +0.500 over plain.\n")
+
+
+def test_classification_fits_80_columns(class_rows):
+    text = printed({"command": "eval-class", "images": 100, "rows": class_rows}, 80)
+    assert max(map(len, text.splitlines())) <= 80
+    for heading in ("head", "adversarial", "clean", "flipped", "right if"):
+        assert heading in text
+    rows = [line.split() for line in text.splitlines() if " robust  robust " in line]
+    assert [row[3:6] for row in rows] == [
+        ["0.320", "[0.270,", "0.390]"],
+        ["0.280", "[0.230,", "0.350]"],
+        ["0.010", "[0.000,", "0.080]"],
+    ]
+    assert [row[-1] for row in rows] == [
+        "0.160",
+        "\N{EN DASH}",
+        "0.005",
+    ]  # informed: no single surrogate to fool
+
+
+def test_every_head_has_its_gain(class_rows):
+    assert gains(class_rows, COLUMNS["eval-class"]) == [
+        "Adversarial accuracy under transfer, robust (plain head): +0.040 over the random control, +0.210 over plain.",
+        "Adversarial accuracy under transfer, robust (robust head): +0.150 over the random control, +0.320 over plain.",
+    ]

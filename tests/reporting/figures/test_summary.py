@@ -51,3 +51,13 @@ def test_a_panel_an_attack_and_a_name_a_token_file(tmp_path, drawn, rows):
     assert labels[:5] == ["plain", "random\n10", "robust\n10", "random\n50", "robust\n50"]
     assert len(first.patches) == 9 and len(second.patches) == 5
     assert second.get_title(loc="left") == "attack standard: Linf radius 8/255 in pixels, 30 steps"
+
+
+def test_a_name_a_head(tmp_path, drawn, class_rows):
+    victim_bars(class_rows, tmp_path / "bars.png", "adversarial_accuracy")
+    (axes,) = drawn[0].axes
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert labels[:4] == ["plain", "random", "robust\nplain head", "robust\nrobust head"]
+    one_head = [row for row in class_rows if row["head_features"] == "plain"]
+    victim_bars(one_head, tmp_path / "bars.png", "adversarial_accuracy")
+    assert [label.get_text() for label in drawn[1].axes[0].get_xticklabels()] == ["plain", "random", "robust"]
