@@ -6,6 +6,8 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -43,20 +45,23 @@ def passes(forward: Callable[[], object]) -> tuple[int, int]:
 
 
 def gemm_rate(device: torch.device, dtype: torch.dtype, dim: int, rows: int) -> float:
-    """FLOP/s of the largest product a ViT of this width makes: (rows, D) by (D, 4D), the median of ten."""
-    a, b = (
-        torch.randn(rows, dim, device=device, dtype=dtype),
-        torch.randn(dim, 4 * dim, device=device, dtype=dtype),
-    )
-    seconds = in_turns({"gemm": lambda: (a @ b, None)[1]}, 10, device)["gemm"]
-    if device.type == "cuda":  # too short for a host clock: time many at once
+    """FLOP/s of the largest product a ViT of this width makes: (rows, D) by (D, 4D), the median of ten.
 
-        def many() -> None:
-            for _ in range(100):
-                torch.mm(a, b)
+    On a CPU the faster of PyTorch's two libraries counts, which is oneDNN on some machines and MKL on others.
+    """
+    a = torch.randn(rows, dim, device=device, dtype=dtype)
+    b = torch.randn(4 * dim, dim, device=device, dtype=dtype)
+    products: dict[str, Callable[[], Any]] = {"default": lambda: torch.mm(a, b.t())}
+    if device.type == "cpu" and torch.backends.mkldnn.is_available():
+        products["onednn"] = lambda: torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
+    many = 100 if device.type == "cuda" else 1  # one alone is too short for a host's clock
 
-        seconds = [s / 100 for s in in_turns({"gemm": many}, 10, device)["gemm"]]
-    return 2 * rows * dim * 4 * dim / statistics.median(seconds)
+    def repeat(product: Callable[[], Any]) -> None:
+        for _ in range(many):
+            product()
+
+    seconds = in_turns({name: partial(repeat, product) for name, product in products.items()}, 10, device)
+    return many * 2 * rows * dim * 4 * dim / min(statistics.median(times) for times in seconds.values())
 
 
 def synchronize(device: torch.device) -> None:

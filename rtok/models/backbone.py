@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rtok.models.frozen import freeze_linears
 from rtok.models.injection import append_tokens, embed, run_block
 from rtok.models.spec import ModelSpec
 
@@ -49,6 +50,7 @@ class Backbone(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("rope", self._rotary_table(), persistent=False)
+        freeze_linears(vit)
         self.requires_grad_(False)
         self.eval()
 

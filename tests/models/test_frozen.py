@@ -1,0 +1,110 @@
+"""`FrozenLinear` against `nn.Linear`."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rtok.models import frozen
+from rtok.models.frozen import FrozenLinear, freeze_linears
+
+
+def product_and_gradient(layer: nn.Linear, x: Tensor) -> tuple[Tensor, Tensor]:
+    x = x.clone().requires_grad_(True)
+    y = layer(x)
+    (gradient,) = torch.autograd.grad(y.square().sum(), x)
+    return y.detach(), gradient
+
+
+def frozen_copy(layer: nn.Linear) -> FrozenLinear:
+    model = nn.Sequential(copy.deepcopy(layer)).requires_grad_(False)
+    freeze_linears(model)
+    (layer,) = model
+    assert isinstance(layer, FrozenLinear)
+    return layer
+
+
+@pytest.mark.parametrize("shape", [(5, 24), (2, 7, 24), (1, 1, 24), (3, 2, 5, 24)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_product_and_gradient_are_the_linear_layers(
+    shape: tuple[int, ...], bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    layer, x = nn.Linear(24, 40, bias), torch.randn(shape)
+    calls = []
+    product = frozen._product
+    monkeypatch.setattr(frozen, "_product", lambda *args: calls.append(args) or product(*args))
+
+    mine, reference = product_and_gradient(frozen_copy(layer), x), product_and_gradient(layer, x)
+
+    assert len(calls) == 2, "oneDNN was to compute the product and the gradient"
+    for got, expected in zip(mine, reference, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_gradient_that_is_not_contiguous() -> None:
+    torch.manual_seed(0)
+    layer, x = nn.Linear(24, 40), torch.randn(2, 7, 24)
+    weights = torch.randn(2, 40, 7)
+
+    def gradient(layer: nn.Linear) -> Tensor:
+        images = x.clone().requires_grad_(True)
+        return torch.autograd.grad((layer(images).transpose(1, 2) * weights).sum(), images)[0]
+
+    torch.testing.assert_close(gradient(frozen_copy(layer)), gradient(layer), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_without_a_gradient_it_is_the_linear_layer_bit_for_bit(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    layer, x = nn.Linear(24, 40).to(dtype), torch.randn(2, 7, 24).to(dtype)
+
+    assert torch.equal(frozen_copy(layer)(x), layer(x))
+
+
+def test_bfloat16_with_a_gradient_is_the_linear_layer_bit_for_bit() -> None:
+    torch.manual_seed(0)
+    layer, x = nn.Linear(24, 40).bfloat16(), torch.randn(2, 7, 24).bfloat16()
+
+    for got, expected in zip(
+        product_and_gradient(frozen_copy(layer), x), product_and_gradient(layer, x), strict=True
+    ):
+        assert torch.equal(got, expected)
+
+
+def test_a_layer_that_learns_stays_a_linear_layer() -> None:
+    """Unfrozen weights get their gradients, which the fast path would not give them."""
+    torch.manual_seed(0)
+    layer = frozen_copy(nn.Linear(24, 40)).requires_grad_(True)
+
+    layer(torch.randn(5, 24, requires_grad=True)).sum().backward()
+
+    assert layer.weight.grad is not None
+
+
+def test_freeze_linears_shares_parameters_and_keeps_names_and_other_layers() -> None:
+    model = nn.ModuleDict(
+        {"mlp": nn.Sequential(nn.Linear(4, 5), nn.GELU()), "head": nn.Linear(5, 2, bias=False)}
+    ).eval()
+    parameters, names = list(model.parameters()), list(model.state_dict())
+
+    freeze_linears(model)
+
+    assert [id(p) for p in model.parameters()] == [id(p) for p in parameters]
+    assert list(model.state_dict()) == names
+    assert [type(m) for m in model["mlp"]] == [FrozenLinear, nn.GELU]
+    assert not any(m.training for m in model.modules())
+
+
+def test_it_can_be_compiled() -> None:
+    """Inside a compiled graph the plain operator stands, which the compiler knows."""
+    torch.manual_seed(0)
+    layer, x = nn.Linear(24, 40), torch.randn(5, 24)
+    compiled = torch.compile(frozen_copy(layer), backend="aot_eager", fullgraph=True)
+
+    y = compiled(x.clone().requires_grad_(True))
+
+    torch.testing.assert_close(y, layer(x))
