@@ -25,7 +25,7 @@ def check_train(config: Config) -> Iterator[Problem]:
         if attack.from_:
             yield Problem("attack.from", "train crafts anew at every step: write options or a preset")
         if attack.target == "victim":
-            yield Problem("attack.target", "train attacks the plain backbone: write plain")
+            yield Problem("attack.target", "train pulls away from the plain backbone's features: write plain")
     if config.train.micro_batch is not None and config.train.micro_batch > config.train.batch_size:
         yield Problem("train.micro_batch", f"must be at most train.batch_size, {config.train.batch_size}")
 

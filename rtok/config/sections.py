@@ -188,8 +188,10 @@ class TrainConfig(Section):
         "token",
         description="The axis of the cosine similarity that is trained; `token` is the original code's.",
     )
-    threat: Literal["transfer"] = Field(
-        "transfer", description="What the attack knows during training: the plain backbone only."
+    threat: Literal["transfer", "adaptive", "mixed"] = Field(
+        "transfer",
+        description="What the attack knows during training. `transfer`: the plain backbone only (the paper's); "
+        "`adaptive`: the tokens too, as they are at each step; `mixed`: half of the images each.",
     )
     warmup_steps: Index = Field(0, description="Steps over which the learning rate rises from 0.")
     checkpoint_every: Count = Field(

@@ -1,7 +1,7 @@
 """Train robustness tokens (paper, section 3; the step is DESIGN section 2).
 
-One stream of adversarial batches serves every token set of the run: under the `transfer` threat the attack never sees
-the tokens, and it is nearly all of the cost.
+Under the `transfer` threat one stream of adversarial batches serves every token set of the run: the attack never sees
+the tokens, and it is nearly all of the cost. Under `adaptive` and `mixed` each set is attacked on its own.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from rtok import __version__
-from rtok.attacks import FeatureCriterion, FixedSurrogate, Objective, cosine
-from rtok.attacks.build import build_pgd
+from rtok.attacks import cosine
 from rtok.compute import Compute
 from rtok.config.sections import TokensConfig
 from rtok.data import open_source
@@ -28,6 +27,7 @@ from rtok.models import load_backbone
 from rtok.reporting.console import progress, say
 from rtok.runs import Journal, RunFolder, RunRecord
 from rtok.tokens import RobustnessTokens
+from rtok.training.attacker import AttackedBatch, Attacker
 from rtok.training.state import TokenSet, load_state, save_state
 
 if TYPE_CHECKING:
@@ -35,22 +35,6 @@ if TYPE_CHECKING:
     from rtok.models.backbone import Backbone
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
-
-
-@dataclass(frozen=True)
-class AttackedBatch:
-    """A clean batch, its adversarial twin and what training needs of both.
-
-    Attributes:
-        clean, adversarial: (b, 3, H, W) in [0, 1].
-        target: plain features of the clean images, without gradient.
-        undefended: (b,) cosine of plain(adversarial) to plain(clean) at the attack's last gradient evaluation.
-    """
-
-    clean: Tensor
-    adversarial: Tensor
-    target: Tensor
-    undefended: Tensor
 
 
 @dataclass(frozen=True)
@@ -97,6 +81,9 @@ def train(
         say(f"{folder.path} holds a finished run: nothing is left to do")
         return TrainResult(folder.path, files, Journal(folder.path / "metrics.jsonl").rows()[-len(sets) :])
     say(compute.summary(), enabled=compute.is_main)
+    if len(sets) > 1 and config.train.threat != "transfer":
+        cost = f"each of the {len(sets)} token sets is attacked on its own"
+        say(f"train.threat is {config.train.threat}: {cost}", enabled=compute.is_main)
     compute.wait()  # every process has looked at the folder before one writes into it
     if compute.is_main:
         folder.start()
@@ -156,7 +143,7 @@ class Trainer:
         self.folder = folder
         self.backbone = backbone
         self.sets = sets
-        self.attack = build_pgd(config.attacks[0])
+        self.attacker = Attacker(config, compute, backbone)
         self.journal = Journal(folder.path / "metrics.jsonl")
 
     def run(self, batches: Any, done: int, command: Sequence[str]) -> TrainResult:
@@ -191,13 +178,14 @@ class Trainer:
     def step(self, step: int, batch: Batch) -> list[dict[str, Any]]:
         """Attack one batch and update every token set with it; one row of metrics per set."""
         begin = time.perf_counter()
-        attacked = self.attack_batch(batch)
-        attack_seconds = time.perf_counter() - begin
+        shared = self.attacker.on_plain(step, batch)
+        shared_seconds = time.perf_counter() - begin
         rows = []
         for s in self.sets:
             begin = time.perf_counter()
+            attacked = self.attacker.through(s.values, shared)
             lr = self.warm_up(s, step)
-            values = self.compute.mean(torch.stack([*self.update(s, attacked), *_shared(attacked)])).tolist()
+            values = self.compute.mean(torch.stack([*self.update(s, attacked), *_about(attacked)])).tolist()
             invariance, adversarial, undefended, image_mse = values
             row: dict[str, Any] = {"step": step}
             if s.name:
@@ -209,29 +197,10 @@ class Trainer:
                 "undefended": undefended,
                 "image_mse": image_mse,
                 "lr": lr,
-                "seconds": round(attack_seconds + time.perf_counter() - begin, 4),
+                "seconds": round(shared_seconds + time.perf_counter() - begin, 4),
             }
             rows.append(row)
         return rows
-
-    def attack_batch(self, batch: Batch) -> AttackedBatch:
-        """Craft the batch's adversarial images on the plain backbone."""
-        clean = batch.images.to(self.compute.device, non_blocking=True)
-        with torch.no_grad():
-            target = torch.cat([self.backbone(part) for part in clean.split(self.micro_batch(clean))])
-        axis = self.config.attacks[0].axis
-        objective = Objective(
-            FixedSurrogate(self.backbone), FeatureCriterion(target, axis), self.config.train.micro_batch
-        )
-        found = self.attack.run(
-            clean,
-            objective,
-            keys=batch.keys,
-            std=self.backbone.std,
-            seed=self.config.seed,
-            visits=batch.visits,
-        )
-        return AttackedBatch(clean, found.images, target, -found.loss)
 
     def update(self, s: TokenSet, batch: AttackedBatch) -> tuple[Tensor, Tensor]:
         """Maximise invariance + adversarial similarity over the tokens alone; returns both means over the batch."""
@@ -249,10 +218,6 @@ class Trainer:
         s.values.grad = self.compute.mean(s.values.grad)
         s.optimizer.step()
         return torch.cat(invariance).mean(), torch.cat(adversarial).mean()
-
-    def micro_batch(self, images: Tensor) -> int:
-        """How many images go through the backbone at once."""
-        return self.config.train.micro_batch or images.shape[0]
 
     def parts(self, size: int) -> Iterator[slice]:
         """Cut a batch into micro-batches."""
@@ -286,7 +251,7 @@ class Trainer:
             say(f"skipped {len(skipped)} files that cannot be decoded (named in run.json)")
 
 
-def _shared(batch: AttackedBatch) -> tuple[Tensor, Tensor]:
+def _about(batch: AttackedBatch) -> tuple[Tensor, Tensor]:
     return batch.undefended.mean(), (batch.adversarial - batch.clean).square().mean()
 
 

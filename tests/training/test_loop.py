@@ -50,18 +50,27 @@ def without_seconds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
 
-def test_a_step_is_the_papers(settings: dict[str, Any]) -> None:
-    """Two steps written out independently of the package's attack and loop, in normalised space as the paper has it."""
-    cfg = config(settings, train={"steps": 2, "batch_size": 4})
+@pytest.mark.parametrize("threat", ["transfer", "adaptive", "mixed"])
+def test_a_step_is_the_papers(settings: dict[str, Any], threat: str) -> None:
+    """Three steps written out without the package's attack and loop, in normalised space, as the paper has it."""
+    cfg = config(settings, train={"steps": 3, "batch_size": 3, "threat": threat})
     train(cfg)
     backbone = load_backbone(cfg.model.name, weights=cfg.model.weights, image_size=28)
     source = open_source(cfg.data, seed=0)
-    batches = training_batches(source, Transform("squash", (28, 28)), batch_size=4, start=0, steps=2, seed=0)
+    batches = training_batches(source, Transform("squash", (28, 28)), batch_size=3, start=0, steps=3, seed=0)
     r = RobustnessTokens.initialise(3, 384).values.requires_grad_(True)
     adam = torch.optim.Adam([r], lr=1e-3)
     from rtok.attacks.noise import start_noise
 
-    for batch in batches:
+    def attacked(pixels: Tensor, first: int) -> Tensor:
+        """Features of what is attacked: plain, with the tokens, or in turns."""
+        own = [threat == "adaptive" or (threat == "mixed" and i % 2) for i in range(first, first + 3)]
+        features = [
+            backbone(x[None], r.detach() if known else None) for x, known in zip(pixels, own, strict=True)
+        ]
+        return torch.cat(features)
+
+    for step, batch in enumerate(batches):
         mean, std = backbone.mean, backbone.std
         clean = (batch.images - mean) / std
         target = backbone(batch.images).detach()
@@ -76,8 +85,8 @@ def test_a_step_is_the_papers(settings: dict[str, Any]) -> None:
         for _ in range(3):
             z = ((x - mean) / std).requires_grad_(True)
             pixels = z * std + mean
-            loss = F.cosine_similarity(backbone(pixels), target, dim=1).mean() * 4
-            loss = loss + F.mse_loss(pixels, batch.images) * 4
+            loss = F.cosine_similarity(attacked(pixels, 3 * step), target, dim=1).mean() * 3
+            loss = loss + F.mse_loss(pixels, batch.images) * 3
             (gradient,) = torch.autograd.grad(loss, z)
             z = clean + (z.detach() - 1e-2 * gradient.sign() - clean).clamp(-8 / 255, 8 / 255)
             x = (z * std + mean).clamp(0, 1)
@@ -157,21 +166,26 @@ def test_micro_batches_change_nothing(settings: dict[str, Any], tmp_path: Path) 
     torch.testing.assert_close(tokens(tmp_path / "parts"), tokens(tmp_path / "whole"), rtol=0, atol=1e-5)
 
 
-def test_several_token_sets_equal_runs_of_their_own(settings: dict[str, Any], tmp_path: Path) -> None:
-    train(config(settings, out=tmp_path / "many", tokens={"count": [2, 5], "seeds": [0, 7]}))
+@pytest.mark.parametrize("threat", ["transfer", "adaptive", "mixed"])
+def test_several_token_sets_equal_runs_of_their_own(
+    settings: dict[str, Any], tmp_path: Path, threat: str
+) -> None:
+    steps = {"steps": 3, "batch_size": 4, "threat": threat}
+    train(config(settings, out=tmp_path / "many", tokens={"count": [2, 5], "seeds": [0, 7]}, train=steps))
     files = sorted(path.name for path in (tmp_path / "many").glob("*.safetensors"))
     assert files == [f"rtokens-{n}-seed{s}.safetensors" for n in (2, 5) for s in (0, 7)]
     for count, seed in ((2, 0), (5, 7)):
         out = tmp_path / f"{count}-{seed}"
-        train(config(settings, out=out, tokens={"count": count, "seeds": [seed]}))
+        train(config(settings, out=out, tokens={"count": count, "seeds": [seed]}, train=steps))
         many = load_file(tmp_path / "many" / f"rtokens-{count}-seed{seed}.safetensors")["rtokens"]
         assert torch.equal(many, tokens(out))
 
 
+@pytest.mark.parametrize("threat", ["transfer", "adaptive", "mixed"])
 def test_an_interrupted_run_resumes_to_the_same_tokens(
-    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threat: str
 ) -> None:
-    every_two = {"steps": 5, "batch_size": 4, "checkpoint_every": 2}
+    every_two = {"steps": 5, "batch_size": 3, "checkpoint_every": 2, "threat": threat}
     train(config(settings, out=tmp_path / "whole", train=every_two))
     cut = config(settings, out=tmp_path / "cut", train=every_two)
     step = Trainer.step
@@ -225,10 +239,15 @@ def test_a_killed_run_resumes_to_the_same_tokens(
     assert without_seconds(metrics(tmp_path / "cut")) == without_seconds(metrics(tmp_path / "whole"))
 
 
+@pytest.mark.parametrize("threat", ["transfer", "mixed"])
 def test_two_processes_give_the_tokens_of_one(
-    settings: dict[str, Any], tmp_path: Path, run_rtok: Callable[..., subprocess.CompletedProcess[str]]
+    settings: dict[str, Any],
+    tmp_path: Path,
+    run_rtok: Callable[..., subprocess.CompletedProcess[str]],
+    threat: str,
 ) -> None:
-    settings |= {"tokens": {"count": [3, 4]}, "train": {"steps": 5, "batch_size": 4}}
+    # 3 images a process: which of them the mixed attacks reach must be counted over both
+    settings |= {"tokens": {"count": [3, 4]}, "train": {"steps": 5, "batch_size": 6, "threat": threat}}
     file = tmp_path / "train.yaml"
     file.write_text(yaml.safe_dump(settings))
     train(config(settings, tokens=settings["tokens"], train=settings["train"], out=tmp_path / "one"))
