@@ -22,7 +22,8 @@ from benchmarks.ours import Bench, make_config
 from rtok.compute import Compute
 from rtok.models import load_backbone
 from rtok.models.registry import find
-from rtok.runs import versions, write_json
+from rtok.records import versions
+from rtok.runs import write_json
 
 PARTS = ("attack", "step", "evaluation")
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}

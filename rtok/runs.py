@@ -1,4 +1,4 @@
-"""The run folder: who may write into it, atomic files, journals that survive a kill, and the record of a run.
+"""The run folder: who may write into it, and files that are whole or not there.
 
 A run never leaves half a file behind: every file is written to a temporary name beside its place and then renamed.
 Only journals (JSON lines) are appended to; a last line torn by a kill is dropped when the journal is opened again.
@@ -6,43 +6,37 @@ Only journals (JSON lines) are appended to; a last line torn by a kill is droppe
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import platform
 import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib import metadata
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from rtok import __version__
 from rtok.config import strict_yaml
 from rtok.config.environment import escape
 from rtok.errors import UserError
+from rtok.locking import LOCK_FILE, FolderLock
 
-RECORDED_PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "safetensors")
-# Everything a run can leave in its folder, so that --overwrite removes a run and nothing of the user's own.
+TEMPORARY = ".*.tmp*"  # what `atomic_path` makes
+SUB_FOLDERS = ("images", "pictures", "heads", "guessed", "state", "tensorboard")
+# Everything a run can leave in its folder, so that --overwrite removes a run and nothing of the user's own. The first
+# three mark the folder as a run.
 RUN_FILES = (
     "config.yaml",
     "run.json",
+    "attack.json",
     "metrics.jsonl",
     "rtokens*.safetensors",
     "results.json",
     "per_image.csv",
     "per_class.csv",
+    "curve.csv",
     "manifest.csv",
-    "attack.json",
     "*.png",
-    "images",
-    "pictures",
-    "heads",
-    "state",
-    "tensorboard",
+    *SUB_FOLDERS,
 )
 # Keys that may differ between a run and its resumption: they say where and how fast, not what.
 FREE_KEYS = ("out", "data.workers", "compile", "train.micro_batch", "train.checkpoint_every", "tracking")
@@ -68,36 +62,24 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         temporary.write_bytes(data)
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Read an object that a run has written as JSON.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        if not isinstance(content, dict):
+            raise ValueError("it holds no object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read ({error}): make it again with --overwrite.") from error
+    return content
+
+
 def write_json(path: Path, value: object) -> None:
     """Write `value` as indented JSON; NaN is refused, since it is not JSON."""
     write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
-
-
-class Journal:
-    """JSON lines that are appended to while a run goes on, and read again when it is resumed."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return the complete lines; a torn last line is cut off the file."""
-        if not self.path.exists():
-            return []
-        data = self.path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):
-            write_atomic(self.path, whole)
-        return [json.loads(line) for line in whole.splitlines()]
-
-    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Append rows in one write and hand them to the system at once."""
-        with self.path.open("ab") as file:
-            file.write(b"".join(json.dumps(row, allow_nan=False).encode() + b"\n" for row in rows))
-
-    def keep(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
-        """Keep only the rows for which `wanted` holds, in their order."""
-        kept = [row for row in self.rows() if wanted(row)]
-        write_atomic(self.path, b"".join(json.dumps(row).encode() + b"\n" for row in kept))
 
 
 class RunFolder:
@@ -112,7 +94,8 @@ class RunFolder:
         overwrite: replace the run that the folder holds. Files that no run writes are left alone.
 
     The constructor only looks: it raises `UserError` when the folder holds a run and neither flag was given, when the
-    run there has other settings, or when the folder belongs to something else. `start` is what writes.
+    run there has other settings, or when the folder belongs to something else. `start` is what writes, and `running`
+    is where the run belongs.
     """
 
     def __init__(
@@ -127,79 +110,139 @@ class RunFolder:
         self.path = Path(path)
         self.settings = dict(settings)
         self.record = self.path / record
+        self.resume = resume
         self.overwrite = overwrite
-        self._lock: int | None = None
+        self._lock = FolderLock(self.path)
         if resume and overwrite:
             raise UserError("--resume and --overwrite exclude each other: choose one.")
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"{self.path} is a file, not a folder: name another folder with --out.")
-        self.resuming = resume and self.record.exists()
-        if self.resuming:
-            self._check_same_settings()
-        elif self._holds_run() and not overwrite:
-            raise UserError(
-                f"{self.path} already holds a run: continue it with --resume, replace it with --overwrite, "
-                "or name another folder with --out."
-            )
-        elif self._foreign_files() and not self._holds_run():
-            raise UserError(f"{self.path} is not empty and holds no run: name another folder with --out.")
+        self.resuming = self._look()
+        self._finished_before = self.finished()
 
     @property
     def state(self) -> Path:
         """The sub-folder for what `--resume` needs."""
         return self.path / "state"
 
-    @property
-    def finished(self) -> bool:
-        """Whether the run that the folder holds ran to its end."""
+    def finished(self, *files: str) -> bool:
+        """Whether the run that the folder holds ran to its end, and these files of it are still there."""
         record = self.record if self.record.suffix == ".json" else self.path / "run.json"
-        with suppress(OSError, ValueError):
-            return bool(json.loads(record.read_text()).get("finished"))
+        with suppress(UserError):
+            return bool(read_json(record).get("finished")) and all((self.path / f).exists() for f in files)
         return False
 
     def start(self) -> None:
-        """Create or clear the folder, lock it, and write the settings."""
+        """Lock the folder, look at it again, create or clear what it needs, and write the settings.
+
+        Raises:
+            UserError: another run is using the folder, or has used it since the constructor looked; the folder cannot
+                be written to.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._acquire()
-            if self.overwrite:
+            self._lock.acquire()
+            if (self._look(), self.finished()) != (self.resuming, self._finished_before):
+                raise UserError(
+                    f"another run has used {self.path} in the meantime: look at it and start again."
+                )
+            self._sweep()
+            if not self.resuming:
                 self._clear()
-            for left_over in self.path.glob(".*.tmp*"):
-                left_over.unlink()
             self.state.mkdir(exist_ok=True)
             if not self.resuming and self.record.suffix == ".json":
                 write_json(self.record, {"config": self.settings, "finished": False})
             elif not self.resuming:
                 write_atomic(self.record, strict_yaml.dump(escape(self.settings)))
         except OSError as error:
+            self.close()
             raise UserError(
                 f"cannot write to {self.path}: {error.strerror}. Name another folder with --out."
             ) from error
+        except UserError:
+            self.close()
+            raise
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Hold the folder for the time of the run.
+
+        Raises:
+            UserError: the system failed the run (a full disk, a killed worker); the message says how to go on.
+        """
+        try:
+            yield
+        except OSError as error:
+            what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+            raise UserError(
+                f"the run in {self.path} stopped: {what}. What is finished is kept: mend the cause, and the same "
+                "command with --resume (and without --overwrite) goes on."
+            ) from error
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker"):  # torch has no type of its own for it
+                raise
+            raise UserError(
+                f"the run in {self.path} stopped: the system ended a process that reads images, most likely for lack "
+                f"of memory ({str(error).strip()}). What is finished is kept: the same command with --resume (and "
+                "without --overwrite) goes on; --set data.workers=1 needs less memory."
+            ) from error
+        finally:
+            self.close()
+
+    def tidy(self, *, keep_state: bool) -> None:
+        """Remove what a run that was killed after its end left over, as far as the folder can be written."""
+        with suppress(OSError, UserError):
+            self._lock.acquire()
+            self._sweep()
+            if not keep_state:
+                shutil.rmtree(self.state, ignore_errors=True)
+        self.close()
 
     def close(self) -> None:
         """Give the folder free for another run."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._lock.release()
 
-    def _acquire(self) -> None:
-        # A lock on the folder itself: no file to leave behind, and the system lifts it when the process dies.
-        self._lock = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.close()
+    def _look(self) -> bool:
+        """Return whether this run goes on with what the folder holds, or refuse the folder."""
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"{self.path} is a file, not a folder: name another folder with --out.")
+        if self._holds_run():
+            if self.resume and self.record.exists():
+                self._check_same_settings()
+                return True
+            if not self.overwrite:
+                raise UserError(
+                    f"{self.path} already holds a run: continue it with --resume, replace it with --overwrite, "
+                    "or name another folder with --out."
+                )
+        elif self._holds_more() and not self._lock.path.exists():
+            raise UserError(f"{self.path} is not empty and holds no run: name another folder with --out.")
+        elif self._holds_more() and not self.overwrite:
             raise UserError(
-                f"another run is writing into {self.path}: wait for it or name another folder with --out."
-            ) from None
+                f"{self.path} holds the rest of a run whose replacement was killed: go on with --overwrite, "
+                "or name another folder with --out."
+            )
+        return False
 
     def _holds_run(self) -> bool:
-        return any((self.path / name).exists() for name in ("config.yaml", "run.json", "attack.json"))
+        # A config.yaml alone may be the user's own.
+        begun = self.state.is_dir() or self._lock.path.exists()
+        return any((self.path / name).exists() for name in ("run.json", "attack.json")) or (
+            begun and (self.path / "config.yaml").exists()
+        )
 
-    def _foreign_files(self) -> bool:
-        return self.path.is_dir() and any(self.path.iterdir())
+    def _holds_more(self) -> bool:
+        """Whether something is in the folder besides the very beginnings of a run."""
+        beginnings = (LOCK_FILE, "state") if self._lock.path.exists() else ()
+        names = (path.name for path in self.path.iterdir()) if self.path.is_dir() else ()
+        return any(name not in beginnings and not fnmatch(name, TEMPORARY) for name in names)
+
+    def _sweep(self) -> None:
+        """Remove the temporary files of a run that was killed."""
+        for folder in (self.path, *(self.path / name for name in SUB_FOLDERS)):
+            for left_over in folder.glob(TEMPORARY):
+                left_over.unlink()
 
     def _clear(self) -> None:
+        """Remove a run, the files that mark the folder as a run first: no kill leaves half a run with its marks."""
         for pattern in RUN_FILES:
             for path in self.path.glob(pattern):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -230,35 +273,6 @@ class RunFolder:
             )
 
 
-class RunRecord:
-    """What a run was: versions, command, device, seconds, git. Seconds add up over resumptions.
-
-    It is kept in `run.json`, or in the folder's record when that is JSON itself.
-    """
-
-    def __init__(self, folder: RunFolder, command: Sequence[str], device: Mapping[str, Any]) -> None:
-        own = folder.record.suffix == ".json"
-        self.path = folder.record if own else folder.path / "run.json"
-        self.started = time.monotonic()
-        self.seconds_before = 0.0
-        if folder.resuming:
-            with suppress(OSError, ValueError, KeyError):
-                self.seconds_before = float(json.loads(self.path.read_text())["seconds"])
-        self.content: dict[str, Any] = {
-            **({"config": folder.settings} if own else {}),
-            "command": list(command),
-            "versions": versions(),
-            "device": dict(device),
-            "git": git_state(),
-        }
-
-    def write(self, *, finished: bool, **more: Any) -> None:
-        """Write the record as it stands now, with whatever else there is to say."""
-        self.content.update(more)
-        seconds = self.seconds_before + time.monotonic() - self.started
-        write_json(self.path, {**self.content, "seconds": round(seconds, 3), "finished": finished})
-
-
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Turn nested settings into `{dotted.path: value}`."""
     flat: dict[str, Any] = {}
@@ -268,37 +282,3 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide a run's numbers."""
-    found = {"rtok": __version__, "python": platform.python_version()}
-    for name in RECORDED_PACKAGES:
-        with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
-
-
-def git_state() -> dict[str, Any] | None:
-    """Commit and cleanliness of the checkout that rtok runs from, or None outside of one."""
-    here = Path(__file__).resolve().parent
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10
-        )
-        return done.stdout.strip()
-
-    try:
-        if (
-            git("ls-files", "--error-unmatch", "errors.py") == ""
-        ):  # installed inside somebody else's repository
-            return None
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def command_line() -> list[str]:
-    """The command as the user gave it, without the interpreter's path."""
-    return [Path(sys.argv[0]).name, *sys.argv[1:]]

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from rtok.errors import UserError
-from rtok.runs import Journal, RunFolder, RunRecord, atomic_path, write_atomic
+from rtok.journal import Journal
+from rtok.records import RunRecord
+from rtok.runs import RunFolder, atomic_path, write_atomic
 
 # Texts that YAML could mistake for a number or for a variable.
 SETTINGS = {"seed": 0, "train": {"steps": 3}, "root": "${HOME}/1e-3", "name": "1e-3", "out": "somewhere"}
@@ -70,7 +72,7 @@ def test_json_records_hold_the_settings_and_the_run(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, SETTINGS, record="attack.json")
     folder.start()
     folder.close()
-    assert not folder.finished
+    assert not folder.finished()
     again = RunFolder(tmp_path, SETTINGS, record="attack.json", resume=True)
     RunRecord(again, ["rtok", "attack"], {"type": "cpu"}).write(finished=True, images=3)
     assert again.finished

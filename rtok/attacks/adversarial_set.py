@@ -85,9 +85,11 @@ class AdversarialSet:
         self.folder = Path(folder)
         try:
             self.settings: dict[str, Any] = json.loads((self.folder / "attack.json").read_text())
+            if not self.settings["finished"]:
+                raise ValueError("its run is unfinished")
             rows = list(csv.DictReader(io.StringIO((self.folder / "manifest.csv").read_text())))
             self.rows: Mapping[str, dict[str, str]] = {row["image"]: row for row in rows}
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
             raise UserError(
                 f"attack.from: {self.folder} holds no finished adversarial set ({error}): make one with "
                 "`rtok attack --out DIR`, or finish it with --resume."

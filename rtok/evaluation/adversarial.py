@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from rtok.attacks.adversarial_set import MANIFEST, file_name, load_image, manifest_row, save_image
+from rtok.attacks.adversarial_set import (
+    MANIFEST,
+    AdversarialSet,
+    file_name,
+    load_image,
+    manifest_row,
+    save_image,
+)
 from rtok.attacks.build import build_attack
 from rtok.compute import Compute
 from rtok.errors import UserError
@@ -18,13 +25,15 @@ from rtok.evaluation.classification import ClassificationTask
 from rtok.evaluation.features import FeatureTask
 from rtok.evaluation.loop import Evaluator, Trial
 from rtok.evaluation.results import to_csv
-from rtok.evaluation.run import Bench, open_surrogate, pixel_radius
+from rtok.evaluation.run import Bench, finished_images, open_surrogate, pixel_radius, require_all
 from rtok.evaluation.segmentation.run import open_framing, open_task
 from rtok.evaluation.task import Task
 from rtok.evaluation.threats import transfer
 from rtok.evaluation.victims import Victim
+from rtok.journal import Journal
+from rtok.records import RunRecord
 from rtok.reporting.console import progress, say
-from rtok.runs import Journal, RunFolder, RunRecord, write_atomic
+from rtok.runs import RunFolder, write_atomic
 
 if TYPE_CHECKING:
     from rtok.config.schema import Config
@@ -63,6 +72,11 @@ def make_adversarial_set(
         raise UserError("attack.quantize is none, but a set is kept as 8-bit files: choose round or floor.")
     compute = Compute.start(precision=config.precision, compile=config.compile)
     folder = RunFolder(config.out, config.to_dict(), record="attack.json", resume=resume, overwrite=overwrite)
+    if folder.resuming and folder.finished("manifest.csv"):
+        if compute.is_main:
+            folder.tidy(keep_state=False)
+        say(f"{folder.path} holds a finished set: nothing is left to do", enabled=compute.is_main)
+        return _result(folder.path, AdversarialSet(folder.path).rows.values())
     bench = Bench.prepare(config, compute, open_framing(config) if _segments(config) else None)
     task = choose_task(bench)
     plain = Victim("plain", head=task.plain_head)
@@ -82,12 +96,8 @@ def make_adversarial_set(
     compute.wait()
     if compute.is_main:
         folder.start()
-        (folder.path / "images").mkdir(exist_ok=True)
-    compute.wait()
-    try:
+    with folder.running():
         return _craft(bench, evaluator, trial, folder, command)
-    finally:
-        folder.close()
 
 
 def choose_task(bench: Bench) -> Task:
@@ -108,11 +118,12 @@ def _craft(
     journal = Journal(folder.state / "manifest.jsonl")
     record = RunRecord(folder, command, compute.describe())
     if compute.is_main:
-        journal.rows()  # mends a torn line before the other processes read
+        (folder.path / "images").mkdir(exist_ok=True)
+        journal.keep(lambda row: (folder.path / row["file"]).exists())  # mends a torn line, too
         record.write(finished=False)
     compute.wait()
+    done = finished_images(journal, source)
     evaluator.task.prepare(folder)
-    done = {row["image"] for row in journal.rows()}
     batches = bench.batches(done=done)
     craft = trial.crafts[0]
     with progress("attack", total=len(source), unit="image", enabled=compute.is_main, start=len(done)) as bar:
@@ -134,10 +145,16 @@ def _craft(
     place = {key: i for i, key in enumerate(source.keys)}
     rows = sorted(journal.rows(), key=lambda row: place[row["image"]]) if compute.is_main else []
     if compute.is_main:
+        there = sum((folder.path / row["file"]).exists() for row in rows)
+        require_all(journal.path, found=there, wanted=len(source) - len(skipped))
         _finish(bench, evaluator, folder, record, rows, skipped)
     compute.wait()
-    moved = [row["linf_255"] for row in rows] or [0.0]
-    return AttackResult(folder.path, len(rows), sum(moved) / len(moved), max(moved))
+    return _result(folder.path, rows)
+
+
+def _result(out: Path, rows: Collection[Mapping[str, Any]]) -> AttackResult:
+    moved = [float(row["linf_255"]) for row in rows] or [0.0]
+    return AttackResult(out, len(rows), sum(moved) / len(moved), max(moved))
 
 
 def _finish(

@@ -19,8 +19,8 @@ from rtok.data.loader import Batch
 from rtok.evaluation.task import Columns, Task, View
 from rtok.evaluation.threats import Craft
 from rtok.evaluation.victims import Victim
+from rtok.journal import Journal
 from rtok.reporting.console import progress
-from rtok.runs import Journal
 
 if TYPE_CHECKING:
     from rtok.config.attack import AttackConfig

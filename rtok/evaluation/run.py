@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -24,9 +23,11 @@ from rtok.evaluation.loop import Evaluator, Trial
 from rtok.evaluation.results import flat_rows, summarise, to_csv
 from rtok.evaluation.task import Task
 from rtok.evaluation.victims import Victim, control_victims, robust_victims
+from rtok.journal import Journal
 from rtok.models import load_backbone
+from rtok.records import RunRecord
 from rtok.reporting.console import say
-from rtok.runs import Journal, RunFolder, RunRecord, write_atomic, write_json
+from rtok.runs import RunFolder, read_json, write_atomic, write_json
 from rtok.tokens import RobustnessTokens, token_files
 
 if TYPE_CHECKING:
@@ -125,9 +126,11 @@ def run_evaluation(
     """
     compute = Compute.start(precision=config.precision, compile=config.compile)
     folder = RunFolder(config.out, config.to_dict(), resume=resume, overwrite=overwrite)
-    if folder.resuming and folder.finished:
-        say(f"{folder.path} holds a finished run: nothing is left to do")
-        return dict(json.loads((folder.path / "results.json").read_text()))
+    if folder.resuming and folder.finished("results.json"):
+        if compute.is_main:
+            folder.tidy(keep_state=False)
+        say(f"{folder.path} holds a finished run: nothing is left to do", enabled=compute.is_main)
+        return read_json(folder.path / "results.json")
     bench = Bench.prepare(config, compute, framing)
     task = make_task(bench)
     plain = Victim("plain", head=task.plain_head)
@@ -147,10 +150,8 @@ def run_evaluation(
     compute.wait()  # every process has looked at the folder before one writes into it
     if compute.is_main:
         folder.start()
-    try:
+    with folder.running():
         return _measure(bench, evaluator, folder, command, figures)
-    finally:
-        folder.close()
 
 
 def _measure(
@@ -167,14 +168,17 @@ def _measure(
         journal.rows()  # mends a torn line before the other processes read
         record.write(finished=False)
     compute.wait()
+    done = finished_images(journal, source)
     evaluator.task.prepare(folder)
-    done = {row["image"] for row in journal.rows()}
     batches = bench.batches(done=done)
     evaluator.run(batches, journal, compute, total=len(source), done=len(done))
     skipped = sorted(set(compute.gather(list(batches.skipped))))
     if len(skipped) == len(source):
         raise UserError(f"data: none of the {len(source)} images can be decoded, {skipped[0]} for one.")
-    rows = flat_rows(journal.rows(), source.keys) if compute.is_main else []
+    records = journal.rows() if compute.is_main else []
+    if compute.is_main:
+        require_all(journal.path, found=len(records), wanted=len(source) - len(skipped))
+    rows = flat_rows(records, source.keys)
     results: dict[str, Any] = {
         "command": evaluator.task.command,
         "images": len(source) - len(skipped),
@@ -191,6 +195,31 @@ def _measure(
             say(f"skipped {len(skipped)} files that cannot be decoded (named in run.json)")
     compute.wait()
     return results
+
+
+def finished_images(journal: Journal, source: ImageSource) -> set[str]:
+    """Return the images that an earlier, killed run has finished.
+
+    Raises:
+        UserError: some of them are not in the data any more.
+    """
+    done = {row["image"] for row in journal.rows()}
+    gone = sorted(done.difference(source.keys))
+    if gone:
+        raise UserError(
+            f"data: {len(gone)} images that this run has done before are gone now, {gone[0]} for one: put them back, "
+            "or start again with --overwrite."
+        )
+    return done
+
+
+def require_all(journal: Path, *, found: int, wanted: int) -> None:
+    """Refuse to report on fewer images than there are: somebody removed or changed the run's journal."""
+    if found != wanted:
+        raise UserError(
+            f"{journal} holds {found} images of {wanted}: it was changed while the run went on. The same command with "
+            "--resume measures those that are missing."
+        )
 
 
 def make_trial(

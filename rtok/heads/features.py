@@ -55,8 +55,9 @@ def extract_features(
     files = {name: folder / f"features-{name}.npy" for name in readings}
     if compute.is_main:
         for name, reading in readings.items():
-            if not files[name].exists():
-                _create(files[name], (len(keys), reading.width))
+            shape = len(keys), reading.width
+            if not _usable(files[name], shape):
+                _create(files[name], shape)
     compute.wait()
     arrays = {name: np.load(file, mmap_mode="r+") for name, file in files.items()}
     finished = np.logical_and.reduce([~np.isnan(array).any(axis=1) for array in arrays.values()])
@@ -79,7 +80,22 @@ def extract_features(
     return {name: torch.from_numpy(np.asarray(array)) for name, array in arrays.items()}
 
 
+def _usable(file: Path, shape: tuple[int, int]) -> bool:
+    """Whether a killed run has left this file, for as many images."""
+    try:
+        return bool(np.load(file, mmap_mode="r").shape == shape)
+    except (OSError, ValueError):
+        return False
+
+
 def _create(file: Path, shape: tuple[int, int]) -> None:
-    """Make a file of NaN, which mark the rows that are still to be computed."""
-    with atomic_path(file) as temporary:
-        np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)[:] = np.nan
+    """Make a file of NaN, which mark the rows that are still to be computed.
+
+    It is written, not mapped: on a full disk the former is an error, the latter kills the process.
+    """
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    row = np.full(shape[1], np.nan, "<f4").tobytes()
+    with atomic_path(file) as temporary, temporary.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, header)
+        for _ in range(shape[0]):
+            stream.write(row)

@@ -19,16 +19,18 @@ from rtok import __version__
 from rtok.attacks import cosine
 from rtok.compute import Compute
 from rtok.config.sections import TokensConfig
-from rtok.data import open_source
+from rtok.data import ImageSource, open_source
 from rtok.data.loader import Batch, training_batches
 from rtok.data.transforms import Transform
 from rtok.errors import UserError
+from rtok.journal import Journal
 from rtok.models import load_backbone
+from rtok.records import RunRecord
 from rtok.reporting.console import progress, say
-from rtok.runs import Journal, RunFolder, RunRecord
+from rtok.runs import RunFolder
 from rtok.tokens import RobustnessTokens
 from rtok.training.attacker import AttackedBatch, Attacker
-from rtok.training.state import TokenSet, load_state, save_state
+from rtok.training.state import TokenSet, digest_of, load_state, save_state
 
 if TYPE_CHECKING:
     from rtok.config.schema import Config
@@ -77,8 +79,10 @@ def train(
     )
     sets = make_token_sets(config, backbone.dim, compute.device)
     files = [folder.path / s.file_name for s in sets]
-    if folder.resuming and folder.finished:
-        say(f"{folder.path} holds a finished run: nothing is left to do")
+    if folder.resuming and folder.finished(*(s.file_name for s in sets)):
+        if compute.is_main:
+            folder.tidy(keep_state=True)
+        say(f"{folder.path} holds a finished run: nothing is left to do", enabled=compute.is_main)
         return TrainResult(folder.path, files, Journal(folder.path / "metrics.jsonl").rows()[-len(sets) :])
     say(compute.summary(), enabled=compute.is_main)
     if len(sets) > 1 and config.train.threat != "transfer":
@@ -87,8 +91,22 @@ def train(
     compute.wait()  # every process has looked at the folder before one writes into it
     if compute.is_main:
         folder.start()
+    with folder.running():
+        return _train(config, compute, folder, source, backbone, sets, command)
+
+
+def _train(
+    config: Config,
+    compute: Compute,
+    folder: RunFolder,
+    source: ImageSource,
+    backbone: Backbone,
+    sets: list[TokenSet],
+    command: Sequence[str],
+) -> TrainResult:
     compute.wait()
-    done = load_state(folder.state / "train.pt", sets) if folder.resuming else 0
+    images = digest_of(source.keys)
+    done = load_state(folder.state / "train.pt", sets, images) if folder.resuming else 0
     trainer = Trainer(config, compute, folder, compute.prepare(backbone), sets)
     batches = training_batches(
         source,
@@ -102,10 +120,7 @@ def train(
         workers=config.data.workers,
         on_error=config.data.on_error,
     )
-    try:
-        return trainer.run(batches, done, command)
-    finally:
-        folder.close()
+    return trainer.run(batches, done, command, images)
 
 
 def make_token_sets(config: Config, dim: int, device: torch.device) -> list[TokenSet]:
@@ -146,13 +161,13 @@ class Trainer:
         self.attacker = Attacker(config, compute, backbone)
         self.journal = Journal(folder.path / "metrics.jsonl")
 
-    def run(self, batches: Any, done: int, command: Sequence[str]) -> TrainResult:
-        """Take the steps that are left and write every file of the run."""
+    def run(self, batches: Any, done: int, command: Sequence[str], images: str) -> TrainResult:
+        """Take the steps that are left and write every file of the run; `images` is what identifies the data."""
         steps, compute, folder = self.config.train.steps, self.compute, self.folder
         record = RunRecord(folder, command, compute.describe())
         if compute.is_main:
             self.journal.keep(lambda row: row["step"] <= done)
-            record.write(finished=done == steps)
+            record.write(finished=False)
         if self.config.tracking != "none":
             compute.accelerator.init_trackers("rtok", config=_flat(self.config.to_dict()))
         rows: list[dict[str, Any]] = []
@@ -162,7 +177,7 @@ class Trainer:
                 if compute.is_main:
                     self.journal.append(rows)
                     if step % self.config.train.checkpoint_every == 0 or step == steps:
-                        save_state(folder.state / "train.pt", step, self.sets)
+                        save_state(folder.state / "train.pt", step, self.sets, images)
                 for row in rows if self.config.tracking != "none" else []:
                     compute.accelerator.log(_tracked(row), step=step)
                 bar.advance(

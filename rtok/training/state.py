@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rtok.errors import UserError
-from rtok.runs import atomic_path
+from rtok.runs import write_atomic
 
 
 @dataclass
@@ -34,21 +36,28 @@ class TokenSet:
         return f"rtokens-{self.name}.safetensors" if self.name else "rtokens.safetensors"
 
 
-def save_state(path: Path, step: int, sets: Sequence[TokenSet]) -> None:
-    """Write the tokens and optimizers after `step` steps."""
+def digest_of(keys: Sequence[str]) -> str:
+    """A short hash of the images' identities: with other images, training would see another sequence."""
+    return hashlib.sha256("\0".join(keys).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def save_state(path: Path, step: int, sets: Sequence[TokenSet], images: str) -> None:
+    """Write the tokens and optimizers after `step` steps on the images of this digest."""
     state = {
         "step": step,
+        "images": images,
         "sets": {s.name: {"values": s.values.detach(), "optimizer": s.optimizer.state_dict()} for s in sets},
     }
-    with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+    buffer = io.BytesIO()  # writing to a full disk, torch.save raises a RuntimeError that does not say so
+    torch.save(state, buffer)
+    write_atomic(path, buffer.getvalue())
 
 
-def load_state(path: Path, sets: Sequence[TokenSet]) -> int:
+def load_state(path: Path, sets: Sequence[TokenSet], images: str) -> int:
     """Restore the tokens and optimizers in place and return the number of steps done; 0 when nothing was saved yet.
 
     Raises:
-        UserError: the file is damaged or holds other token sets.
+        UserError: the file is damaged, holds other token sets, or was saved on other images.
     """
     if not path.exists():
         return 0
@@ -58,6 +67,12 @@ def load_state(path: Path, sets: Sequence[TokenSet]) -> int:
         for s in sets:
             s.values.data.copy_(saved[s.name]["values"])
             s.optimizer.load_state_dict(saved[s.name]["optimizer"])
-        return int(state["step"])
+        step, before = int(state["step"]), state["images"]
     except Exception as error:
         raise UserError(f"{path} cannot be resumed from ({error}): start again with --overwrite.") from error
+    if before != images:
+        raise UserError(
+            "data: there are other images than when this run began, so it would see another sequence of them: put back "
+            "what was there, or start again with --overwrite."
+        )
+    return step
