@@ -14,6 +14,7 @@ from torch import Tensor
 from rtok.checkpoints import read_checkpoint, state_dict
 from rtok.errors import UserError
 from rtok.models.backbone import Backbone
+from rtok.models.downloads import check_download
 from rtok.models.naming.rules import Naming
 from rtok.models.naming.timm import TIMM
 from rtok.models.registry import find
@@ -143,7 +144,7 @@ def _build(spec: ModelSpec, size: tuple[int, ...], *, pretrained: bool = False) 
 def _download(spec: ModelSpec) -> dict[str, Tensor]:
     """Fetch the pretrained weights at their native size through timm."""
     try:
-        return _build(spec, (spec.native_size, spec.native_size), pretrained=True).state_dict()
+        vit = _build(spec, (spec.native_size, spec.native_size), pretrained=True)
     except (
         Exception
     ) as error:  # the same model was built a moment ago: what fails here is the download, in many ways
@@ -153,6 +154,8 @@ def _download(spec: ModelSpec) -> dict[str, Tensor]:
             f"({', '.join(naming.name for naming in spec.namings)} naming; .pth, .pt or .safetensors), or give it "
             "to `rtok convert` with --backbone-weights."
         ) from error
+    check_download(vit.pretrained_cfg)
+    return dict(vit.state_dict())
 
 
 def _native_grid(spec: ModelSpec) -> tuple[int, int]:

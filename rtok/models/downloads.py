@@ -1,0 +1,54 @@
+"""Downloaded weights against the hash that the hub gives them.
+
+The hub's client keeps a large file under the SHA-256 that the hub names for it, but compares only its size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rtok.errors import UserError
+
+# What timm looks for in a repository of the hub, besides a name that the model's own settings give.
+_NAMES = (
+    "model.safetensors",
+    "pytorch_model.bin",
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.bin",
+)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def check_download(pretrained_cfg: Mapping[str, Any], cache: Path | None = None) -> None:
+    """Compare the downloaded weights of timm's model settings with their hash; files without one are let pass.
+
+    Raises:
+        UserError: a file is not what the hub named.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    repository = pretrained_cfg.get("hf_hub_id")
+    if not repository:
+        return
+    for name in filter(None, (pretrained_cfg.get("hf_hub_filename"), *_NAMES)):
+        found = try_to_load_from_cache(repository, name, cache_dir=cache)
+        if not isinstance(found, str):
+            continue
+        blob = Path(found).resolve()
+        if _SHA256.fullmatch(blob.name) and _digest(blob) != blob.name:
+            raise UserError(
+                f"'{blob}', downloaded as {name} of {repository}, does not have the SHA-256 that the hub names: it was "
+                "damaged or changed. Delete it and run the command again."
+            )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
