@@ -39,7 +39,15 @@ RUN_FILES = (
     *SUB_FOLDERS,
 )
 # Keys that may differ between a run and its resumption: they say where and how fast, not what.
-FREE_KEYS = ("out", "data.workers", "compile", "train.micro_batch", "train.checkpoint_every", "tracking")
+FREE_KEYS = (
+    "out",
+    "data.workers",
+    "compile",
+    "train.micro_batch",
+    "train.activation_checkpointing",
+    "train.checkpoint_every",
+    "tracking",
+)
 
 
 @contextmanager

@@ -202,6 +202,11 @@ class TrainConfig(Section):
         description="Images that pass through the model at once; less memory, same result. Null: the "
         "whole batch.",
     )
+    activation_checkpointing: bool = Field(
+        False,
+        description="Keep one activation per block and compute the others again: much less memory, a third "
+        "more work, same result.",
+    )
 
     @field_validator("warmup_steps")
     @classmethod

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from rtok.models.frozen import freeze_linears
 from rtok.models.injection import append_tokens, embed, run_block
@@ -30,7 +31,11 @@ class Backbone(nn.Module):
         image_size, grid: (height, width) in pixels and in patches; `patch_size` in pixels; `depth` in blocks.
         num_registers: the model's own extra tokens, which the features leave out.
         mean, std: (1, 3, 1, 1), float32.
+        activation_checkpointing: keep one activation per block for the backward pass and compute the others again:
+            a third more work, and the same numbers, in the memory of one block.
     """
+
+    activation_checkpointing = False
 
     mean: Tensor
     std: Tensor
@@ -100,10 +105,19 @@ class Backbone(nn.Module):
             sequence, rope = append_tokens(sequence, rope, tokens)
         after: dict[int, Tensor] = {}
         for index, block in enumerate(self.vit.blocks[: max(blocks) + 1]):
-            sequence = run_block(block, sequence, rope)
+            sequence = self._run_block(block, sequence, rope)
             if index in blocks:
                 after[index] = sequence
         return [after[index] for index in blocks]
+
+    def _run_block(self, block: nn.Module, sequence: Tensor, rope: Tensor | None) -> Tensor:
+        if self.activation_checkpointing and torch.is_grad_enabled() and sequence.requires_grad:
+            # no block draws random numbers, so there is no generator's state to restore
+            checkpointed: Tensor = checkpoint(
+                run_block, block, sequence, rope, use_reentrant=False, preserve_rng_state=False
+            )
+            return checkpointed
+        return run_block(block, sequence, rope)
 
     def _features(self, sequence: Tensor) -> Tensor:
         """Keep the class token and the patches, then normalise, which goes row by row."""

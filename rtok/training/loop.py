@@ -107,6 +107,7 @@ def _train(
     compute.wait()
     images = digest_of(source.keys)
     done = load_state(folder.state / "train.pt", sets, images) if folder.resuming else 0
+    backbone.activation_checkpointing = config.train.activation_checkpointing
     trainer = Trainer(config, compute, folder, compute.prepare(backbone), sets)
     batches = training_batches(
         source,

@@ -28,6 +28,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         "warmup_steps": 0,
         "checkpoint_every": 10,
         "micro_batch": None,
+        "activation_checkpointing": False,
     }
     assert make(tokens={}).to_dict()["tokens"] == {"count": 10, "init_std": 0.01, "seeds": [0]}
     head = make(head={"path": "h"}).to_dict()["head"]

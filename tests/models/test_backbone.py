@@ -109,6 +109,33 @@ def test_only_tokens_get_gradients(tiny: Any, name: str) -> None:
     assert all(weight.grad is None and not weight.requires_grad for weight in backbone.parameters())
 
 
+@pytest.mark.parametrize(
+    "name", ["dinov2_vits14", "dinov2_vitg14", "deit3_small_patch16_224", "dinov3_vits16"]
+)
+def test_activation_checkpointing_keeps_a_block_and_changes_nothing(tiny: Any, name: str) -> None:
+    model = tiny(name, depth=4)
+    backbone, images = model.load(), model.images()
+
+    def kept_and_gradient() -> tuple[int, Tensor]:
+        sizes: dict[int, int] = {}
+
+        def pack(tensor: Tensor) -> Tensor:
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        x = images.clone().requires_grad_()
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = backbone(x, tokens()).square().sum()
+        kept = sum(sizes.values())
+        return kept, torch.autograd.grad(loss, x)[0]
+
+    everything, wanted = kept_and_gradient()
+    backbone.activation_checkpointing = True
+    little, gradient = kept_and_gradient()
+    assert torch.equal(gradient, wanted)
+    assert little < 0.5 * everything
+
+
 def test_images_get_gradients_through_the_normalisation(tiny: Any) -> None:
     model = tiny("dinov2_vits14")
     backbone = model.load(image_size=28)

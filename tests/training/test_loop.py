@@ -166,6 +166,13 @@ def test_micro_batches_change_nothing(settings: dict[str, Any], tmp_path: Path) 
     torch.testing.assert_close(tokens(tmp_path / "parts"), tokens(tmp_path / "whole"), rtol=0, atol=1e-5)
 
 
+def test_activation_checkpointing_changes_nothing(settings: dict[str, Any], tmp_path: Path) -> None:
+    train(config(settings, out=tmp_path / "kept"))
+    steps = {"steps": 4, "batch_size": 4, "activation_checkpointing": True}
+    train(config(settings, out=tmp_path / "again", train=steps))
+    assert torch.equal(tokens(tmp_path / "again"), tokens(tmp_path / "kept"))
+
+
 @pytest.mark.parametrize("threat", ["transfer", "adaptive", "mixed"])
 def test_several_token_sets_equal_runs_of_their_own(
     settings: dict[str, Any], tmp_path: Path, threat: str
