@@ -7,7 +7,7 @@ import importlib
 import numpy as np
 import pytest
 
-FIGURES = ("curves", "examples", "features", "segmentation", "summary")
+FIGURES = ("counts", "curves", "examples", "features", "segmentation", "summary")
 
 
 @pytest.fixture
