@@ -15,7 +15,7 @@ from rtok.compute import Compute
 from rtok.config.schema import Config
 from rtok.data.loader import Batch
 from rtok.evaluation.features import FeatureTask
-from rtok.evaluation.loop import Evaluator, Trial
+from rtok.evaluation.loop import Attempt, Evaluator, Trial
 from rtok.evaluation.threats import transfer
 from rtok.evaluation.victims import Victim
 from rtok.models.backbone import Backbone
@@ -39,8 +39,11 @@ class Bench:
         task = FeatureTask(backbone)
         plain = Victim("plain")
         robust = [Victim("robust", sets[0].values.detach(), str(i)) for i in range(victims)]
-        crafts = transfer(plain, [plain, *robust], task.model, name=config.model.name)
-        trial = Trial("paper", config.attacks[0], self.pgd, crafts, 1.8 / 255)
+        (craft,) = transfer(plain, [plain, *robust], task.model, name=config.model.name)
+        attempt = Attempt(config.attacks[0], self.pgd, craft.surrogate, craft.targets[0])
+        trial = Trial(
+            "paper", config.attacks[0], "transfer", craft.name, [attempt], craft.victims, None, 1.8 / 255
+        )
         self.evaluator = Evaluator(
             task, [plain, *robust], [trial], device=compute.device, std=backbone.std, seed=0
         )

@@ -62,8 +62,9 @@ class AutoAttack:
         std: Tensor | None = None,
         seed: int = 0,
         visits: Sequence[int] | None = None,
+        start: Tensor | None = None,
     ) -> Perturbed:
-        """Craft one adversarial image per image (B, 3, H, W) in [0, 1]; `std` and `visits` are not used."""
+        """Craft one adversarial image per image (B, 3, H, W) in [0, 1]; `std`, `visits`, `start` are not used."""
         assert isinstance(objective.criterion, LabelCriterion)
         labels, model = objective.criterion.labels, _Frozen(objective.surrogate)
         with torch.no_grad(), _contained(images.device):

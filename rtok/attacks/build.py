@@ -10,6 +10,7 @@ from torch import Tensor
 from rtok.attacks.autoattack import AutoAttack
 from rtok.attacks.objective import Objective
 from rtok.attacks.pgd import PGD, Perturbed
+from rtok.attacks.square import Square
 from rtok.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,8 +29,9 @@ class Attack(Protocol):
         std: Tensor | None = None,
         seed: int = 0,
         visits: Sequence[int] | None = None,
+        start: Tensor | None = None,
     ) -> Perturbed:
-        """Craft one adversarial image per clean image (B, 3, H, W) in [0, 1]."""
+        """Craft one adversarial image per clean image (B, 3, H, W) in [0, 1]; `start`: another attack's."""
         ...
 
 
@@ -41,6 +43,8 @@ def build_attack(settings: AttackConfig, objective: Literal["features", "labels"
     """
     if settings.method == "pgd":
         return build_pgd(settings)
+    if settings.method == "square":
+        return Square(settings.eps, settings.units, settings.queries, settings.quantize)
     if objective == "features":
         raise UserError("attack.method: autoattack attacks labels, and features have none: use pgd.")
     return AutoAttack(
@@ -61,9 +65,10 @@ def build_pgd(settings: AttackConfig) -> PGD:
         steps=settings.steps,
         units=settings.units,
         restarts=settings.restarts,
-        init=settings.init,
+        init="uniform" if settings.init == "transfer" else settings.init,  # `run` gets the start
         momentum=settings.momentum,
         mse_weight=settings.mse_weight,
         max_mse=settings.max_mse,
         quantize=settings.quantize,
+        diversity=settings.diversity,
     )

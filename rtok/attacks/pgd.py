@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from rtok.attacks.diversity import Diversity
 from rtok.attacks.noise import start_noise
 from rtok.attacks.objective import Draw, Objective
 
@@ -45,6 +46,7 @@ class PGD:
         mse_weight: weight of minus the pixel MSE in the objective (the paper's attack has 1).
         max_mse: an image stops moving once its pixel MSE reaches this.
         quantize: `round` or `floor` to 8 bits at the end, or `none`.
+        diversity: the chance that a step sees the image through `Diversity`.
 
     Every decision is made per image, so an image's result does not depend on its batch. The radius holds before
     quantisation; after it a pixel may lie half a level (`round`) or one level (`floor`) beyond.
@@ -61,6 +63,7 @@ class PGD:
     mse_weight: float = 0.0
     max_mse: float | None = None
     quantize: Literal["round", "floor", "none"] = "round"
+    diversity: float = 0.0
 
     def run(
         self,
@@ -71,6 +74,7 @@ class PGD:
         std: Tensor | None = None,
         seed: int = 0,
         visits: Sequence[int] | None = None,
+        start: Tensor | None = None,
     ) -> Perturbed:
         """Craft one adversarial image per image.
 
@@ -79,26 +83,29 @@ class PGD:
             keys: the identities that noise derives from; None numbers the images.
             std: the model's per-channel std, broadcastable to (1, 3, 1, 1); needed for `units: normalized`.
             visits: in training, how often each image came before, so that its noise is new each time.
+            start: adversarial images (B, 3, H, W) of another attack, from which the first restart sets out.
 
         Raises:
             ValueError: images outside [0, 1], or `normalized` units without `std`.
         """
         if images.numel() and (images.amin() < 0 or images.amax() > 1):
             raise ValueError("images must lie in [0, 1]: normalisation belongs inside the model.")
-        if self.units == "normalized" and std is None:
-            raise ValueError("units='normalized' needs the model's std.")
         B = images.shape[0]
         keys = [str(b) for b in range(B)] if keys is None else keys
         visits = [0] * B if visits is None else visits
-        scale = images.new_ones(1, 1, 1, 1) if self.units == "pixel" or std is None else std.to(images)
+        scale = pixel_scale(images, self.units, std)
+        seen = replace(objective, view=Diversity(self.diversity, keys, seed)) if self.diversity else objective
         best = Perturbed(images, images.new_full((B,), -torch.inf))
         for restart in range(self.restarts if B else 0):
-            start = self._start(images, keys, seed, restart, visits)
-            found = self._descend(images, start, scale, objective, restart)
+            if start is not None and restart == 0:
+                begin = start
+            else:
+                begin = images + scale * self._noise(images, keys, seed, restart, visits)
+            found = self._descend(images, begin, scale, seen, restart)
             best = found if self.restarts == 1 else _better(best, found, objective)
         return best
 
-    def _start(
+    def _noise(
         self, images: Tensor, keys: Sequence[str], seed: int, restart: int, visits: Sequence[int]
     ) -> Tensor:
         noise = [
@@ -120,7 +127,7 @@ class PGD:
         self, images: Tensor, start: Tensor, scale: Tensor, objective: Objective, restart: int
     ) -> Perturbed:
         step = (self.eps / 4 if self.step is None else self.step) * scale
-        adversarial = self._project(images + scale * start, images, scale)
+        adversarial = self._project(start, images, scale)
         velocity = torch.zeros_like(images) if self.momentum else None
         loss = images.new_full((images.shape[0],), -torch.inf)
         for k in range(self.steps):
@@ -153,6 +160,19 @@ class PGD:
 
     def _project(self, adversarial: Tensor, images: Tensor, scale: Tensor) -> Tensor:
         return project(adversarial, images, self.norm, self.eps, scale)
+
+
+def pixel_scale(images: Tensor, units: str, std: Tensor | None) -> Tensor:
+    """Pixel values per unit, broadcastable to (1, 3, 1, 1).
+
+    Raises:
+        ValueError: `normalized` units without `std`.
+    """
+    if units == "pixel":
+        return images.new_ones(1, 1, 1, 1)
+    if std is None:
+        raise ValueError("units='normalized' needs the model's std.")
+    return std.to(images)
 
 
 def project(

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from rtok.config.types import Count, FilePath, NotNegative, Positive, Section, UniqueList, broken_rule
+
+Preset = Literal[
+    "paper",
+    "standard",
+    "standard-4",
+    "l2",
+    "autoattack",
+    "momentum",
+    "diverse",
+    "intermediate",
+    "ensemble",
+    "square",
+]
+Init = Literal["uniform", "gaussian", "none", "transfer"]
+Loss = Literal["cross-entropy", "margin"]
+Share = Annotated[NotNegative, Field(le=1)]
 
 # What each preset changes in the defaults of `AttackConfig`; those are what the field means by Linf PGD.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -28,6 +44,22 @@ PRESETS: dict[str, dict[str, Any]] = {
         "eps": 3.0,
     },  # the radius of the `robustness` library's L2 ImageNet models (Engstrom et al., 2019)
     "autoattack": {"method": "autoattack", "quantize": "none"},
+    # What transfers better than plain PGD, with the published settings: Dong et al., 2018 (momentum); Xie et al., 2019
+    # (momentum and input diversity); features in the middle of the network, which models share more than its end.
+    "momentum": {"momentum": 1.0},
+    "diverse": {"momentum": 1.0, "diversity": 0.5},
+    "intermediate": {"layer": 0.5},
+    "ensemble": {
+        "variants": [
+            {},
+            {"init": "transfer"},
+            {"loss": "margin"},
+            {"momentum": 1.0},
+            {"momentum": 1.0, "diversity": 0.5},
+            {"layer": 0.5},
+        ]
+    },
+    "square": {"method": "square", "loss": "margin"},
 }
 
 # The keys that mean something for each kind of attack.
@@ -45,9 +77,31 @@ _KEYS = {
         "mse_weight",
         "max_mse",
         "axis",
+        "loss",
+        "diversity",
+        "layer",
+        "variants",
     ),
+    "square": (*_COMMON, "units", "queries", "axis", "loss"),
     "autoattack": (*_COMMON, "version", "attacks"),
 }
+
+
+class VariantConfig(Section):
+    """What one member of an ensemble changes in the attack; the radius is the same for all."""
+
+    steps: Count | None = None
+    restarts: Count | None = None
+    init: Init | None = None
+    momentum: NotNegative | None = None
+    axis: Literal["token", "channel"] | None = None
+    loss: Loss | None = None
+    diversity: Share | None = None
+    layer: Positive | None = None
+
+    @model_serializer(mode="wrap")
+    def _changes(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in serialize(self).items() if value is not None}
 
 
 class AttackConfig(Section):
@@ -56,12 +110,13 @@ class AttackConfig(Section):
     Once read, every option is filled in: from the preset, else from the defaults here.
     """
 
-    preset: Literal["paper", "standard", "standard-4", "l2", "autoattack"] | None = Field(
+    preset: Preset | None = Field(
         None,
         description="Named options, which the other keys change one by one. `paper`: the original code's "
         "attack; `standard` and `standard-4`: Linf PGD with a radius of 8/255 and 4/255; "
-        "`l2`: PGD with an L2 radius of 3.0; `autoattack`: AutoAttack on labels. Null: the "
-        "defaults of this table.",
+        "`l2`: PGD with an L2 radius of 3.0; `autoattack`: AutoAttack on labels; `momentum`, `diverse`, "
+        "`intermediate`: attacks that transfer better; `ensemble`: the strongest of these and PGD, per image; "
+        "`square`: by scores only. Null: the defaults of this table.",
     )
     from_: FilePath | None = Field(
         None,
@@ -69,8 +124,9 @@ class AttackConfig(Section):
         description="A folder that `rtok attack` wrote: use its images instead of crafting new ones. "
         "Excludes all other keys.",
     )
-    method: Literal["pgd", "autoattack"] = Field(
-        "pgd", description="The algorithm. `autoattack` attacks labels only."
+    method: Literal["pgd", "autoattack", "square"] = Field(
+        "pgd",
+        description="The algorithm. `autoattack` attacks labels only; `square` needs no gradient, and `norm: linf`.",
     )
     norm: Literal["linf", "l2"] = Field(
         "linf",
@@ -88,9 +144,10 @@ class AttackConfig(Section):
     )
     steps: Count = Field(30, description="Gradient steps.")
     restarts: Count = Field(1, description="Independent starts; per image the strongest result counts.")
-    init: Literal["uniform", "gaussian", "none"] = Field(
+    init: Init = Field(
         "uniform",
-        description="The start: uniform in the ball, 0.01 * N(0, 1) in `units`, or the image itself.",
+        description="The start: uniform in the ball, 0.01 * N(0, 1) in `units`, the image itself, or (`transfer`) "
+        "what this attack finds on the plain model, for attackers who know more; further restarts are uniform.",
     )
     momentum: NotNegative = Field(
         0.0, description="Decay of the accumulated gradient (MI-FGSM). 0: plain PGD."
@@ -113,6 +170,24 @@ class AttackConfig(Section):
         description="Whose clean features the attack pulls away from: the plain backbone's or the "
         "victim's own.",
     )
+    loss: Loss = Field(
+        "cross-entropy",
+        description="What attacks on labels raise: the cross-entropy, or the margin of the best wrong class.",
+    )
+    diversity: Share = Field(
+        0.0, description="Chance that a step sees the image shrunk by up to a tenth and shifted (DI-FGSM)."
+    )
+    layer: Annotated[Positive, Field(le=1)] = Field(
+        1.0,
+        description="The depth at which features are attacked: 0.5 is the middle block's; 1 is the model's output, or "
+        "its loss on labels.",
+    )
+    variants: UniqueList[VariantConfig] | None = Field(
+        None,
+        description="An ensemble: each changes some of `steps`, `restarts`, `init`, `momentum`, `axis`, `loss`, "
+        "`diversity` and `layer`; per image and victim the strongest result counts.",
+    )
+    queries: Count = Field(1000, description="`square` only: queries an image.")
     version: Literal["standard", "plus", "custom"] = Field(
         "standard", description="AutoAttack only: which of its ensembles; `custom` runs `attacks`."
     )
@@ -126,8 +201,8 @@ class AttackConfig(Section):
         if not isinstance(written, Mapping):
             return written
         preset, method = written.get("preset"), written.get("method")
-        if preset is None and method == "autoattack":
-            preset = "autoattack"
+        if preset is None and method in ("autoattack", "square"):
+            preset = method
         base = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
         usual = base.get("method", "pgd")
         if isinstance(preset, str) and method not in (None, usual):
@@ -147,9 +222,11 @@ class AttackConfig(Section):
         return {**base, **written}
 
     @model_validator(mode="after")
-    def _check_autoattack(self) -> AttackConfig:
+    def _check_method(self) -> AttackConfig:
         if (self.version == "custom") != (self.attacks is not None):
             raise broken_rule("version: custom and a list of attacks go together")
+        if self.method == "square" and self.norm != "linf":
+            raise broken_rule("method square is made for norm linf")
         return self
 
     @model_serializer(mode="wrap")
@@ -157,6 +234,30 @@ class AttackConfig(Section):
         data = serialize(self)
         kind = "from" if self.from_ else self.method
         return {key: value for key, value in data.items() if key in _KEYS[kind]}
+
+    @property
+    def members(self) -> list[AttackConfig]:
+        """The attacks that are run: the variants of an ensemble, or the attack itself."""
+        if not self.variants:
+            return [self]
+        return [
+            self.model_copy(update={"variants": None, **variant.model_dump()}) for variant in self.variants
+        ]
+
+    def at_radius(self, eps: float) -> AttackConfig:
+        """The same attack with an Linf radius in pixels, for a curve: nothing else that bounds it, and no rounding.
+
+        Rounding to 8 bits would decide at radii near 1/255.
+        """
+        changes: dict[str, Any] = {"norm": "linf", "units": "pixel", "eps": eps, "quantize": "none"}
+        changes |= {"step": None, "mse_weight": 0.0, "max_mse": None}
+        changes["init"] = "uniform" if self.init == "gaussian" else self.init
+        return self.model_copy(update=changes)
+
+    def by_queries(self, queries: int) -> AttackConfig:
+        """Square attack within this attack's radius."""
+        changes = {"method": "square", "queries": queries, "loss": "margin", "variants": None}
+        return self.model_copy(update=changes)
 
     @property
     def label(self) -> str:
@@ -171,7 +272,10 @@ class AttackConfig(Section):
             for key in _KEYS[self.method]
             if getattr(self, key) != getattr(usual, key)
         )
-        changed = [
-            f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in options
-        ]
-        return ", ".join([self.preset or self.method, *changed])
+        return ", ".join([self.preset or self.method, *(_words(key, value) for key, value in options)])
+
+
+def _words(key: str, value: object) -> str:
+    if key == "variants" and isinstance(value, list):
+        return f"{len(value)} variants"
+    return f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"

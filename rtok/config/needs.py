@@ -11,6 +11,7 @@ from rtok.config.problems import Problem
 from rtok.config.schema import Config
 from rtok.config.sections import ModelConfig, TokensConfig
 from rtok.config.segmentation import SegmentationConfig
+from rtok.config.threats import GuessedConfig
 from rtok.models.registry import find
 
 
@@ -21,6 +22,7 @@ def check_train(config: Config) -> Iterator[Problem]:
     yield from _check_feature_attacks(config)
     if isinstance(config.attack, list):
         yield Problem("attack", "train takes one attack, not a list")
+    yield from _check_one_model(config)
     for attack in config.attacks:
         if attack.from_:
             yield Problem("attack.from", "train crafts anew at every step: write options or a preset")
@@ -37,6 +39,7 @@ def check_attack(config: Config) -> Iterator[Problem]:
         yield from _check_segmentation(config)
     else:
         yield from _check_head(config) if config.head else _check_feature_attacks(config)
+    yield from _check_one_model(config)
     if isinstance(config.attack, list):
         yield Problem("attack", "rtok attack writes one set: write one attack, not a list")
     elif config.attack.from_:
@@ -48,12 +51,14 @@ def check_eval_features(config: Config) -> Iterator[Problem]:
     yield from _check_measured(config)
     yield from _check_feature_attacks(config)
     yield from _check_token_files(config)
+    yield from _check_threats(config)
 
 
 def check_eval_class(config: Config) -> Iterator[Problem]:
     """`rtok eval-class`: token files, a head, and attacks on labels."""
     yield from _check_measured(config)
     yield from _check_token_files(config)
+    yield from _check_threats(config)
     if config.head is None:
         yield Problem("head", "is missing: write {type: fit}, {type: backbone} or {type: linear, path: FILE}")
     elif config.head.type == "mmseg":
@@ -66,6 +71,7 @@ def check_eval_seg(config: Config) -> Iterator[Problem]:
     """`rtok eval-seg`: token files, a segmentation head, masks, and attacks on labels."""
     yield from _check_measured(config)
     yield from _check_token_files(config)
+    yield from _check_threats(config)
     yield from _check_segmentation(config)
 
 
@@ -88,8 +94,11 @@ def check_files(config: Config) -> Iterator[Problem]:
         ("surrogate.tokens", config.surrogate.tokens),
         ("surrogate.head", config.surrogate.head if config.surrogate.head != "same" else None),
         *(("tokens", path) for path in config.token_paths),
+        *(("guessed", path) for path in config.guessed_paths),
         *(("attack.from", attack.from_) for attack in config.attacks),
     ]
+    if isinstance(config.guessed, GuessedConfig) and config.guessed.data:
+        named.append(("guessed.data.root", config.guessed.data.root))
     if config.head:
         named += [("head.path", path) for path in (config.head.plain_file, *config.head.robust_files)]
     if isinstance(config.surrogate.model, ModelConfig) and config.surrogate.model.weights != "pretrained":
@@ -103,6 +112,26 @@ def _check_feature_attacks(config: Config) -> Iterator[Problem]:
     for attack in config.attacks:
         if attack.method == "autoattack":
             yield Problem("attack.method", "autoattack attacks labels, this command features: use pgd")
+
+
+def _check_one_model(config: Config) -> Iterator[Problem]:
+    """What crafts one image per image on one model: no ensemble, and nothing to start from."""
+    for attack in config.attacks:
+        if attack.variants:
+            yield Problem("attack.variants", "one attack is wanted here, and an ensemble is several")
+        if attack.init == "transfer":
+            yield Problem("attack.init", "transfer is a start for eval-*: write uniform, gaussian or none")
+
+
+def _check_threats(config: Config) -> Iterator[Problem]:
+    """What the threats and the curve need of other sections."""
+    if "guessed" in config.threats and config.guessed is None:
+        yield Problem("guessed", "is missing: name the attacker's token files, or write {train: 2}")
+    crafted = [attack for attack in config.attacks if not attack.from_]
+    if "query" in config.threats and any(attack.norm != "linf" for attack in crafted):
+        yield Problem("threats", "query is Square attack for norm linf: leave it out for other norms")
+    if config.curve and config.attacks[0].from_:
+        yield Problem("curve", "crafts the first attack at each radius, which a set from disk is not")
 
 
 def _check_token_files(config: Config) -> Iterator[Problem]:
@@ -136,6 +165,10 @@ def _check_segmentation(config: Config) -> Iterator[Problem]:
     for attack in config.attacks:
         if attack.method == "autoattack":
             yield Problem("attack.method", "autoattack attacks one label an image, masks have many: use pgd")
+        if any(member.layer < 1 for member in attack.members):
+            yield Problem(
+                "attack.layer", "hidden features are attacked by eval-features and eval-class: leave it out"
+            )
     framing = config.segmentation or SegmentationConfig()
     side = framing.model_size(find(config.model.name).patch_size)
     if config.model.size != (side, side):

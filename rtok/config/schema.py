@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from rtok.config import strict_yaml
 from rtok.config.attack import AttackConfig
@@ -19,14 +19,31 @@ from rtok.config.sections import (
     TrainConfig,
 )
 from rtok.config.segmentation import SegmentationConfig
-from rtok.config.types import BY_SHAPE, Count, FilePath, Index, Listed, Mapped, Section, Single, UniqueList
-
-Threat = Literal["transfer", "informed", "adaptive"]
+from rtok.config.threats import GuessedConfig, InformedConfig, QueryConfig, SanityConfig, Threat
+from rtok.config.types import (
+    BY_SHAPE,
+    Count,
+    FilePath,
+    Index,
+    Listed,
+    Mapped,
+    Positive,
+    Section,
+    Single,
+    UniqueList,
+)
 
 
 def _default_out(validated: dict[str, Any]) -> Path:
     name = validated["model"].name if "model" in validated else "run"
     return Path("results", name.replace(":", "-").replace("/", "-"))
+
+
+def _spelled_out(attack: Any) -> Any:
+    """Read `ensemble` as `{preset: ensemble}`, alone and in lists."""
+    if isinstance(attack, list):
+        return [_spelled_out(one) for one in attack]
+    return {"preset": attack} if isinstance(attack, str) else attack
 
 
 class Config(Section):
@@ -44,10 +61,12 @@ class Config(Section):
         SurrogateConfig(), description="`attack`, `eval-*`: the model that `transfer` crafts on."
     )
     data: DataConfig = Field(description="The images.")
-    attack: Annotated[Mapped[AttackConfig] | Listed[UniqueList[AttackConfig]], BY_SHAPE] = Field(
+    attack: Annotated[
+        Mapped[AttackConfig] | Listed[UniqueList[AttackConfig]], BY_SHAPE, BeforeValidator(_spelled_out)
+    ] = Field(
         AttackConfig(preset="paper"),
-        description="The attack: a section, or (`eval-*`) a list of them. Without this key: `{preset: "
-        "paper}`.",
+        description="The attack: a section, or (`eval-*`) a list of them; a preset's name alone is short for "
+        "`{preset: NAME}`. Without this key: `paper`.",
     )
     train: TrainConfig = Field(TrainConfig(), description="`train`: the training.")
     head: HeadConfig | None = Field(None, description="`eval-class`, `eval-seg`: the head.")
@@ -57,8 +76,23 @@ class Config(Section):
     threats: UniqueList[Threat] = Field(
         ["transfer", "informed", "adaptive"],
         description="`eval-*`: what the attacker has. `transfer`: the plain backbone; `informed`: knows "
-        "that there are tokens, not which; `adaptive`: the tokens too.",
+        "that there are tokens, not which; `guessed`: tokens of their own; `adaptive`: the tokens too; `query`: "
+        "the deployed robust model's scores only.",
     )
+    informed: InformedConfig = Field(InformedConfig(), description="`eval-*`: the `informed` attacker.")
+    guessed: (
+        Annotated[Mapped[GuessedConfig] | Listed[UniqueList[FilePath]] | Single[FilePath], BY_SHAPE] | None
+    ) = Field(
+        None,
+        description="`eval-*`: the `guessed` attacker's tokens: files or run folders, or `{train: N}`.",
+    )
+    query: QueryConfig = Field(QueryConfig(), description="`eval-*`: the `query` attacker.")
+    curve: UniqueList[Positive] | None = Field(
+        None,
+        description="`eval-*`: Linf radii in pixels, such as `[0.5/255, 1/255, 2/255, 4/255, 8/255]`: the first attack "
+        "is tried at each, under every threat. Null: no curve.",
+    )
+    sanity: SanityConfig = Field(SanityConfig(), description="`eval-*`: checks of the attacks themselves.")
     control_draws: Count = Field(
         5, description="`eval-*`: how many draws of untrained tokens the random control averages."
     )
@@ -86,6 +120,13 @@ class Config(Section):
         if self.tokens is None or isinstance(self.tokens, TokensConfig):
             return []
         return self.tokens if isinstance(self.tokens, list) else [self.tokens]
+
+    @property
+    def guessed_paths(self) -> list[Path]:
+        """The `guessed` attacker's token files or run folders; empty when they are to be trained."""
+        if self.guessed is None or isinstance(self.guessed, GuessedConfig):
+            return []
+        return self.guessed if isinstance(self.guessed, list) else [self.guessed]
 
     @property
     def surrogate_model(self) -> ModelConfig:

@@ -18,17 +18,17 @@ from rtok.attacks.adversarial_set import (
     manifest_row,
     save_image,
 )
-from rtok.attacks.build import build_attack
 from rtok.compute import Compute
 from rtok.errors import UserError
+from rtok.evaluation.bench import Bench
 from rtok.evaluation.classification import ClassificationTask
 from rtok.evaluation.features import FeatureTask
 from rtok.evaluation.loop import Evaluator, Trial
+from rtok.evaluation.plan import Planner, open_surrogate
 from rtok.evaluation.results import to_csv
-from rtok.evaluation.run import Bench, finished_images, open_surrogate, pixel_radius, require_all
+from rtok.evaluation.run import finished_images, require_all
 from rtok.evaluation.segmentation.run import open_framing, open_task
 from rtok.evaluation.task import Task
-from rtok.evaluation.threats import transfer
 from rtok.evaluation.victims import Victim
 from rtok.journal import Journal
 from rtok.records import RunRecord
@@ -80,15 +80,8 @@ def make_adversarial_set(
     bench = Bench.prepare(config, compute, open_framing(config) if _segments(config) else None)
     task = choose_task(bench)
     plain = Victim("plain", head=task.plain_head)
-    surrogate = open_surrogate(bench, task)
-    crafts = transfer(plain, [plain], task.model, name=surrogate.name, surrogate=surrogate.models)
-    trial = Trial(
-        attack.label,
-        attack,
-        build_attack(attack, task.objective),
-        crafts,
-        pixel_radius(attack, bench.backbone),
-    )
+    planner = Planner(bench, task, open_surrogate(bench), plain)
+    (trial,) = planner.crafted("transfer", attack)
     evaluator = Evaluator(
         task, [plain], [trial], device=compute.device, std=bench.backbone.std, seed=config.seed
     )
@@ -125,13 +118,12 @@ def _craft(
     done = finished_images(journal, source)
     evaluator.task.prepare(folder)
     batches = bench.batches(done=done)
-    craft = trial.crafts[0]
     with progress("attack", total=len(source), unit="image", enabled=compute.is_main, start=len(done)) as bar:
         for batch in batches:
             rows: list[dict[str, Any]] = []
             if batch.keys:
                 images = batch.images.to(compute.device)
-                adversarial = evaluator.craft(trial, craft, craft.targets[0], batch, images)
+                adversarial = evaluator.craft(trial.attempts[0], batch, images)
                 for key, group, clean, found in zip(
                     batch.keys, batch.groups, images, adversarial, strict=True
                 ):
@@ -174,7 +166,7 @@ def _finish(
         attack=trial.settings.model_dump(mode="json"),
         name=trial.name,
         objective=evaluator.task.objective,
-        surrogate=trial.crafts[0].name,
+        surrogate=trial.surrogate,
         backbone=bench.backbone.spec.name,
         fingerprint=bench.backbone.fingerprint(),
         image_size=list(bench.backbone.image_size),

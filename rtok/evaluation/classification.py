@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,9 +14,10 @@ from torch import Tensor
 from rtok.attacks.autoattack import AutoAttack
 from rtok.attacks.build import build_attack
 from rtok.attacks.objective import Criterion, LabelCriterion, Model
+from rtok.evaluation.bench import Bench
 from rtok.evaluation.heads import PLAIN, Heads
 from rtok.evaluation.loop import Evaluator
-from rtok.evaluation.run import Bench, require_tokens, run_evaluation
+from rtok.evaluation.run import require_tokens, run_evaluation
 from rtok.evaluation.task import Columns, View
 from rtok.evaluation.victims import Victim
 from rtok.statistics import wilson
@@ -36,6 +37,7 @@ SHARES = {
     "flipped": "flipped",
     "surrogate_success": "surrogate_fooled",
 }
+PAIRED = ("adversarial_accuracy", "clean_accuracy")  # the shares in which victims are compared
 EXAMPLES = 4  # images in examples.png
 
 
@@ -49,6 +51,7 @@ class ClassificationTask:
     command: str = "eval-class"
     objective: Literal["labels"] = "labels"
     severity: str = "adversarial_correct"
+    paired: Mapping[str, str] = field(default_factory=lambda: {name: SHARES[name] for name in PAIRED})
     several_targets: bool = False
     wants_probe: bool = True
 
@@ -79,8 +82,8 @@ class ClassificationTask:
         self.heads.prepare(folder)
 
     def criterion(self, attack: AttackConfig, batch: Batch, target: Tensor) -> Criterion:
-        """The cross-entropy of the labels."""
-        return LabelCriterion(_labels(batch, target), ignore_index=NO_LABEL)
+        """The loss of the labels that the attack names."""
+        return LabelCriterion(_labels(batch, target), ignore_index=NO_LABEL, loss=attack.loss)
 
     def digest(self, output: Tensor, batch: Batch) -> Tensor:
         """All logits: they are small."""
@@ -171,8 +174,7 @@ def _draw(bench: Bench, evaluator: Evaluator, rows: list[dict[str, Any]], out: P
     if batch is None:
         return
     images = batch.images.to(bench.compute.device)
-    craft = trial.crafts[0]
-    adversarial = evaluator.craft(trial, craft, craft.targets[0], batch, images)
+    adversarial = evaluator.craft(trial.attempts[0], batch, images)
     names = bench.source.class_names or ()
     with torch.no_grad():
         seen = [evaluator.models[victim](adversarial).argmax(-1).tolist() for victim in (plain, robust)]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rtok.attacks.objective import Axis, Criterion, FeatureCriterion, Model, cosine
+from rtok.evaluation.bench import Bench
 from rtok.evaluation.loop import Evaluator
-from rtok.evaluation.run import Bench, require_tokens, run_evaluation
+from rtok.evaluation.run import require_tokens, run_evaluation
 from rtok.evaluation.task import Columns, View
 from rtok.evaluation.victims import Victim
 from rtok.statistics import mean_interval
@@ -53,6 +54,7 @@ class FeatureTask:
     plain_head: None = None
     robust_heads: tuple[None] = (None,)
     severity: str = "cosine_to_plain"
+    paired: Mapping[str, str] = field(default_factory=lambda: {"cosine_to_plain": "cosine_to_plain"})
     several_targets: bool = True
     wants_probe: bool = False
 
@@ -149,7 +151,7 @@ def _draw(bench: Bench, evaluator: Evaluator, rows: list[dict[str, Any]], out: P
     from rtok.reporting.figures.summary import victim_bars
 
     victim_bars(rows, out / "summary.png")
-    trial = next((trial for trial in evaluator.trials if trial.crafts[0].threat == "transfer"), None)
+    trial = next((trial for trial in evaluator.trials if trial.threat == "transfer"), None)
     if trial is None or bench.backbone.kind == "embedding":
         return
     first_of_group = dict(zip(reversed(bench.source.groups), reversed(bench.source.keys), strict=True))
@@ -157,8 +159,7 @@ def _draw(bench: Bench, evaluator: Evaluator, rows: list[dict[str, Any]], out: P
     if batch is None:
         return
     images = batch.images.to(bench.compute.device)
-    craft = trial.crafts[0]
-    adversarial = evaluator.craft(trial, craft, craft.targets[0], batch, images)
+    adversarial = evaluator.craft(trial.attempts[0], batch, images)
     shown = {victim.kind: victim for victim in reversed(evaluator.victims)}  # the first of each kind
     with torch.no_grad():
         target = bench.backbone(images)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rtok.data import ImageSource, open_source
 from rtok.errors import UserError
-from rtok.evaluation.run import Bench, resolve_tokens
+from rtok.evaluation.bench import Bench, resolve_tokens
 from rtok.heads.features import Reading, extract_features
 from rtok.heads.files import choose_head, read_heads, save_head
 from rtok.heads.linear import PROBE, WIDEST, LinearHead, check_classes

@@ -24,30 +24,40 @@ IDENTITY = (
     "eps_pixel",
     "steps",
     "restarts",
+    "queries",
+    "start",
     "seed",
 )
 
 
-def flat_rows(records: Iterable[Mapping[str, Any]], order: Sequence[str]) -> list[Row]:
-    """Per-image rows in the data set's order, whatever order they were computed in."""
+def flat_rows(records: Iterable[Mapping[str, Any]], order: Sequence[str], part: str = "rows") -> list[Row]:
+    """Per-image rows of one part of the results in the data set's order, whatever order they were computed in."""
     place = {key: i for i, key in enumerate(order)}
     ordered = sorted(records, key=lambda record: place[record["image"]])
-    return [{"image": r["image"], "group": r["group"], **row} for r in ordered for row in r["rows"]]
+    return [
+        {"image": r["image"], "group": r["group"], **{k: v for k, v in row.items() if k != "part"}}
+        for r in ordered
+        for row in r["rows"]
+        if row["part"] == part
+    ]
+
+
+def by_victim(rows: Sequence[Row]) -> list[tuple[Row, list[Row]]]:
+    """Group per-image rows by `IDENTITY`, the control's draws averaged: what a group is, and its rows."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in IDENTITY), []).append(row)
+    found = []
+    for identity, members in groups.items():
+        draws = {row["draw"] for row in members}
+        who = dict(zip(IDENTITY, identity, strict=True)) | {"draws": None if None in draws else len(draws)}
+        found.append((who, mean_over_draws(members) if len(draws) > 1 else members))
+    return found
 
 
 def summarise(rows: Sequence[Row], summary: Callable[[Sequence[Row]], Row]) -> list[Row]:
     """One row per attack, threat, surrogate, victim, token file and head, in order of first appearance."""
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[key] for key in IDENTITY), []).append(row)
-    results = []
-    for identity, members in groups.items():
-        draws = {row["draw"] for row in members}
-        merged = mean_over_draws(members) if len(draws) > 1 else members
-        who = dict(zip(IDENTITY, identity, strict=True))
-        control = {"draws": len(draws)} if None not in draws else {"draws": None}
-        results.append({**who, **control, "images": len(merged), **summary(merged)})
-    return results
+    return [{**who, "images": len(members), **summary(members)} for who, members in by_victim(rows)]
 
 
 def mean_over_draws(rows: Sequence[Row]) -> list[Row]:

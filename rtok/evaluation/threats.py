@@ -32,9 +32,13 @@ class Craft:
 
 @dataclass(frozen=True)
 class InformedSurrogate:
-    """The attacker knows that there are tokens, not which: the plain model and one fresh random draw, equally weighted.
+    """The attacker knows that there are tokens, not which: the plain model and fresh random draws at every step.
 
-    The draw depends on (seed, restart, step) alone, so an image's result does not depend on its batch.
+    A draw depends on (seed, restart, step, its number) alone, so an image's result does not depend on its batch.
+
+    Args:
+        draws: how many draws a step; they share what `plain_weight` leaves.
+        plain_weight: the weight of the plain model, in [0, 1].
     """
 
     plain: Model
@@ -44,15 +48,33 @@ class InformedSurrogate:
     init_std: float
     seed: int
     like: Victim
+    draws: int = 1
+    plain_weight: float = 0.5
 
     def members(self, draw: Draw) -> Sequence[tuple[float, Model]]:
-        """The plain model and the model with this step's untrained tokens."""
+        """The plain model and the model with each of this step's untrained tokens; weights of zero are left out."""
+        drawn = [(1 - self.plain_weight) / self.draws] * self.draws
+        found = [(self.plain_weight, self.plain)]
+        found += [(weight, self._drawn(draw, number)) for number, weight in enumerate(drawn)]
+        return [(weight, model) for weight, model in found if weight]
+
+    def _drawn(self, draw: Draw, number: int) -> Model:
         assert self.like.tokens is not None
-        tokens = random_tokens(
-            self.count, self.dim, self.init_std, self.seed, "informed", draw.restart, draw.step
-        )
-        drawn = Victim("random", tokens.to(self.like.tokens), head=self.like.head)
-        return [(0.5, self.plain), (0.5, self.with_tokens(drawn))]
+        parts = ("informed", draw.restart, draw.step, *([number] if number else []))
+        tokens = random_tokens(self.count, self.dim, self.init_std, self.seed, *parts)
+        return self.with_tokens(Victim("random", tokens.to(self.like.tokens), head=self.like.head))
+
+
+@dataclass(frozen=True)
+class GuessedSurrogate:
+    """The model with each of the attacker's own tokens, equally weighted; `guesses` may be filled later."""
+
+    guesses: Sequence[Victim]
+    model_of: ModelOf
+
+    def members(self, draw: Draw) -> Sequence[tuple[float, Model]]:
+        """The same models at every step."""
+        return [(1 / len(self.guesses), self.model_of(guess)) for guess in self.guesses]
 
 
 def transfer(
@@ -73,7 +95,14 @@ def transfer(
 
 
 def informed(
-    plain: Victim, robust: Sequence[Victim], model_of: ModelOf, *, name: str, seed: int
+    plain: Victim,
+    robust: Sequence[Victim],
+    model_of: ModelOf,
+    *,
+    name: str,
+    seed: int,
+    draws: int = 1,
+    plain_weight: float = 0.5,
 ) -> list[Craft]:
     """One crafting for every token count and start; tried on the robust victims that have them.
 
@@ -87,11 +116,23 @@ def informed(
         like = replace(members[0], head=plain.head)
         assert like.tokens is not None
         _, n, D = like.tokens.shape
-        surrogate = InformedSurrogate(model_of(plain), model_of, n, D, like.init_std, seed, like)
+        surrogate = InformedSurrogate(
+            model_of(plain), model_of, n, D, like.init_std, seed, like, draws, plain_weight
+        )
         crafts.append(
             Craft("informed", f"{name} + drawn tokens", surrogate, (model_of(plain),), tuple(members), None)
         )
     return crafts
+
+
+def guessed(
+    plain: Victim, robust: Sequence[Victim], model_of: ModelOf, *, name: str, guesses: Sequence[Victim]
+) -> list[Craft]:
+    """The attacker trained tokens of their own, and hopes that the private ones are like them."""
+    surrogate = GuessedSurrogate(guesses, model_of)
+    return [
+        Craft("guessed", f"{name} + own tokens", surrogate, (model_of(plain),), tuple(robust), None),
+    ]
 
 
 def adaptive(
@@ -103,4 +144,15 @@ def adaptive(
         model = model_of(victim)
         targets = (model_of(plain), model) if several_targets else (model,)
         crafts.append(Craft("adaptive", f"{name} + tokens", FixedSurrogate(model), targets, (victim,), model))
+    return crafts
+
+
+def query(plain: Victim, robust: Sequence[Victim], model_of: ModelOf, *, name: str) -> list[Craft]:
+    """The attacker sees the deployed model's scores only: a crafting per robust victim, away from plain(clean)."""
+    crafts = []
+    for victim in robust:
+        model = model_of(victim)
+        crafts.append(
+            Craft("query", f"{name}'s scores", FixedSurrogate(model), (model_of(plain),), (victim,), model)
+        )
     return crafts

@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 Row = Mapping[str, Any]
+ATTACK = ("attack", "norm", "eps", "units")  # what tells one attack from another
 
 # Mean of ImageNet's per-channel standard deviations: a radius in normalised space is about this much in
 # pixels.
@@ -18,7 +19,7 @@ def by_attack(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
     """Group rows by their attack and return `(title, rows)`, in order of first appearance."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        groups.setdefault(tuple(row.get(key) for key in ("attack", "norm", "eps", "units")), []).append(row)
+        groups.setdefault(tuple(row.get(key) for key in ATTACK), []).append(row)
     return [(attack_title(group), group) for group in groups.values()]
 
 

@@ -18,7 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from rtok.reporting.console import guarded, is_main_process, open_console
-from rtok.reporting.labels import Row, by_attack, token_names
+from rtok.reporting.differences import gains
+from rtok.reporting.labels import ATTACK, Row, by_attack, token_names
+from rtok.reporting.sanity import sanity_markdown, sanity_table, verdict
 
 ABSENT = "–"  # noqa: RUF001 (an en dash stands for null)
 
@@ -57,6 +59,8 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("tokens", "tokens", identity=True, keep=9),
         Column("n", "token\ncount", identity=True, keep=9),
         Column("surrogate", "surrogate", identity=True, keep=0),
+        Column("queries", "queries", identity=True, keep=10),
+        Column("start", "start", identity=True, keep=10),
         Column(
             "cosine_to_plain",
             "cosine\nto plain",
@@ -80,6 +84,8 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("tokens", "tokens", identity=True, keep=9),
         Column("n", "token\ncount", identity=True, keep=9),
         Column("surrogate", "surrogate", identity=True, keep=0),
+        Column("queries", "queries", identity=True, keep=10),
+        Column("start", "start", identity=True, keep=10),
         Column("adversarial_accuracy", "adversarial\naccuracy", interval=True, headline=True),
         Column("clean_accuracy", "clean\naccuracy", keep=8),
         Column("flipped", "flipped", keep=7),
@@ -104,6 +110,8 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("tokens", "tokens", identity=True, keep=9),
         Column("n", "token\ncount", identity=True, keep=9),
         Column("surrogate", "surrogate", identity=True, keep=0),
+        Column("queries", "queries", identity=True, keep=10),
+        Column("start", "start", identity=True, keep=10),
         Column(
             "adversarial_miou",
             "adversarial\nmIoU",
@@ -136,13 +144,17 @@ def print_results(results: Mapping[str, Any], console: Console | None = None) ->
     target = console or open_console()
     images = f"Measured on {results['images']} images."
     for title, rows in by_attack(results["rows"]):
+        below = notes(rows, columns, results.get("differences", ()))
         lines = [
             Text(title, style="bold"),
             results_table(rows, columns, width=target.width),
-            *map(Text, [images, *notes(rows, columns)]),
+            *map(Text, [images, *below]),
             Text(),
         ]
         guarded(partial(target.print, *lines, sep="\n"))
+    if results.get("sanity"):
+        found = results["sanity"]
+        guarded(partial(target.print, Text(verdict(found), style="bold"), sanity_table(found), sep="\n"))
 
 
 def results_table(rows: Sequence[Row], columns: Sequence[Column], *, width: int = 80) -> Table:
@@ -182,14 +194,26 @@ def markdown_results(results: Mapping[str, Any]) -> str:
     """Return every table of `results` with its title and notes, as Markdown."""
     columns = COLUMNS[results["command"]]
     parts = [
-        "\n\n".join([f"**{title}**", markdown_table(rows, columns).strip(), " ".join(notes(rows, columns))])
+        "\n\n".join(
+            [
+                f"**{title}**",
+                markdown_table(rows, columns).strip(),
+                " ".join(notes(rows, columns, results.get("differences", ()))),
+            ]
+        )
         for title, rows in by_attack(results["rows"])
     ]
+    if results.get("sanity"):
+        parts.append(sanity_markdown(results["sanity"]).strip())
     return "\n\n".join(parts) + "\n"
 
 
-def notes(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
-    """Say what all rows share, what the headline means, what the intervals are, what the training bought."""
+def notes(rows: Sequence[Row], columns: Sequence[Column], differences: Sequence[Row] = ()) -> list[str]:
+    """Say what all rows share, what the headline means, what the intervals are, what the training bought.
+
+    Args:
+        differences: those of `results.json`; the ones of these rows' attack are told.
+    """
     shared = []
     for column in columns:
         threats = _values_by_threat(rows, column)
@@ -205,35 +229,9 @@ def notes(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
     lines += [f"{column.title.capitalize()}: {column.meaning}." for column in columns if column.meaning]
     if any(_interval(row, column) for row in rows for column in columns if column.interval):
         lines.append("Intervals are 95 %.")
-    return lines + gains(rows, columns)
-
-
-def gains(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
-    """Say per token file and head how far robust is above the control and above plain, under transfer."""
-    headline = next((column for column in columns if column.headline), None)
-    if headline is None:
-        return []
-    transfer = [row for row in rows if row.get("threat") == "transfer" and row.get(headline.key) is not None]
-    plain = [row for row in transfer if row["victim"] == "plain"]
-    robust = [row for row in transfer if row["victim"] == "robust"]
-    lines, names = [], token_names(rows)
-    several_files = len({row.get("tokens") for row in robust}) > 1
-    several_heads = len({row.get("head_features") for row in robust}) > 1
-    for row in robust:
-        random = [
-            other for other in transfer if other["victim"] == "random" and other.get("n") == row.get("n")
-        ]
-        parts = [
-            f"{row[headline.key] - other[0][headline.key]:+.3f} over {name}"
-            for name, other in (("the random control", random), ("plain", plain))
-            if len(other) == 1
-        ]
-        if parts:
-            which = [names.get(str(row.get("tokens")), ABSENT)] if several_files else []
-            which += [f"{row['head_features']} head"] if several_heads else []
-            name = f" ({', '.join(which)})" if which else ""
-            lines.append(f"{headline.title.capitalize()} under transfer, robust{name}: {', '.join(parts)}.")
-    return lines
+    of_attack = [row for row in differences if all(row[key] == rows[0].get(key) for key in ATTACK)]
+    ordered = sorted(columns, key=lambda column: not column.headline)
+    return lines + gains(of_attack, [column.key for column in ordered], token_names(rows))
 
 
 def varying(rows: Sequence[Row], columns: Sequence[Column]) -> list[Column]:

@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from rtok.config import Config, ModelConfig
+from rtok.config.attack import AttackConfig
 
 MODEL = {"name": "dinov2_vits14"}
 DATA = {"name": "photos"}
@@ -36,6 +37,11 @@ def test_defaults_are_those_of_the_contract() -> None:
     rest = {key: config[key] for key in list(config)[list(config).index("threats") :]}
     assert rest == {
         "threats": ["transfer", "informed", "adaptive"],
+        "informed": {"draws": 1, "plain_weight": 0.5},
+        "guessed": None,
+        "query": {"queries": [1000, 5000], "starts": ["cold", "transfer"]},
+        "curve": None,
+        "sanity": {"images": 4, "steps": 10},
         "control_draws": 5,
         "tracking": "none",
         "precision": "fp32",
@@ -51,6 +57,8 @@ def test_one_or_many() -> None:
     assert make(tokens=["a", "b"]).token_paths == [Path("a"), Path("b")]
     assert make().token_paths == make(tokens={"count": 3}).token_paths == []
     assert [a.preset for a in make(attack=[{"preset": "l2"}, {"preset": "paper"}]).attacks] == ["l2", "paper"]
+    assert make(attack="ensemble").attack == AttackConfig(preset="ensemble")
+    assert make(attack=["l2", {"preset": "paper"}]).attacks[0] == AttackConfig(preset="l2")
     tokens = [make(tokens={"count": count}).tokens for count in (3, [1, 3])]
     assert [t.counts for t in tokens] == [[3], [1, 3]]  # type: ignore[union-attr]
 
@@ -97,7 +105,8 @@ def test_the_surrogate() -> None:
         {"train": None},
         {"train": 3},
         {"attack": []},
-        {"attack": "paper"},
+        {"attack": "papers"},
+        {"attack": ["papers"]},
         {"attack": [{}, {}]},
         {"threats": []},
         {"threats": ["transfer", "transfer"]},

@@ -97,6 +97,7 @@ def settings(model: dict[str, Any], labelled: Path, tmp_path: Path) -> dict[str,
         "head": {"type": "fit"},
         "batch_size": 4,
         "control_draws": 2,
+        "sanity": {"images": 0},
         "out": str(tmp_path / "run"),
     }
 

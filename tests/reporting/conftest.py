@@ -73,3 +73,52 @@ def class_rows():
         class_row("informed", "robust", "robust", 0.28),
         class_row("adaptive", "robust", "robust", 0.01),
     ]
+
+
+def difference_row(threat, baseline, value, **more):
+    """One row of `differences`; only `transfer` has victims without tokens."""
+    return {
+        **feature_row(threat, "robust", value),
+        "queries": None,
+        "start": None,
+        "head_features": None,
+        "baseline_victim": baseline,
+        "baseline_threat": "transfer",
+        "baseline_tokens": None,
+        "baseline_head_features": None,
+        "ci95": {"cosine_to_plain": [value - 0.02, value + 0.02]},
+    } | more
+
+
+@pytest.fixture
+def differences():
+    """What belongs to `rows`."""
+    return [
+        difference_row("transfer", "random", 0.081),
+        difference_row("transfer", "plain", 0.5, ci95={"cosine_to_plain": [0.4, 0.51]}),
+        difference_row("adaptive", "plain", 0.089, ci95=None),
+    ]
+
+
+@pytest.fixture
+def sanity():
+    """A check that passed and one that failed."""
+    return {
+        "verdict": "suspicious",
+        "images": 4,
+        "checks": [
+            {"check": "an unbounded radius breaks the plain model", "passed": True, "seen": "cosine 0.1"},
+            {"check": "gradients do not vanish", "passed": False, "seen": "norm 0", "tokens": TOKENS},
+        ],
+    }
+
+
+@pytest.fixture
+def curve_rows():
+    """Two radii, the larger one first; `adaptive` has no plain victim."""
+    victims = [("transfer", "plain"), ("transfer", "robust"), ("adaptive", "robust")]
+    return [
+        feature_row(threat, victim, 0.9 - 0.1 * radius, eps=radius / 255, units="pixel")
+        for radius in (2, 1)
+        for threat, victim in victims
+    ]

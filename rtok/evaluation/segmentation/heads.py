@@ -15,8 +15,8 @@ from rtok.data import open_source
 from rtok.data.framing import Framing
 from rtok.data.masks import MaskedFiles
 from rtok.errors import UserError
+from rtok.evaluation.bench import Bench
 from rtok.evaluation.heads import PLAIN, ROBUST, SURROGATE, robust_head
-from rtok.evaluation.run import Bench
 from rtok.evaluation.segmentation.files import last_blocks, read_head, save_head
 from rtok.evaluation.segmentation.fit import fit_head
 from rtok.evaluation.segmentation.models import BNHead, RtokSegmenter, build_head, build_segmenter

@@ -14,8 +14,9 @@ from rtok.attacks.adversarial_set import file_name
 from rtok.config.segmentation import SegmentationConfig
 from rtok.data.framing import Framing
 from rtok.data.masks import MaskedFiles
+from rtok.evaluation.bench import Bench
 from rtok.evaluation.loop import Evaluator, Trial
-from rtok.evaluation.run import Bench, require_tokens, run_evaluation
+from rtok.evaluation.run import require_tokens, run_evaluation
 from rtok.evaluation.segmentation import engine
 from rtok.runs import write_atomic
 
@@ -84,7 +85,7 @@ def _report(bench: Bench, evaluator: Evaluator, rows: list[dict[str, Any]], out:
     victim_bars(rows, out / "summary.png", "adversarial_miou")
     write_atomic(out / "per_class.csv", _per_class(rows))
     sizes = bench.config.segmentation or SegmentationConfig()
-    trial = next((trial for trial in evaluator.trials if trial.crafts[0].threat == "transfer"), None)
+    trial = next((trial for trial in evaluator.trials if trial.threat == "transfer"), None)
     if trial is not None:
         for key in bench.source.keys[: sizes.pictures]:
             _draw(bench, evaluator, trial, key, out / "pictures")
@@ -111,8 +112,7 @@ def _draw(bench: Bench, evaluator: Evaluator, trial: Trial, key: str, folder: Pa
         return
     assert isinstance(task, SegmentationTask)
     images = batch.images.to(bench.compute.device)
-    craft = trial.crafts[0]
-    adversarial = evaluator.craft(trial, craft, craft.targets[0], batch, images)
+    adversarial = evaluator.craft(trial.attempts[0], batch, images)
     robust = [victim for victim in evaluator.victims if victim.kind == "robust"]
     shown = {"plain": evaluator.victims[0], "robust": [v for v in robust if v.file == robust[0].file][-1]}
     with torch.no_grad():

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rtok.models.backbone import Backbone
     from rtok.runs import RunFolder
 
+PAIRED = ("adversarial_image_miou", "clean_image_miou")  # what victims are compared in, image by image
 KEPT_MASKS = 64  # an image's mask is used for each of its attacks and victims: more than a batch's are kept
 
 
@@ -47,6 +48,7 @@ class SegmentationTask:
     command: str = "eval-seg"
     objective: Literal["labels"] = "labels"
     severity: str = "adversarial_image_miou"
+    paired: Mapping[str, str] = field(default_factory=lambda: {name: name for name in PAIRED})
     several_targets: bool = False
     wants_probe: bool = False
     _places: Mapping[str, int] = field(init=False)
@@ -70,7 +72,7 @@ class SegmentationTask:
     def criterion(self, attack: AttackConfig, batch: Batch, target: Tensor) -> Criterion:
         """The cross-entropy of the labels of the pixels that the model sees, averaged over those with one."""
         labels = torch.stack([self.framing.mask(self._mask(key), key) for key in batch.keys])
-        return LabelCriterion(labels.to(target.device), ignore_index=IGNORE)
+        return LabelCriterion(labels.to(target.device), ignore_index=IGNORE, loss=attack.loss)
 
     def digest(self, output: Tensor, batch: Batch) -> Tensor:
         """The predicted classes (b, H, W), as large as the labels that they are measured with."""

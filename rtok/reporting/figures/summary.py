@@ -80,6 +80,8 @@ def _label(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], names: Map
         lines.append(str(name))
     if len({other.get("head_features") for other in rows}) > 1 and row["victim"] == "robust":
         lines.append(f"{row['head_features']} head")
+    if row.get("queries") is not None:
+        lines += [str(row["queries"]), row["start"]]
     return "\n".join(lines)
 
 

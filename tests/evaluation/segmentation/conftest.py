@@ -105,6 +105,7 @@ def seg_settings(
         "attack": {"preset": "standard", "steps": 2},
         "threats": ["transfer"],
         "control_draws": 2,
+        "sanity": {"images": 0},
         "out": str(tmp_path / "run"),
     }
 

@@ -1,0 +1,99 @@
+"""Square attack (Andriushchenko et al., 2020): a random search that needs scores only, no gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rtok.attacks.noise import generator
+from rtok.attacks.objective import Draw, Objective
+from rtok.attacks.pgd import Perturbed, pixel_scale, project, quantized
+
+# The share of the image that a square covers at first, as AutoAttack has it, and the iterations (of 10,000; fewer are
+# scaled to that) after which it halves (the paper's section 4.1 and its code).
+FIRST_SHARE = 0.8
+HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+FULL_SCHEDULE = 10_000
+
+
+@dataclass(frozen=True)
+class Square:
+    """Square attack for Linf: it repaints one random square at a time and keeps what raises the objective.
+
+    Every query is an image as a file holds it (`quantize`), and what comes back is the best image that was queried.
+    An image that is misclassified is done; features never are. All draws of an image derive from its key.
+
+    Args:
+        eps: radius in `units`, as for `PGD`.
+        queries: how often the model is asked, an image.
+    """
+
+    eps: float = 8 / 255
+    units: Literal["pixel", "normalized"] = "pixel"
+    queries: int = 1000
+    quantize: Literal["round", "floor", "none"] = "round"
+
+    def run(
+        self,
+        images: Tensor,
+        objective: Objective,
+        *,
+        keys: Sequence[str],
+        std: Tensor | None = None,
+        seed: int = 0,
+        visits: Sequence[int] | None = None,
+        start: Tensor | None = None,
+    ) -> Perturbed:
+        """Search from `start` (B, 3, H, W), or else from vertical stripes around `images`; `visits` is not used."""
+        B, C, _, W = images.shape
+        if not B:
+            return Perturbed(images, images.new_zeros(0))
+        radius = self.eps * pixel_scale(images, self.units, std)
+        generators = [generator(seed, key, "square") for key in keys]
+        stripes = torch.stack([torch.rand(C, 1, W, generator=g) for g in generators]).to(images)
+        # Every image's own numbers: per query a row, a column and a colour (a sign per channel).
+        numbers = torch.stack([torch.rand(self.queries, 2 + C, generator=g) for g in generators]).to(images)
+        first = images + radius * _signs(stripes) if start is None else start
+        best = self._allowed(first, images, radius)
+        loss = objective.loss(best, Draw(0, 0))
+        for query in range(1, self.queries):
+            open_ = (~objective.criterion.solved(loss)).nonzero().squeeze(1)
+            if not len(open_):
+                break
+            square = self._square(query, numbers[open_, query], images.shape[2:])
+            colour = radius * _signs(numbers[open_, query, 2:, None, None])
+            tried = torch.where(square, images[open_] + colour, best[open_])
+            tried = self._allowed(tried, images[open_], radius)
+            found = objective.loss(tried, Draw(0, query), open_)
+            better = found > loss[open_]
+            best[open_] = torch.where(better[:, None, None, None], tried, best[open_])
+            loss[open_] = torch.where(better, found, loss[open_])
+        return Perturbed(best, loss)
+
+    def _square(self, query: int, numbers: Tensor, size: torch.Size) -> Tensor:
+        """Where each image's square lies, (b, 1, H, W) bool."""
+        H, W = size
+        side = min(max(round(sqrt(self.share(query) * H * W)), 1), H, W)
+        inside = []
+        for number, length in ((numbers[:, 0], H), (numbers[:, 1], W)):
+            first = (number * (length - side + 1)).long()[:, None]
+            place = torch.arange(length, device=numbers.device)[None]
+            inside.append((place >= first) & (place < first + side))
+        return (inside[0][:, :, None] & inside[1][:, None, :])[:, None]
+
+    def share(self, query: int) -> float:
+        """The share of the image that this query's square covers."""
+        iteration = query * FULL_SCHEDULE // self.queries
+        return FIRST_SHARE / 2 ** sum(iteration > halving for halving in HALVINGS)
+
+    def _allowed(self, tried: Tensor, images: Tensor, radius: Tensor) -> Tensor:
+        return quantized(project(tried, images, "linf", 1.0, radius), self.quantize)
+
+
+def _signs(numbers: Tensor) -> Tensor:
+    return torch.where(numbers < 0.5, -1.0, 1.0).to(numbers)

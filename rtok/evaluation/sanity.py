@@ -1,0 +1,221 @@
+"""Is the attack what it should be? Checks after Athalye et al. (2018) and Carlini et al. (2019), on a few images.
+
+A defence can look robust because attacks on it fail for the wrong reason: gradients that vanish behind a rounding, too
+few steps, a bug. Each check computes something that must hold if attacks work, and says whether it does.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rtok.attacks.build import build_attack
+from rtok.attacks.noise import start_noise
+from rtok.attacks.objective import Draw, FixedSurrogate, Objective
+from rtok.attacks.square import Square
+from rtok.config.attack import AttackConfig
+from rtok.data.loader import Batch
+from rtok.evaluation.bench import Bench
+from rtok.evaluation.loop import Attempt, Evaluator
+from rtok.evaluation.plan import pixel_radius
+from rtok.evaluation.victims import Victim
+from rtok.statistics import paired_bootstrap
+
+Check = dict[str, Any]
+# How much of what the attack achieves (in its loss) a comparison may be off: PGD is not exactly monotone.
+SLACK = 0.05
+# A gradient this much smaller than the plain model's counts as vanished. A defence that really flattens the loss makes
+# it a few times smaller; one that masks gradients makes it zero, or as good as.
+VANISHED = 1e-3
+# A gradient step is one pass forward and one backward, which costs about two more: so many queries cost as much.
+QUERIES_A_STEP = 3
+# On the plain model an unbounded attack must bring accuracies and IoU down to this.
+BROKEN_SHARE = 0.1
+
+
+def sanity(bench: Bench, evaluator: Evaluator, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return `{"verdict", "images", "checks"}`, or None where `sanity.images` is 0.
+
+    Args:
+        rows: the per-image rows of the evaluation; what they hold is compared without attacking again.
+    """
+    settings, source = bench.config.sanity, bench.source
+    batch = bench.examples(source.keys[: settings.images]) if settings.images else None
+    if batch is None:
+        return None
+    lab = Laboratory(evaluator, batch, *_attack(bench))
+    checks = [lab.unbounded()]
+    for victim in evaluator.victims:
+        if victim.kind == "robust":
+            about = {"tokens": victim.file, "head_features": victim.head}
+            checks += [{**check, **about} for check in lab.of_victim(victim)]
+    checks += adaptive_in_results(rows, evaluator.task.severity)
+    sound = all(check["passed"] for check in checks)
+    return {"verdict": "sound" if sound else "suspicious", "images": len(batch.keys), "checks": checks}
+
+
+def _attack(bench: Bench) -> tuple[AttackConfig, float]:
+    """The checks' attack, plain Linf PGD as strong as the config's first, and its radius in pixels."""
+    crafted = [attack for attack in bench.config.attacks if attack.method == "pgd" and not attack.from_]
+    first = crafted[0] if crafted else AttackConfig(preset="standard")
+    radius = pixel_radius(first, bench.backbone) if first.norm == "linf" else AttackConfig().eps
+    steps = min(first.steps, bench.config.sanity.steps)
+    return AttackConfig(steps=steps, axis=first.axis, quantize="none"), radius
+
+
+@dataclass
+class Laboratory:
+    """Attacks on a few images, with other settings each time.
+
+    Losses are the attack's objective, away from plain(clean): larger is stronger. All are means over the images.
+    """
+
+    evaluator: Evaluator
+    batch: Batch
+    attack: AttackConfig
+    radius: float
+
+    def unbounded(self) -> Check:
+        """An attack that may change the plain model's image as it likes must break it."""
+        plain, task = self.evaluator.victims[0], self.evaluator.task
+        found = self._craft(plain, eps=1.0, steps=2 * self.attack.steps)
+        severity = self.evaluator.severity(plain, self.batch, self.images, found)
+        limit = BROKEN_SHARE if task.objective == "labels" else self._other_images()
+        return {
+            "check": "an unbounded radius breaks the plain model",
+            "passed": severity <= limit,
+            "seen": f"{task.severity} {severity:.3f}, at most {limit:.3f} wanted",
+            "values": {task.severity: severity, "limit": limit},
+        }
+
+    def of_victim(self, victim: Victim) -> Iterator[Check]:
+        """The checks of one robust victim, which share the strongest attack."""
+        steps, objective = self.attack.steps, self._objective(victim)
+        clean, full = self._mean(objective, self.images), self._strength(victim)
+        slack = SLACK * abs(full - clean)
+
+        few = sorted({1, max(1, steps // 3)} - {steps})
+        by_steps = {count: self._strength(victim, steps=count) for count in few} | {steps: full}
+        yield self._rising("more steps are stronger", by_steps, slack)
+
+        radii = (self.radius / 4, self.radius, min(4 * self.radius, 1.0))
+        by_radius = {r: full if r == self.radius else self._strength(victim, eps=r) for r in radii}
+        named = {f"{radius * 255:.3g}/255": value for radius, value in by_radius.items()}
+        yield self._rising("a larger radius is stronger", named, slack)
+
+        yield self._gradients(objective)
+
+        queries = QUERIES_A_STEP * steps
+        search = Square(self.radius, queries=queries, quantize="none")
+        found = search.run(self.images, objective, keys=self.batch.keys, seed=self.evaluator.seed).loss
+        yield self._weaker("random search of equal cost is weaker", float(found.mean()), full, slack)
+
+        transfer = self._mean(objective, self._on_plain)
+        yield self._weaker("transfer is not stronger than adaptive", transfer, full, slack)
+
+    def _gradients(self, objective: Objective) -> Check:
+        """Gradients on the way of an attack, beside those of the plain model."""
+        noise = start_noise(
+            "uniform", "linf", self.radius, self.images.shape, self.batch.keys, self.evaluator.seed, "sanity"
+        )
+        place = (self.images + noise.to(self.images)).clamp(0, 1)
+        norms = [
+            one.loss_and_gradient(place, Draw(0, 0))[1].flatten(1).norm(dim=1)
+            for one in (objective, self._objective(self.evaluator.victims[0]))
+        ]
+        ratio = float((norms[0] / norms[1]).nan_to_num(0.0, posinf=1.0).min())
+        return {
+            "check": "gradients do not vanish",
+            "passed": ratio > VANISHED and bool(norms[0].isfinite().all()),
+            "seen": f"smallest norm {ratio:.2g} of the plain model's, more than {VANISHED:g} wanted",
+            "values": {"norm_ratio": ratio},
+        }
+
+    def _rising(self, name: str, strengths: Mapping[Any, float], slack: float) -> Check:
+        values = list(strengths.values())
+        steady = all(after >= before - slack for before, after in itertools.pairwise(values))
+        return {
+            "check": name,
+            "passed": steady and (len(values) == 1 or values[-1] > values[0]),
+            "seen": "loss " + ", ".join(f"{value:.3f} ({key})" for key, value in strengths.items()),
+            "values": {str(key): value for key, value in strengths.items()},
+        }
+
+    def _weaker(self, name: str, other: float, full: float, slack: float) -> Check:
+        return {
+            "check": name,
+            "passed": other <= full + slack,
+            "seen": f"loss {other:.3f}, adaptive {full:.3f}",
+            "values": {"loss": other, "adaptive": full},
+        }
+
+    def _objective(self, victim: Victim) -> Objective:
+        return self.evaluator.objective(self._attempt(victim), self.batch, self.images)
+
+    def _attempt(self, victim: Victim, **changes: Any) -> Attempt:
+        settings = self.attack.model_copy(update={"eps": self.radius, **changes})
+        attack = build_attack(settings, self.evaluator.task.objective)
+        models = self.evaluator.models
+        return Attempt(settings, attack, FixedSurrogate(models[victim]), models[self.evaluator.victims[0]])
+
+    def _craft(self, victim: Victim, **changes: Any) -> Tensor:
+        return self.evaluator.craft(self._attempt(victim, **changes), self.batch, self.images)
+
+    def _strength(self, victim: Victim, **changes: Any) -> float:
+        return self._mean(self._objective(victim), self._craft(victim, **changes))
+
+    def _mean(self, objective: Objective, images: Tensor) -> float:
+        return float(objective.loss(images, Draw(0, 0)).mean())
+
+    @cached_property
+    def images(self) -> Tensor:
+        """The clean images on the device."""
+        return self.batch.images.to(self.evaluator.device)
+
+    @cached_property
+    def _on_plain(self) -> Tensor:
+        """What a transfer attack makes of them."""
+        return self._craft(self.evaluator.victims[0])
+
+    def _other_images(self) -> float:
+        """The features' mean cosine to those of another image: what has lost all likeness is no closer."""
+        with torch.no_grad():
+            features = self.evaluator.models[self.evaluator.victims[0]](self.images)
+        others = features.roll(1, 0) if len(features) > 1 else -features
+        return float(torch.cosine_similarity(features, others, dim=-1).mean())
+
+
+def adaptive_in_results(rows: Sequence[Mapping[str, Any]], severity: str) -> list[Check]:
+    """Per attack, token file and head: over all images, `adaptive` must not do less harm than `transfer`."""
+    found: dict[tuple[Any, ...], dict[str, dict[str, Mapping[str, Any]]]] = {}
+    for row in rows:
+        if row["victim"] == "robust" and row["threat"] in ("adaptive", "transfer"):
+            who = tuple(row[key] for key in ("attack", "tokens", "head_features"))
+            found.setdefault(who, {}).setdefault(row["threat"], {})[row["image"]] = row
+    checks = []
+    for (attack, tokens, head), by_threat in found.items():
+        if len(by_threat) < 2:
+            continue
+        pairs = [(row, by_threat["transfer"][image]) for image, row in by_threat["adaptive"].items()]
+        known = [(a, b) for a, b in pairs if a[severity] is not None and b[severity] is not None]
+        if not known:
+            continue
+        adaptive, transfer = ([row[severity] for row in column] for column in zip(*known, strict=True))
+        mean, low, _ = paired_bootstrap(adaptive, transfer, [a["group"] for a, _ in known])
+        checks.append(
+            {
+                "check": f"adaptive does no less harm than transfer ({attack}, all images)",
+                "passed": mean <= 0 or (low is not None and low <= 0),
+                "seen": f"{severity} {mean:+.3f} against transfer, not above 0 wanted (beyond chance)",
+                "values": {"difference": mean, "low": low},
+                "tokens": tokens,
+                "head_features": head,
+            }
+        )
+    return checks

@@ -1,0 +1,134 @@
+"""Square attack against the rules of its paper, on models whose best answer is known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from rtok.attacks import FeatureCriterion, FixedSurrogate, LabelCriterion, Objective
+from rtok.attacks.objective import Draw
+from rtok.attacks.square import Square
+
+KEYS = ("a", "b", "c")
+EPS = 8 / 255
+
+
+def images(count: int = 3, side: int = 12) -> Tensor:
+    drawn = torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(0))
+    return (drawn * 255).round() / 255
+
+
+def brightness() -> Objective:
+    """The brighter, the better: the best image is the clean one plus eps everywhere."""
+    target = -torch.ones(3, 1)
+    return Objective(FixedSurrogate(lambda x: 0.01 + x.mean((1, 2, 3))[:, None]), _Sum(target, "channel"))
+
+
+class _Sum(FeatureCriterion):
+    def __call__(self, output: Tensor, images: object) -> Tensor:
+        return output[:, 0]
+
+
+def test_it_finds_the_best_corner_of_the_ball() -> None:
+    clean = images()
+    found = Square(EPS, queries=1500).run(clean, brightness(), keys=KEYS)
+    delta = found.images - clean
+    assert delta.abs().max() <= EPS + 1e-6
+    best = (clean + EPS).clamp(0, 1) - clean
+    assert (delta - best).abs().mean() < 0.1 * EPS  # nearly every pixel is at the best corner
+    torch.testing.assert_close(found.loss, brightness().loss(found.images, Draw(0, 0)))
+    torch.testing.assert_close(found.images * 255, (found.images * 255).round(), atol=1e-4, rtol=0)
+
+
+def test_more_queries_and_a_better_start_help() -> None:
+    clean, objective = images(), brightness()
+    few, many = (Square(EPS, queries=n).run(clean, objective, keys=KEYS).loss for n in (10, 200))
+    warm = Square(EPS, queries=10).run(clean, objective, keys=KEYS, start=(clean + EPS).clamp(0, 1)).loss
+    assert (many > few).all() and (warm > many).all()
+
+
+def test_an_image_does_not_depend_on_its_batch() -> None:
+    clean, objective = images(), brightness()
+    whole = Square(EPS, queries=60).run(clean, objective, keys=KEYS, seed=3).images
+    for b, key in enumerate(KEYS):
+        alone = Square(EPS, queries=60).run(clean[b : b + 1], objective, keys=(key,), seed=3).images
+        assert torch.equal(alone[0], whole[b])
+    other = Square(EPS, queries=60).run(clean, objective, keys=KEYS, seed=4).images
+    assert not torch.equal(other, whole)
+
+
+def test_the_budget_is_what_is_asked_of_the_model() -> None:
+    asked: list[int] = []
+
+    def model(x: Tensor) -> Tensor:
+        asked.append(len(x))
+        return x.mean((1, 2, 3))[:, None]
+
+    objective = Objective(FixedSurrogate(model), _Sum(torch.zeros(3, 1), "channel"))
+    Square(EPS, queries=25).run(images(), objective, keys=KEYS)
+    assert asked == [3] * 25
+
+
+def test_a_misclassified_image_is_asked_no_more() -> None:
+    """Class 1 is brightness over a threshold that only two images can pass within the radius."""
+    clean = torch.full((3, 3, 8, 8), 0.5)
+    thresholds = torch.tensor([0.51, 0.9, 0.52])
+    asked: list[int] = []
+
+    def model(x: Tensor) -> Tensor:
+        asked.append(len(x))
+        return torch.stack([torch.zeros(len(x)), x.mean((1, 2, 3)) - limits[: len(x)]], 1)
+
+    limits = thresholds
+    objective = Objective(FixedSurrogate(model), LabelCriterion(torch.zeros(3).long(), loss="margin"))
+    Square(EPS, queries=5).run(clean, objective, keys=KEYS)
+    assert asked[0] == 3
+    labels = torch.zeros(3).long()
+    solved = LabelCriterion(labels, loss="margin").solved(torch.tensor([-0.1, 0.0, 0.2]))
+    assert solved.tolist() == [False, False, True]
+    assert not LabelCriterion(labels).solved(torch.tensor([5.0, 0.0, 1.0])).any()
+    assert not LabelCriterion(torch.zeros(3, 2, 2).long(), loss="margin").solved(torch.ones(3)).any()
+
+
+def test_solved_images_leave_the_search() -> None:
+    clean = images()
+    asked: list[int] = []
+
+    class Halfway(_Sum):
+        def solved(self, loss: Tensor) -> Tensor:
+            return torch.tensor([True, False, True])
+
+    def model(x: Tensor) -> Tensor:
+        asked.append(len(x))
+        return x.mean((1, 2, 3))[:, None]
+
+    objective = Objective(FixedSurrogate(model), Halfway(torch.zeros(3, 1), "channel"))
+    Square(EPS, queries=4).run(clean, objective, keys=KEYS)
+    assert asked == [3, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("query", "share"),
+    [(0, 0.8), (10, 0.8), (11, 0.4), (51, 0.2), (201, 0.1), (1001, 0.025), (8001, 0.8 / 512)],
+)
+def test_squares_shrink_as_published(query: int, share: float) -> None:
+    assert Square(queries=10_000).share(query) == pytest.approx(share)
+    assert Square(queries=1_000).share(query // 10 + 1) <= share  # fewer queries, the same schedule
+
+
+def test_normalized_units_have_a_radius_per_channel() -> None:
+    std = torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)
+    clean = torch.full((3, 3, 8, 8), 0.5)
+    search = Square(EPS, "normalized", queries=50, quantize="none")
+    delta = search.run(clean, brightness(), keys=KEYS, std=std).images - clean
+    torch.testing.assert_close(delta.abs().amax((0, 2, 3)), EPS * std.flatten())
+
+
+def test_margin_is_the_best_wrong_logit_over_the_right_one() -> None:
+    logits = torch.tensor([[1.0, 4.0, 2.0], [3.0, 0.0, -1.0]])
+    margin = LabelCriterion(torch.tensor([1, 2]), loss="margin")(logits, slice(0, 2))
+    assert margin.tolist() == [-2.0, 4.0]
+    pixels = torch.stack([logits.T[None].repeat(1, 1, 1)] * 2, dim=-1)[:, :, :2]  # (1, 3, 2, 2)
+    labels = torch.tensor([[[1, 255], [2, 255]]])
+    assert LabelCriterion(labels, loss="margin")(pixels, slice(0, 1)).tolist() == [1.0]

@@ -1,0 +1,27 @@
+"""The verdict on the attacks, in a sentence and as a table."""
+
+from __future__ import annotations
+
+from rtok.reporting.sanity import sanity_markdown, verdict
+
+
+def test_the_verdict_counts(sanity):
+    assert verdict(sanity).startswith("Sanity of the attacks: SUSPICIOUS, 1 of 2 checks failed (4 images).")
+    passed = {**sanity, "checks": sanity["checks"][:1]}
+    assert verdict(passed) == "Sanity of the attacks: sound, all 1 checks passed (4 images)."
+
+
+def test_token_files_and_heads_are_named_where_there_are_several(sanity):
+    checks = [
+        {**sanity["checks"][1], "tokens": tokens, "head_features": head}
+        for tokens, head in (
+            ("run/rtokens-10.safetensors", "plain"),
+            ("run/rtokens-50.safetensors", "robust"),
+        )
+    ]
+    lines = sanity_markdown({**sanity, "checks": [sanity["checks"][0], *checks]}).splitlines()[4:]
+    assert lines == [
+        "| an unbounded radius breaks the plain model | cosine 0.1 | passed |",
+        "| gradients do not vanish (10, plain head) | norm 0 | **FAILED** |",
+        "| gradients do not vanish (50, robust head) | norm 0 | **FAILED** |",
+    ]
