@@ -22,7 +22,7 @@ def small(
     return {
         "model": {"name": "dinov2_vits14", "weights": str(model.path), "image_size": 28},
         "data": {"name": "folder", "root": str(pictures), "workers": 0},
-        "tokens": save_tokens(tmp_path / "tokens.safetensors"),
+        "tokens": _save_tokens(tmp_path / "tokens.safetensors"),
         "attack": {"preset": "standard", "steps": 3},
         "batch_size": 4,
         "control_draws": 2,
@@ -31,7 +31,16 @@ def small(
     }
 
 
-def save_tokens(path: Path, count: int = 3, seed: int = 0) -> str:
-    """Tokens for the small model."""
-    RobustnessTokens.initialise(count, 64, std=0.5, seed=seed, backbone="dinov2_vits14").save(path)
+@pytest.fixture
+def make_tokens(tmp_path: Path) -> Callable[[str, int], str]:
+    """Tokens for the small model, by name and seed; those of seed 0 are the victim's."""
+
+    def make(name: str, seed: int) -> str:
+        return _save_tokens(tmp_path / f"{name}.safetensors", seed)
+
+    return make
+
+
+def _save_tokens(path: Path, seed: int = 0) -> str:
+    RobustnessTokens.initialise(3, 64, std=0.5, seed=seed, backbone="dinov2_vits14").save(path)
     return str(path)
