@@ -7,7 +7,7 @@ TOKENS := results/demo/train/rtokens.safetensors
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-class demo-seg test lint bench bench-gpu docs labels clean
+.PHONY: help demo demo-class demo-seg test test-kill lint bench bench-gpu docs labels clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ demo-seg: $(BACKBONE) $(TOKENS) | $(VENV)/.seg ## Measure the demo's tokens on s
 
 test: lint ## Run the linters and all tests.
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-kill: $(VENV)/.test ## Kill every command at twenty random moments and compare what --resume makes of it (10 minutes).
+	$(BIN)/python -m pytest -n 2 -m kill tests/reliability
 
 lint: $(VENV)/.test ## Check style and types.
 	$(BIN)/ruff check .

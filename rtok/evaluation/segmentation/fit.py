@@ -7,6 +7,7 @@ for another, and the head does not depend on how many there are.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -17,6 +18,8 @@ from mmengine.runner import Runner
 from torch.optim import AdamW
 from torch.utils.data import DataLoader
 
+from rtok.checkpoints import read_checkpoint
+from rtok.errors import UserError
 from rtok.evaluation.segmentation import engine, recipe
 from rtok.evaluation.segmentation.models import PlainCheckpointHook, RtokSegmenter
 from rtok.evaluation.segmentation.samples import Sample, TrainingSamples
@@ -134,9 +137,10 @@ def _unchanged(samples: Sequence[Sample]) -> dict[str, Sequence[Sample]]:
 
 
 def _last_checkpoint(state: Path) -> Path | None:
-    """The newest checkpoint that was written to its end: mmengine notes it only then."""
-    note = state / "last_checkpoint"
-    if not note.exists():
-        return None
-    path = state / Path(note.read_text()).name  # the note's path is absolute, and folders move
-    return path if path.exists() else None
+    """The newest checkpoint that is whole. mmengine writes them, and its note of the last one, in place."""
+    paths = {int(path.stem.removeprefix("iter_")): path for path in state.glob("iter_*.pth")}
+    for iteration in sorted(paths, reverse=True):
+        with suppress(UserError):
+            read_checkpoint(paths[iteration])
+            return paths[iteration]
+    return None

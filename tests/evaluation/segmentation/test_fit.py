@@ -157,3 +157,16 @@ def test_the_schedule_is_dinov2s() -> None:
     rise, fall = recipe.schedule(40_000)
     assert (rise["end"], fall["begin"], fall["end"]) == (1500, 1500, 40_000)
     assert recipe.schedule(10) == [{**fall, "begin": 0, "end": 10}]
+
+
+def test_a_torn_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    from rtok.evaluation.segmentation.fit import _last_checkpoint
+
+    assert _last_checkpoint(tmp_path) is None
+    for iteration in (5, 10, 15):
+        torch.save(
+            {"state_dict": {"decode_head.conv_seg.bias": torch.zeros(3)}}, tmp_path / f"iter_{iteration}.pth"
+        )
+    (tmp_path / "iter_15.pth").write_bytes((tmp_path / "iter_15.pth").read_bytes()[:-100])
+    (tmp_path / "last_checkpoint").write_text("")  # as a kill between opening and writing leaves it
+    assert _last_checkpoint(tmp_path) == tmp_path / "iter_10.pth"
