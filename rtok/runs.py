@@ -34,6 +34,7 @@ RUN_FILES = (
     "per_image.csv",
     "per_class.csv",
     "curve.csv",
+    "activations.csv",
     "manifest.csv",
     "*.png",
     *SUB_FOLDERS,

@@ -51,6 +51,9 @@ def check_eval_features(config: Config) -> Iterator[Problem]:
     yield from _check_measured(config)
     yield from _check_feature_attacks(config)
     yield from _check_token_files(config)
+    stored = any(attack.from_ for attack in config.attacks)
+    if config.analysis.activations and "transfer" not in config.threats and not stored:
+        yield Problem("analysis.activations", "shows the images of the transfer threat: add it to threats")
     yield from _check_threats(config)
 
 

@@ -12,6 +12,7 @@ from rtok.config.attack import AttackConfig
 from rtok.config.environment import escape
 from rtok.config.head import HeadConfig
 from rtok.config.sections import (
+    AnalysisConfig,
     DataConfig,
     ModelConfig,
     SurrogateConfig,
@@ -95,6 +96,9 @@ class Config(Section):
     sanity: SanityConfig = Field(SanityConfig(), description="`eval-*`: checks of the attacks themselves.")
     control_draws: Count = Field(
         5, description="`eval-*`: how many draws of untrained tokens the random control averages."
+    )
+    analysis: AnalysisConfig = Field(
+        AnalysisConfig(), description="`eval-features`: what is looked at besides the results."
     )
     tracking: Literal["none", "tensorboard", "wandb"] = Field(
         "none", description="`train`: where curves are sent besides the run folder."

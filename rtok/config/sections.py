@@ -175,6 +175,17 @@ class DataConfig(Section):
         return root
 
 
+class AnalysisConfig(Section):
+    """What is looked at besides the results."""
+
+    activations: bool = Field(
+        False,
+        description="`eval-features`: the largest activation after each block, clean and adversarial, of every "
+        "victim: `activations.csv` and `activations.png`.",
+    )
+    images: Count = Field(64, description="How many images it is measured on, the first of the data.")
+
+
 class TrainConfig(Section):
     """The training."""
 

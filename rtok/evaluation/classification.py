@@ -166,9 +166,9 @@ def _labels(batch: Batch, like: Tensor) -> Tensor:
 
 def _draw(bench: Bench, evaluator: Evaluator, rows: list[dict[str, Any]], out: Path) -> None:
     from rtok.reporting.figures.examples import adversarial_examples
-    from rtok.reporting.figures.summary import victim_bars
+    from rtok.reporting.figures.summary import summary_figures
 
-    victim_bars(rows, out / "summary.png", "adversarial_accuracy")
+    summary_figures(rows, out, "adversarial_accuracy")
     trial, plain, robust = evaluator.trials[0], evaluator.victims[0], evaluator.victims[-1]
     batch = bench.examples(bench.source.keys[:EXAMPLES])
     if batch is None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rtok.attacks.objective import Axis, Criterion, FeatureCriterion, Model, cosine
+from rtok.evaluation.activations import write_activations
 from rtok.evaluation.bench import Bench
 from rtok.evaluation.loop import Evaluator
 from rtok.evaluation.run import require_tokens, run_evaluation
@@ -148,9 +149,11 @@ def evaluate_features(
 
 def _draw(bench: Bench, evaluator: Evaluator, rows: list[dict[str, Any]], out: Path) -> None:
     from rtok.reporting.figures.features import feature_movement
-    from rtok.reporting.figures.summary import victim_bars
+    from rtok.reporting.figures.summary import summary_figures
 
-    victim_bars(rows, out / "summary.png")
+    summary_figures(rows, out, "cosine_to_plain")
+    if bench.config.analysis.activations:
+        write_activations(bench, evaluator, out)
     trial = next((trial for trial in evaluator.trials if trial.threat == "transfer"), None)
     if trial is None or bench.backbone.kind == "embedding":
         return

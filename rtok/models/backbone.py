@@ -79,6 +79,15 @@ class Backbone(nn.Module):
         """Return the final-norm features (B, 1+P, D) after each of these blocks (from 0), in their order."""
         return [self._features(sequence) for sequence in self._sequences(images, tokens, blocks)]
 
+    def largest_activations(self, images: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """Return the largest absolute activation of every position after every block, (B, depth, N), float32.
+
+        The activations are those that pass from block to block, before the final norm, where a ViT keeps few but
+        massive ones (Sun et al., 2024). Positions: class token, the model's registers, patches, and last the n tokens.
+        """
+        sequences = self._sequences(images, tokens, range(self.depth))
+        return torch.stack([sequence.abs().amax(-1) for sequence in sequences], dim=1).float()
+
     def fingerprint(self) -> str:
         """Return 16 hex digits that tell these weights from others, at any image size, dtype or device."""
         digest = hashlib.sha256()

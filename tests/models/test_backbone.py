@@ -236,3 +236,17 @@ def test_what_the_registry_says_is_what_timm_builds(spec: Any) -> None:
     assert vit.patch_embed.img_size == (spec.native_size,) * 2
     assert (vit.embed_dim, vit.num_prefix_tokens - 1) == (spec.dim, spec.registers)
     assert millions == pytest.approx(spec.params, abs=0.06)
+
+
+@pytest.mark.parametrize("name", ["dinov2_vits14_reg", "openclip_vitb32", "dinov3_vits16"])
+def test_the_largest_activations_are_those_between_the_blocks(tiny: Any, name: str) -> None:
+    model = tiny(name)
+    backbone, images = model.load(), model.images()
+    seen: list[Tensor] = []
+    for block in model.vit.blocks:
+        block.register_forward_hook(lambda _module, _input, output: seen.append(output))
+    with torch.no_grad():
+        model.vit.forward_features((images - backbone.mean) / backbone.std)
+    wanted = torch.stack([output.abs().max(-1).values for output in seen], dim=1)
+    assert torch.equal(backbone.largest_activations(images), wanted)
+    assert backbone.largest_activations(images, tokens(5)).shape[-1] == wanted.shape[-1] + 5

@@ -80,9 +80,9 @@ def open_task(bench: Bench) -> SegmentationTask:
 
 
 def _report(bench: Bench, evaluator: Evaluator, rows: list[dict[str, Any]], out: Path) -> None:
-    from rtok.reporting.figures.summary import victim_bars
+    from rtok.reporting.figures.summary import summary_figures
 
-    victim_bars(rows, out / "summary.png", "adversarial_miou")
+    summary_figures(rows, out, "adversarial_miou")
     write_atomic(out / "per_class.csv", _per_class(rows))
     sizes = bench.config.segmentation or SegmentationConfig()
     trial = next((trial for trial in evaluator.trials if trial.threat == "transfer"), None)

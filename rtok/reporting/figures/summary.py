@@ -8,10 +8,17 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from rtok.reporting.figures.canvas import GREY, INK, VICTIM_COLOURS, new_figure, save, tidy
+from rtok.reporting.figures.counts import count_curve
 from rtok.reporting.labels import by_attack, token_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+def summary_figures(rows: Sequence[Mapping[str, Any]], folder: Path, key: str) -> None:
+    """Draw `key`, a command's headline, as `summary.png`, and for several token counts as `counts.png`."""
+    victim_bars(rows, folder / "summary.png", key)
+    count_curve(rows, folder / "counts.png", key)
 
 
 def victim_bars(rows: Sequence[Mapping[str, Any]], path: Path, key: str = "cosine_to_plain") -> None:

@@ -7,7 +7,7 @@ import importlib
 import numpy as np
 import pytest
 
-FIGURES = ("counts", "curves", "examples", "features", "segmentation", "summary")
+FIGURES = ("activations", "counts", "curves", "examples", "features", "segmentation", "summary")
 
 
 @pytest.fixture

@@ -1,0 +1,92 @@
+"""The largest activation after every block, of clean and adversarial images: the paper's analysis of what attacks do.
+
+All victims are shown the same images: those of the first attack under `transfer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rtok.data.loader import Batch, evaluation_batches
+from rtok.evaluation.bench import Bench
+from rtok.evaluation.loop import Evaluator
+from rtok.evaluation.results import to_csv
+from rtok.evaluation.victims import Victim
+from rtok.runs import write_atomic
+from rtok.statistics import mean_interval
+
+
+def write_activations(bench: Bench, evaluator: Evaluator, out: Path) -> None:
+    """Write `activations.csv` and `activations.png` about the first `analysis.images` images."""
+    from rtok.reporting.figures.activations import activation_lines
+
+    rows = largest_activations(bench, evaluator)
+    write_atomic(out / "activations.csv", to_csv(rows))
+    activation_lines(rows, out / "activations.png")
+
+
+def largest_activations(bench: Bench, evaluator: Evaluator) -> list[dict[str, Any]]:
+    """Return a row per victim, token file, images (clean or adversarial), positions and block.
+
+    `largest` is the mean over the images of the largest absolute activation after the block, among the model's own
+    `positions` (class token, registers, patches) or among its robustness `tokens`. `low` and `high` are the mean's 95 %
+    interval, clustered by photo. The control is the mean over its draws.
+    """
+    members: dict[tuple[Any, ...], list[Victim]] = {}
+    for victim in evaluator.victims:
+        members.setdefault((victim.kind, victim.file, victim.count), []).append(victim)
+    found: dict[tuple[Any, ...], list[Tensor]] = {}
+    groups: list[str] = []
+    for batch, images, adversarial in _attacked(bench, evaluator):
+        groups += batch.groups
+        for who, victims in members.items():
+            for kind, seen in (("clean", images), ("adversarial", adversarial)):
+                for positions, values in _of_victims(bench, victims, seen).items():
+                    found.setdefault((*who, kind, positions), []).append(values)
+    rows = []
+    for key, parts in found.items():
+        about = dict(zip(("victim", "tokens", "n", "images", "positions"), key, strict=True))
+        for block, values in enumerate(torch.cat(parts).T.tolist(), start=1):
+            low, high = mean_interval(values, groups) or (None, None)
+            mean = sum(values) / len(values)
+            rows.append({**about, "block": block, "largest": mean, "low": low, "high": high})
+    return rows
+
+
+def _attacked(bench: Bench, evaluator: Evaluator) -> Iterator[tuple[Batch, Tensor, Tensor]]:
+    """Yield batches with their clean and adversarial images (b, 3, H, W) on the device."""
+    config, source = bench.config, bench.source
+    attempt = next(trial for trial in evaluator.trials if trial.threat == "transfer").attempts[0]
+    batches = evaluation_batches(
+        source,
+        bench.transform,
+        batch_size=max(1, config.batch_size // bench.compute.processes),
+        seed=config.seed,
+        on_error="skip",  # those that cannot be decoded have been counted before
+        skip=frozenset(source.keys[config.analysis.images :]),
+    )
+    for batch in batches:
+        if batch.keys:
+            images = batch.images.to(bench.compute.device)
+            yield batch, images, evaluator.craft(attempt, batch, images)
+
+
+def _of_victims(bench: Bench, victims: Sequence[Victim], images: Tensor) -> dict[str, Tensor]:
+    """The largest activations (b, depth) among the own positions and among the tokens; the mean over the victims."""
+    found: dict[str, list[Tensor]] = {}
+    for victim in victims:
+        with torch.no_grad():
+            # one image at a time: every block's activations are held at once
+            largest = torch.cat(
+                [bench.backbone.largest_activations(x, victim.tokens) for x in images.split(1)]
+            )
+        end = largest.shape[-1] - (victim.count or 0)
+        for name, part in (("own", largest[..., :end]), ("tokens", largest[..., end:])):
+            if part.shape[-1]:
+                found.setdefault(name, []).append(part.amax(-1).cpu())
+    return {name: torch.stack(values).mean(0) for name, values in found.items()}
