@@ -19,6 +19,7 @@ from rtok.cli import (
     inspect,
     models,
     prepare_imagenet,
+    report,
     train,
 )
 from rtok.cli.command import add_config_command
@@ -81,6 +82,7 @@ def build() -> typer.Typer:
     add_config_command(app, "eval-class", eval_class)
     add_config_command(app, "eval-seg", eval_seg)
     app.command("convert")(convert.convert)
+    app.command("report")(report.report)
     app.command("inspect")(inspect.inspect)
     app.command("prepare-imagenet")(prepare_imagenet.prepare_imagenet)
     app.command("models")(models.models)

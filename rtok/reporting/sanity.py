@@ -29,7 +29,7 @@ def sanity_table(sanity: Mapping[str, Any]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for heading in ("check", "what was seen", "verdict"):
         table.add_column(heading, vertical="bottom")
-    for name, seen, passed in _lines(sanity):
+    for name, seen, passed in check_lines(sanity):
         table.add_row(Text(name), Text(seen), Text("passed") if passed else Text("FAILED", style="bold red"))
     return table
 
@@ -37,12 +37,12 @@ def sanity_table(sanity: Mapping[str, Any]) -> Table:
 def sanity_markdown(sanity: Mapping[str, Any]) -> str:
     """Return the verdict and the checks as Markdown."""
     lines = [verdict(sanity), "", "| check | what was seen | verdict |", "| :--- | :--- | :--- |"]
-    for name, seen, passed in _lines(sanity):
+    for name, seen, passed in check_lines(sanity):
         lines.append(f"| {name} | {seen} | {'passed' if passed else '**FAILED**'} |".replace("\n", " "))
     return "\n".join(lines) + "\n"
 
 
-def _lines(sanity: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
+def check_lines(sanity: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
     """The check with what it is about where there are several token files or heads, what was seen, the verdict."""
     checks = sanity["checks"]
     names = token_names(checks)

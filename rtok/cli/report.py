@@ -1,0 +1,22 @@
+"""`rtok report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders of any commands.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The report's folder.")] = Path("results/report"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the report in the folder.")] = False,
+) -> None:
+    """Put runs together in one Markdown page and one HTML page that needs nothing else."""
+    from rtok.reporting.report import write_report
+
+    written = write_report(runs, out, overwrite=overwrite)
+    typer.echo(
+        f"report of {written.runs} run{'' if written.runs == 1 else 's'}: {written.html}, {written.markdown}"
+    )

@@ -1,0 +1,153 @@
+"""What a report says of its runs, in order: overview, evaluations, trainings, adversarial sets, settings."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rtok.reporting.console import clock
+from rtok.reporting.report.blocks import Block, Figure, Heading, Listing, Paragraph, Table
+from rtok.reporting.report.evaluations import evaluations, overview
+from rtok.reporting.report.runs import ATTACK, TRAIN, Run, distinct, model
+from rtok.reporting.tables import ABSENT
+
+LAST = 10  # steps at the end of a training whose means are shown
+CAPTIONS = {
+    "activations": "The largest activation after each block",
+    "counts": "What the number of tokens does, with 95 % intervals",
+    "curve": "What is left of each victim at each radius",
+    "curves": "Cosine to the plain clean features during training",
+    "examples": "Clean images, adversarial images, and what was changed",
+    "features": "How far the features of each patch moved",
+    "summary": "Each victim under each threat, with 95 % intervals",
+}
+
+
+def content(runs: Sequence[Run], version: str) -> list[Block]:
+    """Return the whole report; `version` is that of the rtok that writes it."""
+    trained = [run for run in runs if run.command == TRAIN]
+    sets = [run for run in runs if run.command == ATTACK]
+    parts: list[Iterator[Block]] = [_start(runs, version), overview(runs)]
+    parts += [_evaluations(runs), _trainings(trained), _sets(sets), _settings(runs)]
+    return [block for part in parts for block in part]
+
+
+def _start(runs: Sequence[Run], version: str) -> Iterator[Block]:
+    yield Heading(1, "rtok report")
+    yield Paragraph(f"{len(runs)} run{'' if len(runs) == 1 else 's'}, put together by rtok {version}.")
+    rows = []
+    for run in runs:
+        seconds = run.record.get("seconds")
+        state = "finished" if run.finished else "UNFINISHED"
+        time = clock(seconds) if isinstance(seconds, int | float) else ABSENT
+        rows.append([run.name, run.command or ABSENT, model(run), _data(run), state, time])
+    yield Table(("run", "command", "model", "data", "state", "time"), rows, frozenset({5}))
+
+
+def _evaluations(runs: Sequence[Run]) -> Iterator[Block]:
+    measured = [run for run in runs if run.results is not None]
+    for command in distinct(run.command for run in measured):
+        for name in distinct(model(run) for run in measured if run.command == command):
+            members = [run for run in measured if run.command == command and model(run) == name]
+            yield Heading(2, f"{command}: {name}")
+            yield from evaluations(members)
+            for run in members:
+                yield from _figures(run, alone=len(members) == 1)
+
+
+def _trainings(runs: Sequence[Run]) -> Iterator[Block]:
+    if not runs:
+        return
+    yield Heading(2, "Training")
+    yield Paragraph(
+        f"Similarities are means over the last {LAST} steps: of the clean image with tokens (invariance), of the "
+        "adversarial one with tokens (adversarial) and without (undefended), each to the plain clean features."
+    )
+    columns = ("invariance", "adversarial", "undefended")
+    head = ("run", "tokens", "seed", "threat", "steps", *columns, "s a step")
+    rows = [row for run in runs for row in _trained(run, columns)]
+    yield Table(head, rows, frozenset({1, 2, 4, 5, 6, 7, 8}))
+    for run in runs:
+        yield from _figures(run, alone=len(runs) == 1)
+
+
+def _trained(run: Run, columns: Sequence[str]) -> Iterator[list[str]]:
+    """One line a token set."""
+    sets: dict[tuple[Any, Any], list[Mapping[str, Any]]] = {}
+    for row in run.metrics:
+        sets.setdefault((row.get("count"), row.get("seed")), []).append(row)
+    alone = (run.setting("tokens", "count"), run.setting("tokens", "seeds"))
+    for (count, seed), rows in sets.items():
+        count, seed = (count, seed) if count is not None else alone
+        steps = f"{rows[-1].get('step')} of {run.setting('train', 'steps')}"
+        line = [run.name, _plain(count), _plain(seed), _plain(run.setting("train", "threat")), steps]
+        means = [_mean([row.get(name) for row in rows[-LAST:]]) for name in columns]
+        yield [*line, *means, _mean([row.get("seconds") for row in rows], digits=2)]
+
+
+def _sets(runs: Sequence[Run]) -> Iterator[Block]:
+    if not runs:
+        return
+    yield Heading(2, "Adversarial sets")
+    rows = []
+    for run in runs:
+        changes = [float(row["linf_255"]) for row in run.manifest]
+        about = [_plain(run.record.get(key)) for key in ("name", "objective", "surrogate")]
+        rows.append(
+            [run.name, *about, str(len(changes)), _mean(changes, 1), _mean([max(changes, default=None)], 1)]
+        )
+    head = (
+        "run",
+        "attack",
+        "objective",
+        "surrogate",
+        "images",
+        "mean Linf (of 255)",
+        "largest Linf (of 255)",
+    )
+    yield Table(head, rows, frozenset({4, 5, 6}))
+    for run in runs:
+        yield from _figures(run, alone=len(runs) == 1)
+
+
+def _settings(runs: Sequence[Run]) -> Iterator[Block]:
+    yield Heading(2, "Settings and versions")
+    packages = distinct(package for run in runs for package in _mapping(run, "versions"))
+    rows = []
+    for run in runs:
+        device, git, versions = (_mapping(run, key) for key in ("device", "git", "versions"))
+        commit = str(git.get("commit", ABSENT))[:10] + (" and changes" if git.get("dirty") else "")
+        where = ", ".join(f"{device[key]}" for key in ("type", "name", "precision") if key in device)
+        rows.append([run.name, *(_plain(versions.get(name)) for name in packages), commit, where or ABSENT])
+    yield Table(("run", *packages, "commit", "device"), rows)
+    for run in runs:
+        yield Listing(f"Settings of {run.name}", run.text)
+
+
+def _figures(run: Run, alone: bool) -> Iterator[Block]:
+    for path in run.figures:
+        caption = CAPTIONS.get(path.stem, path.stem)
+        yield Figure(path, caption if alone else f"{run.name}: {caption}")
+
+
+def _data(run: Run) -> str:
+    words = [run.setting("data", key) for key in ("name", "split", "root")]
+    return ", ".join(str(word) for word in words if word is not None) or ABSENT
+
+
+def _mapping(run: Run, key: str) -> Mapping[str, Any]:
+    found = run.record.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _plain(value: Any) -> str:
+    """Return a value of a file as text, an en dash for null, a list without its brackets."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return ABSENT if value is None else str(value)
+
+
+def _mean(values: Sequence[float | None], digits: int = 3) -> str:
+    known = [value for value in values if value is not None]
+    return f"{statistics.fmean(known):.{digits}f}" if known else ABSENT

@@ -1,0 +1,76 @@
+"""From run folders to a report's folder: `report.md` with its figures, and `report.html`, which needs nothing else."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rtok import __version__
+from rtok.errors import UserError
+from rtok.reporting.report.blocks import Figure
+from rtok.reporting.report.content import content
+from rtok.reporting.report.html import to_html
+from rtok.reporting.report.markdown import to_markdown
+from rtok.reporting.report.runs import read_runs
+from rtok.runs import write_atomic
+
+FILES = ("report.md", "report.html")
+FIGURES = "figures"
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where a report lies, and of how many runs it tells."""
+
+    markdown: Path
+    html: Path
+    runs: int
+
+
+def write_report(runs: Sequence[Path], out: Path, *, overwrite: bool = False) -> Report:
+    """Write `out/report.md`, its figures and `out/report.html` about these run folders.
+
+    Raises:
+        UserError: a folder is no run, a file in it is damaged, or `out` holds something already; nothing has been
+            written then.
+    """
+    found = read_runs(runs)
+    _check(out, overwrite)
+    blocks = content(found, __version__)
+    figures = [block.path for block in blocks if isinstance(block, Figure)]
+    links = {path: f"{FIGURES}/{number:02}-{_slug(path)}" for number, path in enumerate(figures, start=1)}
+    try:
+        images = {path: path.read_bytes() for path in figures}
+        shutil.rmtree(out / FIGURES, ignore_errors=True)
+        (out / FIGURES).mkdir(parents=True) if figures else out.mkdir(parents=True, exist_ok=True)
+        for path, link in links.items():
+            write_atomic(out / link, images[path])
+        markdown, html = (out / name for name in FILES)
+        write_atomic(html, to_html(blocks, images, "rtok report"))
+        write_atomic(markdown, to_markdown(blocks, links))
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {out}: {error.strerror}. Name another folder with --out."
+        ) from error
+    return Report(markdown, html, len(found))
+
+
+def _check(out: Path, overwrite: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file, not a folder: name another folder with --out.")
+    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if there.intersection(FILES):
+        if not overwrite:
+            raise UserError(
+                f"{out} already holds a report: replace it with --overwrite, or name another folder with --out."
+            )
+    elif there:
+        raise UserError(f"{out} is not empty and holds no report: name another folder with --out.")
+
+
+def _slug(path: Path) -> str:
+    """Return a figure's name as a link can have it."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", f"{path.parent.name}-{path.stem}")[-60:] + ".png"

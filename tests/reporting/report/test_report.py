@@ -1,0 +1,336 @@
+"""Reports of runs: what they say, what they refuse, and that no text of a run becomes markup."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from rtok.cli.app import build
+from rtok.config import strict_yaml
+from rtok.errors import UserError
+from rtok.reporting.report import write_report
+
+HOSTILE = "<script>alert(1)</script>|`*[x](javascript:1)\"'&amp;\u202e"
+MODEL = {"name": "dinov2_vits14", "image_size": 98}
+Rows = list[dict[str, Any]]
+
+
+def run_folder(
+    path: Path, command: str, *, settings: dict[str, Any] | None = None, finished: bool = True
+) -> Path:
+    path.mkdir(parents=True)
+    config = {"model": MODEL, "data": {"name": "photos", "split": "test"}, **(settings or {})}
+    (path / "config.yaml").write_text(strict_yaml.dump(config))
+    record = {
+        "command": ["rtok", command, "--config", "x.yaml"],
+        "versions": {"rtok": "0.1.0", "torch": "2.15.0"},
+        "device": {"type": "cpu", "name": "x86_64", "precision": "fp32"},
+        "git": {"commit": "0123456789abcdef", "dirty": True},
+        "seconds": 83.2,
+        "finished": finished,
+    }
+    (path / "run.json").write_text(json.dumps(record))
+    return path
+
+
+def evaluation(path: Path, rows: Rows, **more: Any) -> Path:
+    run_folder(path, "eval-features")
+    results = {"command": "eval-features", "images": 30, "rows": rows, **more}
+    (path / "results.json").write_text(json.dumps(results))
+    Image.new("RGB", (3, 2), "red").save(path / "summary.png")
+    return path
+
+
+def training(path: Path, threat: str = "transfer") -> Path:
+    run_folder(
+        path,
+        "train",
+        settings={"tokens": {"count": 10, "seeds": [7]}, "train": {"threat": threat, "steps": 20}},
+    )
+    lines = [
+        {"step": step, "invariance": 0.9, "adversarial": step / 20, "undefended": 0.4, "seconds": 1.5}
+        for step in range(1, 21)
+    ]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    Image.new("RGB", (3, 2), "blue").save(path / "curves.png")
+    return path
+
+
+def adversarial_set(path: Path) -> Path:
+    path.mkdir(parents=True)
+    made = {
+        "config": {"model": MODEL},
+        "name": "paper",
+        "objective": "features",
+        "surrogate": "dinov2_vits14",
+    }
+    (path / "attack.json").write_text(json.dumps({**made, "finished": True, "seconds": 3}))
+    (path / "manifest.csv").write_text("image,linf_255\na.png,1.5\nb.png,2.5\n")
+    return path
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: its elements with their attributes, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def cells(text: str, first: str) -> list[str]:
+    """The cells of the Markdown table's line that begins with this cell."""
+    (line,) = (line for line in text.splitlines() if line.startswith(f"| {first} |"))
+    return [cell.strip() for cell in line.strip("| ").split("|")]
+
+
+def test_a_training_an_evaluation_and_a_set(tmp_path: Path, rows: Rows) -> None:
+    runs = [training(tmp_path / "a"), evaluation(tmp_path / "b", rows), adversarial_set(tmp_path / "c")]
+    report = write_report(runs, tmp_path / "out")
+    text = report.markdown.read_text()
+    assert report.runs == 3
+    assert "| a | train | dinov2_vits14 at 98 px | photos, test | finished | 1:23 |" in text
+    # a column a threat
+    assert cells(text, "robust (10)") == ["robust (10)", "0.692 ± 0.031", "0.652 ± 0.031", "0.281 ± 0.031"]
+    assert "### attack paper: Linf radius 8/255 in normalised space" in text
+    assert "| transfer | plain | **0.192 ± 0.031** | 1.000 |" in text
+    assert "Measured on 30 images." in text
+    # the mean over the last ten steps
+    assert "| a | 10 | 7 | transfer | 20 of 20 | 0.900 | 0.775 | 0.400 | 1.50 |" in text
+    assert "| c | paper | features | dinov2_vits14 | 2 | 2.0 | 2.5 |" in text
+    assert "| a | 0.1.0 | 2.15.0 | 0123456789 and changes | cpu, x86_64, fp32 |" in text
+    assert "name: dinov2_vits14\n  image_size: 98" in text
+
+
+def test_figures_lie_beside_the_markdown_and_inside_the_html(tmp_path: Path, rows: Rows) -> None:
+    runs = [training(tmp_path / "a"), evaluation(tmp_path / "b", rows)]
+    (runs[0] / "notes.png").write_text("<svg onload=alert(1)>")  # only the name says PNG
+    report = write_report(runs, tmp_path / "out")
+    linked = re.findall(r"!\[.*\]\((figures/[\w.-]+)\)", report.markdown.read_text())
+    found = [attrs["src"] or "" for tag, attrs in Page(report.html.read_text()).elements if tag == "img"]
+    drawn = [(runs[1] / "summary.png").read_bytes(), (runs[0] / "curves.png").read_bytes()]
+    assert [(tmp_path / "out" / link).read_bytes() for link in linked] == drawn
+    assert [base64.b64decode(src.removeprefix("data:image/png;base64,")) for src in found] == drawn
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "figures",
+        "report.html",
+        "report.md",
+    ]
+
+
+def test_nothing_of_a_run_becomes_markup(tmp_path: Path, rows: Rows) -> None:
+    folder = tmp_path / HOSTILE.replace("/", "-")
+    hostile = [row | {"tokens": row["tokens"] and f"{HOSTILE}/rtokens-{HOSTILE}.safetensors"} for row in rows]
+    hostile = [row | {"attack": HOSTILE, "surrogate": HOSTILE, "threat": HOSTILE} for row in hostile]
+    check = {"check": HOSTILE, "seen": HOSTILE, "passed": False, "tokens": None}
+    sanity = {"verdict": "suspicious", "images": 4, "checks": [check]}
+    evaluation(folder, hostile, sanity=sanity, differences=[])
+    settings = {
+        "model": {"name": HOSTILE, "image_size": HOSTILE},
+        "data": {"name": HOSTILE},
+        "note": f"\n\n{HOSTILE}",
+    }
+    (folder / "config.yaml").write_text(strict_yaml.dump(settings))
+    report = write_report([folder, training(tmp_path / "other")], tmp_path / "out")
+    page = Page(report.html.read_text())
+    allowed = {
+        "html",
+        "head",
+        "meta",
+        "title",
+        "style",
+        "body",
+        "h1",
+        "h2",
+        "h3",
+        "p",
+        "div",
+        "table",
+        "thead",
+    }
+    allowed |= {
+        "tbody",
+        "tr",
+        "th",
+        "td",
+        "strong",
+        "figure",
+        "img",
+        "figcaption",
+        "details",
+        "summary",
+        "pre",
+    }
+    assert {tag for tag, _ in page.elements} <= allowed
+    assert "<script>alert(1)</script>" in page.text
+    names = {"content", "charset", "name", "lang", "http-equiv", "class", "alt", "src"}
+    assert {name for _, attrs in page.elements for name in attrs} <= names
+    sources = [attrs["src"] or "" for tag, attrs in page.elements if tag == "img"]
+    assert sources and all(source.startswith("data:image/png;base64,") for source in sources)
+    assert "\u202e" not in page.text  # would turn the line around
+    text = report.markdown.read_text()
+    settings_fenced = re.findall(r"^(`{3,})\n(.*?)\n\1$", text, re.MULTILINE | re.DOTALL)
+    assert len(settings_fenced) == 2 and all(fence not in inside for fence, inside in settings_fenced)
+    text = re.sub(r"^(`{3,})\n.*?\n\1$", "", text, flags=re.MULTILINE | re.DOTALL)
+    assert re.sub(r"</?(?:details|summary)>", "", text).count("<") == 0
+    summaries = [line for line in text.splitlines() if line.startswith("<details>")]
+    assert len(summaries) == 2  # HTML, in which nothing is Markdown
+    text = "\n".join(line for line in text.splitlines() if line not in summaries)
+    assert "](javascript" not in text.replace("\\](", "") and "\u202e" not in text
+    shown = [line for line in text.splitlines() if line.startswith("|")]
+    tables = [re.sub(r"\\.", "", line).count("|") for line in shown]
+    assert all(a == b for a, b, line in zip(tables, tables[1:], shown[1:], strict=False) if ":---" in line)
+
+
+def test_it_loads_nothing_from_elsewhere(tmp_path: Path, rows: Rows) -> None:
+    html = write_report([evaluation(tmp_path / "a", rows)], tmp_path / "out").html.read_text()
+    assert "default-src &#x27;none&#x27;" in html and "prefers-color-scheme: dark" in html
+    assert not re.search(r"https?:|@import|url\(|<script|<link", html)
+
+
+def test_runs_of_one_model_and_attack_share_a_table(tmp_path: Path, rows: Rows) -> None:
+    worse = [row | {"cosine_to_plain": row["cosine_to_plain"] - 0.1} for row in rows]
+    runs = [evaluation(tmp_path / "x" / name, values) for name, values in (("a", rows), ("b", worse))]
+    text = write_report(runs, tmp_path / "out").markdown.read_text()
+    assert "| x/a" not in text and text.count("### attack paper") == 1
+    assert "| a | transfer | robust | **0.692 ± 0.031** |" in text
+    assert "| b | robust (10) | 0.592 [0.661, 0.723] | 0.552 [0.621, 0.683] |" in text
+    assert "a: measured on 30 images." in text
+
+
+def test_the_sanity_of_an_evaluation_and_its_verdict(tmp_path: Path, rows: Rows) -> None:
+    checks = [
+        {"check": "more steps are stronger", "seen": "loss 0.1, 0.2", "passed": True, "tokens": None},
+        {"check": "gradients do not vanish", "seen": "norm 0", "passed": False, "tokens": None},
+    ]
+    sanity = {"verdict": "suspicious", "images": 4, "checks": checks}
+    report = write_report([evaluation(tmp_path / "a", rows, sanity=sanity)], tmp_path / "out")
+    text = report.markdown.read_text()
+    assert "| more steps are stronger | loss 0.1, 0.2 | passed |" in text
+    assert "| gradients do not vanish | norm 0 | FAILED |" in text
+    alarms = [tag for tag, attrs in Page(report.html.read_text()).elements if attrs.get("class") == "alarm"]
+    assert len(alarms) == 2 and text.index("SUSPICIOUS") < text.index("## eval-features")  # at the top, too
+
+
+def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "a", "eval-class", finished=False)
+    text = write_report([run], tmp_path / "out").markdown.read_text()
+    assert "| a | eval-class | dinov2_vits14 at 98 px | photos, test | UNFINISHED | 1:23 |" in text
+    torn = training(tmp_path / "b")
+    with (torn / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 21, "inv')
+    assert "20 of 20" in write_report([torn], tmp_path / "out2").markdown.read_text()
+
+
+def _no_json(folder: Path) -> None:
+    (folder / "results.json").write_text("{")
+
+
+def _text_for_a_number(folder: Path) -> None:
+    results = json.loads((folder / "results.json").read_text())
+    results["rows"][1]["fidelity"] = "<b>"
+    (folder / "results.json").write_text(json.dumps(results))
+
+
+def _no_interval(folder: Path) -> None:
+    results = json.loads((folder / "results.json").read_text())
+    results["rows"][1]["ci95"] = {"cosine_to_plain": [1]}
+    (folder / "results.json").write_text(json.dumps(results))
+
+
+def _other_command(folder: Path) -> None:
+    (folder / "results.json").write_text(json.dumps({"command": "eval-sound", "rows": []}))
+
+
+def _no_step(folder: Path) -> None:
+    (folder / "metrics.jsonl").write_text("[1]\n")
+
+
+def _not_utf8(folder: Path) -> None:
+    (folder / "config.yaml").write_bytes(b"\xff")
+
+
+def _list_of_settings(folder: Path) -> None:
+    (folder / "config.yaml").write_text("- 1\n")
+
+
+def _no_checks(folder: Path) -> None:
+    results = json.loads((folder / "results.json").read_text())
+    (folder / "results.json").write_text(json.dumps({**results, "sanity": {"checks": [1]}}))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _no_json,
+        _text_for_a_number,
+        _no_interval,
+        _other_command,
+        _no_step,
+        _not_utf8,
+        _list_of_settings,
+        _no_checks,
+    ],
+)
+def test_a_damaged_file_is_named_and_nothing_is_written(
+    tmp_path: Path, rows: Rows, damage: Callable[[Path], None]
+) -> None:
+    run = evaluation(tmp_path / "a", rows)
+    damage(run)
+    with pytest.raises(
+        UserError, match=r"a/(results\.json|metrics\.jsonl|config\.yaml)' (is damaged|cannot be read)"
+    ):
+        write_report([run], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_no_run_ends_with_2(
+    tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = evaluation(tmp_path / "runs" / "a", rows)
+    (tmp_path / "empty").mkdir()
+    for folder, hint in (
+        ("empty", "is no run's folder"),
+        ("runs", "such as runs/a"),
+        ("none", "there is no folder"),
+    ):
+        done = CliRunner().invoke(build(), ["report", str(run), folder])
+        assert (done.exit_code, done.stdout) == (2, "") and hint in done.stderr
+        assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "results").exists()
+    done = CliRunner().invoke(build(), ["report", "runs/a"])
+    assert done.exit_code == 0
+    assert done.stdout == "report of 1 run: results/report/report.html, results/report/report.md\n"
+
+
+def test_a_report_is_replaced_only_when_asked(tmp_path: Path, rows: Rows) -> None:
+    run, out = evaluation(tmp_path / "a", rows), tmp_path / "out"
+    write_report([run, training(tmp_path / "b")], out)
+    before = (out / "report.md").read_bytes()
+    with pytest.raises(UserError, match="--overwrite"):
+        write_report([run], out)
+    assert (out / "report.md").read_bytes() == before
+    write_report([run], out, overwrite=True)
+    assert (out / "report.md").read_bytes() != before and len(list((out / "figures").iterdir())) == 1
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="holds no report"):
+            write_report([run], tmp_path / "mine", overwrite=overwrite)
