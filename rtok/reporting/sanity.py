@@ -34,14 +34,6 @@ def sanity_table(sanity: Mapping[str, Any]) -> Table:
     return table
 
 
-def sanity_markdown(sanity: Mapping[str, Any]) -> str:
-    """Return the verdict and the checks as Markdown."""
-    lines = [verdict(sanity), "", "| check | what was seen | verdict |", "| :--- | :--- | :--- |"]
-    for name, seen, passed in check_lines(sanity):
-        lines.append(f"| {name} | {seen} | {'passed' if passed else '**FAILED**'} |".replace("\n", " "))
-    return "\n".join(lines) + "\n"
-
-
 def check_lines(sanity: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
     """The check with what it is about where there are several token files or heads, what was seen, the verdict."""
     checks = sanity["checks"]

@@ -1,4 +1,4 @@
-"""Result tables for the terminal and for Markdown, both from the rows of `results.json`.
+"""Result tables for the terminal, from the rows of `results.json`; reports (`rtok report`) take their cells from here.
 
 A command's table is a tuple of columns: `COLUMNS["eval-features"]`. Rows of one attack form one table,
 whose title says what the attack was. What is the same in all rows of a table (one token file, one
@@ -20,7 +20,7 @@ from rich.text import Text
 from rtok.reporting.console import guarded, is_main_process, open_console
 from rtok.reporting.differences import gains
 from rtok.reporting.labels import ATTACK, Row, by_attack, token_names
-from rtok.reporting.sanity import sanity_markdown, sanity_table, verdict
+from rtok.reporting.sanity import sanity_table, verdict
 
 ABSENT = "–"  # noqa: RUF001 (an en dash stands for null)
 
@@ -173,39 +173,6 @@ def results_table(rows: Sequence[Row], columns: Sequence[Column], *, width: int 
         least = min(optional, key=lambda column: column.keep or 0)
         shown = [column for column in shown if column is not least]
     return table
-
-
-def markdown_table(rows: Sequence[Row], columns: Sequence[Column]) -> str:
-    """Return the whole table as GitHub-flavoured Markdown, numbers right-aligned, the headline in bold."""
-    shown = varying(rows, columns)
-    lines = [
-        [column.title for column in shown],
-        [":---" if column.identity else "---:" for column in shown],
-    ]
-    names = token_names(rows)
-    for row in rows:
-        texts = [cell(row, column, names).replace("|", "\\|") for column in shown]
-        pairs = zip(shown, texts, strict=True)
-        lines.append([f"**{text}**" if column.headline else text for column, text in pairs])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def markdown_results(results: Mapping[str, Any]) -> str:
-    """Return every table of `results` with its title and notes, as Markdown."""
-    columns = COLUMNS[results["command"]]
-    parts = [
-        "\n\n".join(
-            [
-                f"**{title}**",
-                markdown_table(rows, columns).strip(),
-                " ".join(notes(rows, columns, results.get("differences", ()))),
-            ]
-        )
-        for title, rows in by_attack(results["rows"])
-    ]
-    if results.get("sanity"):
-        parts.append(sanity_markdown(results["sanity"]).strip())
-    return "\n\n".join(parts) + "\n"
 
 
 def notes(rows: Sequence[Row], columns: Sequence[Column], differences: Sequence[Row] = ()) -> list[str]:

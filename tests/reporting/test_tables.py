@@ -11,8 +11,6 @@ from rtok.reporting.tables import (
     COLUMNS,
     Column,
     cell,
-    markdown_results,
-    markdown_table,
     print_results,
     results_table,
 )
@@ -124,30 +122,6 @@ def test_several_token_files_get_their_columns(rows):
 )
 def test_cells(row, text):
     assert cell(row, Column("x", "x", interval=True)) == text
-
-
-def test_markdown_is_the_whole_table(rows):
-    columns = (
-        Column("victim", "victim", identity=True),
-        Column("cosine_to_plain", "cosine\nto plain", interval=True, headline=True),
-        Column("mse", "MSE", keep=1),
-        Column("absent", "absent", keep=1),
-    )
-    assert markdown_table(rows[:2], columns) == (
-        "| victim | cosine to plain | MSE |\n"
-        "| :--- | ---: | ---: |\n"
-        "| plain | **0.192 ± 0.031** | 1.250 |\n"
-        "| random | **0.611 ± 0.031** | 1.250 |\n"
-    )
-
-
-def test_markdown_of_results_has_title_and_notes(rows, differences, sanity):
-    results = {"command": "eval-features", "images": 32, "rows": rows, "differences": differences}
-    text = markdown_results(results)
-    assert text.startswith("**attack paper: Linf radius 8/255 in normalised space, about 1.8/255 in pixels")
-    assert text.endswith("robust: +0.089 over plain under transfer.\n")
-    checked = markdown_results({**results, "sanity": sanity})
-    assert checked.startswith(text.rstrip()) and checked.endswith("| norm 0 | **FAILED** |\n")
 
 
 def test_classification_fits_80_columns(class_rows):
