@@ -1,0 +1,192 @@
+"""The fast paths give the slow path's numbers: compiled, in bfloat16, in micro-batches, through oneDNN."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rtok.attacks import FeatureCriterion, FixedSurrogate, Objective, cosine
+from rtok.attacks.pgd import PGD
+from rtok.compute import Compute
+from rtok.models import Backbone, load_backbone
+from rtok.models.frozen import FrozenLinear
+
+needs_a_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None and shutil.which("clang++") is None,
+    reason="torch.compile needs a C++ compiler on the CPU",
+)
+SIZE = 56
+ATTACK = PGD(eps=0.25, step=0.05, steps=10)  # random weights take a large radius
+
+
+@pytest.fixture
+def backbone(weights: Path) -> Backbone:
+    """A ViT-S/14 of two blocks: they compile in seconds, twelve do not."""
+    model = load_backbone("dinov2_vits14", weights=weights, image_size=SIZE)
+    model.vit.blocks = model.vit.blocks[:2]
+    model.depth = 2
+    return model
+
+
+@pytest.fixture
+def images() -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(6, 3, 7, 7, generator=generator)
+    return nn.functional.interpolate(coarse, SIZE, mode="bicubic").clamp(0, 1)
+
+
+def slow(backbone: Backbone) -> Backbone:
+    """The same backbone with PyTorch's own linear layers."""
+    model = copy.deepcopy(backbone)
+    for module in model.modules():
+        if isinstance(module, FrozenLinear):
+            module.__class__ = nn.Linear
+    return model
+
+
+def compiled(backbone: Backbone) -> Backbone:
+    return Compute.start(compile=True).prepare(backbone)
+
+
+def in_bfloat16(backbone: Backbone) -> Backbone:
+    return Compute.start(precision="bf16").prepare(backbone)
+
+
+def checkpointed(backbone: Backbone) -> Backbone:
+    backbone.activation_checkpointing = True
+    return backbone
+
+
+def as_it_is(backbone: Backbone) -> Backbone:
+    return backbone
+
+
+EXACT = [as_it_is, checkpointed, pytest.param(compiled, marks=needs_a_compiler)]
+
+
+def features_and_gradient(model: Backbone, images: Tensor) -> tuple[Tensor, Tensor]:
+    x = images.clone().requires_grad_()
+    features = model(x)
+    weights = torch.randn(features.shape, generator=torch.Generator().manual_seed(1))
+    (gradient,) = torch.autograd.grad((features * weights).sum(), x)
+    return features.detach(), gradient
+
+
+def where_an_attack_ends(
+    model: Backbone, judge: Backbone, images: Tensor, micro_batch: int | None = None
+) -> Tensor:
+    """The cosine (B,) that the attack on `model` leaves, as the slow path in fp32 sees it."""
+    with torch.no_grad():
+        target = model(images)
+        truth = judge(images)
+    objective = Objective(FixedSurrogate(model), FeatureCriterion(target, "token"), micro_batch)
+    found = ATTACK.run(images, objective, std=judge.std)
+    with torch.no_grad():
+        return cosine(judge(found.images), truth, "token")
+
+
+@pytest.mark.parametrize("fast", EXACT)
+def test_features_and_gradients_agree(
+    backbone: Backbone, images: Tensor, fast: Callable[[Backbone], Backbone]
+) -> None:
+    reference = features_and_gradient(slow(backbone), images)
+    for got, wanted in zip(features_and_gradient(fast(backbone), images), reference, strict=True):
+        assert (got - wanted).norm() <= 1e-5 * wanted.norm()
+
+
+@pytest.mark.parametrize("micro_batch", [None, 4])
+@pytest.mark.parametrize("fast", EXACT)
+def test_attacks_end_where_the_slow_path_ends(
+    backbone: Backbone, images: Tensor, fast: Callable[[Backbone], Backbone], micro_batch: int | None
+) -> None:
+    judge = slow(backbone)
+    wanted = where_an_attack_ends(judge, judge, images)
+    got = where_an_attack_ends(fast(backbone), judge, images, micro_batch)
+    assert wanted.mean() < 0.9, "the attack was to move the features"
+    assert (got - wanted).abs().max() <= 2e-3
+    assert (got - wanted).mean().abs() <= 5e-4
+
+
+def test_bfloat16_costs_no_strength(backbone: Backbone, images: Tensor) -> None:
+    judge = slow(backbone)
+    wanted = where_an_attack_ends(judge, judge, images)
+    got = where_an_attack_ends(in_bfloat16(backbone), judge, images)
+    assert (got - wanted).mean().abs() <= 0.01
+
+
+def test_tokens_trained_in_bfloat16_are_as_good(
+    backbone: Backbone, images: Tensor, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """Both measured in fp32 on the same adversarial images."""
+    from rtok.config.schema import Config
+    from rtok.tokens import RobustnessTokens
+    from rtok.training import train
+
+    settings["model"]["image_size"] = SIZE
+    settings |= {"tokens": {"count": 20, "init_std": 0.5}, "train": {"steps": 8, "batch_size": 4, "lr": 0.05}}
+    model = load_backbone("dinov2_vits14", weights=settings["model"]["weights"], image_size=SIZE)
+    with torch.no_grad():
+        truth = model(images)
+    objective = Objective(FixedSurrogate(model), FeatureCriterion(truth, "token"))
+    attacked = PGD(eps=0.03, step=0.01, steps=5).run(images, objective).images
+
+    def kept(tokens: RobustnessTokens) -> float:
+        with torch.no_grad():
+            return cosine(model(attacked, tokens.values), truth, "token").mean().item()
+
+    untrained = kept(RobustnessTokens.initialise(20, model.dim, std=0.5))
+    trained = {}
+    for precision in ("fp32", "bf16"):
+        out = tmp_path / precision
+        train(Config.model_validate({**settings, "precision": precision, "out": str(out)}))
+        trained[precision] = kept(RobustnessTokens.load(out / "rtokens.safetensors"))
+    gain = trained["fp32"] - untrained
+    assert gain > 0.005, "training was to matter"
+    assert abs(trained["bf16"] - trained["fp32"]) <= min(0.01, 0.2 * gain)
+
+
+@needs_a_compiler
+def test_a_compiled_run_that_was_interrupted_resumes_to_the_same_tokens(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import load_file
+
+    from rtok.config.schema import Config
+    from rtok.training import train
+    from rtok.training.loop import Trainer
+
+    settings |= {"tokens": {"count": 3}, "compile": True}
+    settings["train"] = {"steps": 4, "batch_size": 3, "checkpoint_every": 1}
+    configs = {
+        name: Config.model_validate({**settings, "out": str(tmp_path / name)}) for name in ("whole", "cut")
+    }
+    load = load_backbone
+
+    def shallow(*args: Any, **options: Any) -> Backbone:  # two blocks compile in seconds, twelve do not
+        model = load(*args, **options)
+        model.vit.blocks = model.vit.blocks[:2]
+        model.depth = 2
+        return model
+
+    step = Trainer.step
+
+    def interrupted(self: Trainer, number: int, batch: Any) -> Any:
+        if number == 3:
+            raise KeyboardInterrupt
+        return step(self, number, batch)
+
+    monkeypatch.setattr("rtok.training.loop.load_backbone", shallow)
+    train(configs["whole"])
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "step", interrupted)
+        train(configs["cut"])
+    train(configs["cut"], resume=True)
+    whole, cut = (load_file(tmp_path / name / "rtokens.safetensors")["rtokens"] for name in ("whole", "cut"))
+    assert torch.equal(cut, whole)
