@@ -269,6 +269,41 @@ def test_two_processes_give_the_tokens_of_one(
         assert one_row["loss"] == pytest.approx(two_row["loss"], abs=1e-5)
 
 
+def test_two_killed_processes_resume_to_the_tokens_of_one(
+    settings: dict[str, Any], tmp_path: Path, run_rtok: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    settings |= {"tokens": {"count": 3}, "train": {"steps": 10, "batch_size": 4, "checkpoint_every": 2}}
+    file = tmp_path / "train.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    train(config(settings, train=settings["train"], out=tmp_path / "whole"))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    killed = subprocess.Popen(
+        [*launcher, "-m", "rtok", "train", "--config", str(file), "--out", str(tmp_path / "cut")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        start_new_session=True,
+    )
+    journal = tmp_path / "cut" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (journal.exists() and journal.read_bytes().count(b"\n") >= 3):
+        time.sleep(0.005)
+    workers = [int(pid) for pid in _children(killed.pid)]
+    for pid in (killed.pid, *workers):
+        os.kill(pid, signal.SIGKILL)
+    killed.wait()
+    assert len(workers) == 2
+    assert not (tmp_path / "cut" / "rtokens.safetensors").exists()
+    done = run_rtok("train", "--config", file, "--out", tmp_path / "cut", "--resume", processes=2)
+    assert done.returncode == 0, done.stderr
+    torch.testing.assert_close(tokens(tmp_path / "cut"), tokens(tmp_path / "whole"), rtol=0, atol=1e-5)
+    assert [row["step"] for row in metrics(tmp_path / "cut")] == list(range(1, 11))
+
+
+def _children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
 def test_a_batch_that_processes_cannot_share_is_refused(
     settings: dict[str, Any], tmp_path: Path, run_rtok: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
