@@ -86,7 +86,7 @@ def _label(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], names: Map
     if name is not None and len(names) > 1:
         lines.append(str(name))
     if len({other.get("head_features") for other in rows}) > 1 and row["victim"] == "robust":
-        lines.append(f"{row['head_features']} head")
+        lines += [row["head_features"], "head"]  # two lines, since a bar is about eight characters wide
     if row.get("queries") is not None:
         lines += [str(row["queries"]), row["start"]]
     return "\n".join(lines)

@@ -57,7 +57,7 @@ def test_a_name_a_head(tmp_path, drawn, class_rows):
     victim_bars(class_rows, tmp_path / "bars.png", "adversarial_accuracy")
     (axes,) = drawn[0].axes
     labels = [label.get_text() for label in axes.get_xticklabels()]
-    assert labels[:4] == ["plain", "random", "robust\nplain head", "robust\nrobust head"]
+    assert labels[:4] == ["plain", "random", "robust\nplain\nhead", "robust\nrobust\nhead"]
     one_head = [row for row in class_rows if row["head_features"] == "plain"]
     victim_bars(one_head, tmp_path / "bars.png", "adversarial_accuracy")
     assert [label.get_text() for label in drawn[1].axes[0].get_xticklabels()] == ["plain", "random", "robust"]
