@@ -106,7 +106,7 @@ def insert(text: str, page: str) -> str:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise SystemExit(f"the page lacks the lines '{BEGIN}' and '{END}'")
-    return f"{before}{BEGIN}\n{text}{END}{after}"
+    return f"{before}{BEGIN}\n\n{text}\n{END}{after}"
 
 
 if __name__ == "__main__":

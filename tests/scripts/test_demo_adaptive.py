@@ -66,7 +66,7 @@ def test_a_line_a_training_and_their_paired_differences(script: ModuleType, tmp_
 def test_the_table_takes_the_place_of_the_one_before(script: ModuleType) -> None:
     page = f"above\n\n{script.BEGIN}\n{script.END}\n\nbelow\n"
     once = script.insert("| new |\n", script.insert("| old |\n", page))
-    assert once == f"above\n\n{script.BEGIN}\n| new |\n{script.END}\n\nbelow\n"
+    assert once == f"above\n\n{script.BEGIN}\n\n| new |\n\n{script.END}\n\nbelow\n"
     with pytest.raises(SystemExit, match="lacks the lines"):
         script.insert("| new |\n", "no markers")
 
