@@ -59,15 +59,18 @@ class Square:
         # Every image's own numbers: per query a row, a column and a colour (a sign per channel).
         numbers = torch.stack([torch.rand(self.queries, 2 + C, generator=g) for g in generators]).to(images)
         first = images + radius * _signs(stripes) if start is None else start
-        best = self._allowed(first, images, radius)
+        best = images.clone()  # the first query: a clean image may be misclassified already
         loss = objective.loss(best, Draw(0, 0))
         for query in range(1, self.queries):
             open_ = (~objective.criterion.solved(loss)).nonzero().squeeze(1)
             if not len(open_):
                 break
-            square = self._square(query, numbers[open_, query], images.shape[2:])
-            colour = radius * _signs(numbers[open_, query, 2:, None, None])
-            tried = torch.where(square, images[open_] + colour, best[open_])
+            if query == 1:
+                tried = first[open_]
+            else:
+                square = self._square(query, numbers[open_, query], images.shape[2:])
+                colour = radius * _signs(numbers[open_, query, 2:, None, None])
+                tried = torch.where(square, images[open_] + colour, best[open_])
             tried = self._allowed(tried, images[open_], radius)
             found = objective.loss(tried, Draw(0, query), open_)
             better = found > loss[open_]

@@ -28,6 +28,10 @@ def check_train(config: Config) -> Iterator[Problem]:
             yield Problem("attack.from", "train crafts anew at every step: write options or a preset")
         if attack.target == "victim":
             yield Problem("attack.target", "train pulls away from the plain backbone's features: write plain")
+        if attack.method == "square":
+            yield Problem("attack.method", "train follows gradients, which square has none of: use pgd")
+        if attack.layer < 1:
+            yield Problem("attack.layer", "train attacks the features that it trains on: leave it out")
     if config.train.micro_batch is not None and config.train.micro_batch > config.train.batch_size:
         yield Problem("train.micro_batch", f"must be at most train.batch_size, {config.train.batch_size}")
 

@@ -74,6 +74,8 @@ def _default(field: FieldInfo) -> str:
 def _yaml(value: object) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_yaml, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_yaml(item)}' for key, item in value.items())}}}"
     if isinstance(value, float) and 0 < value < 1 and (value * 255).is_integer():
         return f"{value * 255:g}/255"
     return strict_yaml.dump([value]).strip().removeprefix("- ")
@@ -102,6 +104,8 @@ def _bound(constraint: Any) -> str:
         return f" > {constraint.gt}"
     if isinstance(constraint, annotated_types.Ge):
         return f" >= {constraint.ge}"
+    if isinstance(constraint, annotated_types.Le):
+        return f", <= {constraint.le}"
     return "".join(_bound(inner) for inner in getattr(constraint, "metadata", ()))  # inside pydantic's Field
 
 

@@ -64,7 +64,7 @@ def make_adversarial_set(
         UserError: the input is wrong; nothing has been written then.
     """
     attack = config.attacks[0]
-    if len(config.attacks) > 1 or attack.from_ is not None:
+    if len(config.attacks) > 1 or attack.from_ is not None or attack.variants:
         raise UserError(
             "attack: `rtok attack` crafts one set; give one attack, with its options or a preset."
         )

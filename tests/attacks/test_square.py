@@ -71,19 +71,20 @@ def test_the_budget_is_what_is_asked_of_the_model() -> None:
 
 
 def test_a_misclassified_image_is_asked_no_more() -> None:
-    """Class 1 is brightness over a threshold that only two images can pass within the radius."""
-    clean = torch.full((3, 3, 8, 8), 0.5)
-    thresholds = torch.tensor([0.51, 0.9, 0.52])
+    """Class 1 is brightness over 0.5: one image is beyond it already, one gets there, one cannot."""
+    clean = torch.tensor([0.6, 0.49, 0.2]).view(3, 1, 1, 1).expand(3, 3, 8, 8).contiguous()
+    clean = (clean * 255).round() / 255
     asked: list[int] = []
 
     def model(x: Tensor) -> Tensor:
         asked.append(len(x))
-        return torch.stack([torch.zeros(len(x)), x.mean((1, 2, 3)) - limits[: len(x)]], 1)
+        return torch.stack([torch.full((len(x),), 0.5), x.mean((1, 2, 3))], 1)
 
-    limits = thresholds
     objective = Objective(FixedSurrogate(model), LabelCriterion(torch.zeros(3).long(), loss="margin"))
-    Square(EPS, queries=5).run(clean, objective, keys=KEYS)
-    assert asked[0] == 3
+    found = Square(EPS, queries=300).run(clean, objective, keys=KEYS)
+    assert asked[:2] == [3, 2] and asked[-1] == 1 and len(asked) == 300
+    assert torch.equal(found.images[0], clean[0])
+    assert (found.loss > 0).tolist() == [True, True, False]
     labels = torch.zeros(3).long()
     solved = LabelCriterion(labels, loss="margin").solved(torch.tensor([-0.1, 0.0, 0.2]))
     assert solved.tolist() == [False, False, True]

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rtok.attacks import PGD, FixedSurrogate, LabelCriterion, Objective
+from rtok.attacks.square import Square
 from rtok.config.schema import Config
 from rtok.data import open_source
 from rtok.data.loader import evaluation_batches
@@ -118,6 +119,54 @@ def per_image(out: Path) -> list[dict[str, str]]:
 def features(backbone: Any, images: Tensor, tokens: Tensor | None = None) -> Tensor:
     found = backbone(images, tokens)
     return torch.cat([found[:, 0], found[:, 1:].mean(1)], 1)
+
+
+def test_attacks_are_checked_and_victims_compared(
+    settings: dict[str, Any], head_files: dict[str, str]
+) -> None:
+    cfg = config(settings, head={"path": head_files}, sanity={"images": 3}, threats=["transfer", "adaptive"])
+    results = evaluate_classification(cfg)
+    checks = results["sanity"]["checks"]
+    assert results["sanity"]["verdict"] == "sound", [check for check in checks if not check["passed"]]
+    # one of the plain model; five of each head's robust victim, and one that compares what was measured
+    assert [check.get("head_features") for check in checks].count("robust") == 6 and len(checks) == 13
+    transfer = {row["victim"]: row for row in rows_of(results, threat="transfer", head_features="plain")}
+    compared = results["differences"][:2]
+    for row, baseline in zip(compared, ("random", "plain"), strict=True):
+        assert (row["baseline_victim"], row["head_features"]) == (baseline, "plain")
+        for name in ("clean_accuracy", "adversarial_accuracy"):
+            gain = transfer["robust"][name] - transfer[baseline][name]
+            assert row[name] == pytest.approx(gain, abs=1e-9)
+            low, high = row["ci95"][name]
+            assert low <= row[name] <= high
+
+
+def test_queries_use_the_margin_of_the_logits(settings: dict[str, Any], head_files: dict[str, str]) -> None:
+    settings |= {"query": {"queries": [60], "starts": ["cold"]}, "threats": ["query"], "batch_size": 9}
+    cfg = config(settings, head={"path": head_files}, attack={"preset": "standard", "eps": "40/255"})
+    results = evaluate_classification(cfg)
+    rows = rows_of(results, threat="query")
+    assert [(row["victim"], row["head_features"]) for row in rows] == [
+        ("robust", "plain"),
+        ("robust", "robust"),
+    ]
+    assert all(row["adversarial_accuracy"] <= row["clean_accuracy"] for row in rows)
+    backbone, source = load(settings["model"]), open_source(cfg.data, seed=0)
+    (batch,) = evaluation_batches(source, Transform("squash", (28, 28)), batch_size=9, seed=0)
+    tokens = RobustnessTokens.load(Path(settings["tokens"])).values
+    head = torch.load(head_files["plain"], weights_only=True)
+
+    def model(x: Tensor) -> Tensor:
+        return features(backbone, x, tokens) @ head["weight"].T + head["bias"]
+
+    assert batch.labels is not None
+    criterion = LabelCriterion(batch.labels, ignore_index=-100, loss="margin")
+    search = Square(40 / 255, queries=60)
+    found = search.run(batch.images, Objective(FixedSurrogate(model), criterion), keys=batch.keys).images
+    sure = [row["adversarial_confidence"] for row in per_image(cfg.out) if row["head_features"] == "plain"]
+    expected = model(found).softmax(1).amax(1)
+    torch.testing.assert_close(torch.tensor(list(map(float, sure))), expected, atol=1e-3, rtol=0)
+    assert (expected < model(batch.images).softmax(1).amax(1) - 0.01).any()
 
 
 def test_numbers_equal_a_direct_computation(settings: dict[str, Any], head_files: dict[str, str]) -> None:

@@ -145,6 +145,22 @@ def test_the_control_is_the_mean_over_its_draws(seg_config: Configure, tmp_path:
     assert first != second and mean["adversarial_miou"] != single["adversarial_miou"]
 
 
+def test_attacks_are_checked_and_victims_compared(seg_config: Configure) -> None:
+    """On the first image, since windows slide over images of any size."""
+    results = evaluate_segmentation(seg_config(sanity={"images": 2}, threats=["transfer", "adaptive"]))
+    assert results["sanity"]["images"] == 1
+    passed = {check["check"]: check["passed"] for check in results["sanity"]["checks"]}
+    assert len(passed) == 7 and passed["gradients do not vanish"] and passed["more steps are stronger"]
+    compared = [(row["threat"], row["baseline_victim"]) for row in results["differences"]]
+    assert compared == [("transfer", "random"), ("transfer", "plain"), ("adaptive", "plain")]
+    rows = {(row["threat"], row["victim"]): row for row in results["rows"]}
+    gain = (
+        rows["adaptive", "robust"]["adversarial_image_miou"]
+        - rows["transfer", "plain"]["adversarial_image_miou"]
+    )
+    assert results["differences"][2]["adversarial_image_miou"] == pytest.approx(gain, abs=1e-9)
+
+
 def test_an_interrupted_evaluation_goes_on(
     seg_config: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
