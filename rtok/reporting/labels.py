@@ -68,7 +68,8 @@ def token_names(rows: Iterable[Row]) -> dict[str, str]:
     short = {path: _stem(PurePath(path)) for path in paths}
     if len(set(short.values())) == len(paths):
         return short
-    shared = os.path.commonpath([PurePath(path).parent for path in paths])
+    mixed = len({PurePath(path).is_absolute() for path in paths}) > 1
+    shared = "" if mixed else os.path.commonpath([PurePath(path).parent for path in paths])
     return {path: os.path.relpath(path, shared) if shared else path for path in paths}
 
 

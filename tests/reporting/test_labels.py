@@ -60,6 +60,10 @@ def test_rows_are_grouped_by_attack_in_order(rows):
         (["a/rtokens-10.safetensors", "a/rtokens-50.safetensors"], ["10", "50"]),
         (["a/rtokens.safetensors", "b/rtokens.safetensors"], ["a", "b"]),
         (["x/a/rtokens-1.pt", "x/b/rtokens-1.pt"], ["a/rtokens-1.pt", "b/rtokens-1.pt"]),
+        (
+            ["/x/a/rtokens.safetensors", "a/rtokens.safetensors"],
+            ["/x/a/rtokens.safetensors", "a/rtokens.safetensors"],
+        ),
         (["rtokens.safetensors"], ["rtokens"]),
         (["theirs/last.ckpt"], ["last"]),
     ],

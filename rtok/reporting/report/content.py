@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -40,7 +41,7 @@ def _start(runs: Sequence[Run], version: str) -> Iterator[Block]:
     for run in runs:
         seconds = run.record.get("seconds")
         state = "finished" if run.finished else "UNFINISHED"
-        time = clock(seconds) if isinstance(seconds, int | float) else ABSENT
+        time = clock(seconds) if isinstance(seconds, int | float) and math.isfinite(seconds) else ABSENT
         rows.append([run.name, run.command or ABSENT, model(run), _data(run), state, time])
     yield Table(("run", "command", "model", "data", "state", "time"), rows, frozenset({5}))
 

@@ -275,6 +275,18 @@ def _no_checks(folder: Path) -> None:
     (folder / "results.json").write_text(json.dumps({**results, "sanity": {"checks": [1]}}))
 
 
+def _half_a_difference(folder: Path) -> None:
+    results = json.loads((folder / "results.json").read_text())
+    difference = {"threat": "transfer", "attack": "paper", "baseline_victim": "plain"}
+    (folder / "results.json").write_text(json.dumps({**results, "differences": [difference]}))
+
+
+def _list_for_a_name(folder: Path) -> None:
+    results = json.loads((folder / "results.json").read_text())
+    results["rows"][1]["norm"] = ["linf"]
+    (folder / "results.json").write_text(json.dumps(results))
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -286,6 +298,8 @@ def _no_checks(folder: Path) -> None:
         _not_utf8,
         _list_of_settings,
         _no_checks,
+        _half_a_difference,
+        _list_for_a_name,
     ],
 )
 def test_a_damaged_file_is_named_and_nothing_is_written(
