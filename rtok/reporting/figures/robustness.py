@@ -51,7 +51,7 @@ def robustness_curve(rows: Sequence[Row], path: Path, key: str) -> None:
             drawn[victim] += 1
             _line(axes, line, key, VICTIM_COLOURS.get(victim, GREY), style, label)
         if plain and "plain" not in drawn:
-            _line(axes, plain, key, GREY, "-", "plain, white-box", band=False)
+            _line(axes, plain, key, GREY, "-", "plain, transfer", band=False)
         axes.set_title(threat, fontsize=10, color=INK, loc="left")
         tidy(axes, xlabel="Linf radius, of 255")
         axes.legend(frameon=False, fontsize=8)

@@ -25,7 +25,7 @@ def test_every_victim_has_its_line(curve_rows, tmp_path: Path, monkeypatch: pyte
         ("plain", [0, 1, 2], [1.0, 0.8, 0.7]),
         ("robust", [0, 1, 2], [0.912, 0.8, 0.7]),
         ("robust", [0, 1, 2], [0.912, 0.8, 0.7]),
-        ("plain, white-box", [0, 1, 2], [1.0, 0.8, 0.7]),
+        ("plain, transfer", [0, 1, 2], [1.0, 0.8, 0.7]),
     ]
 
 
