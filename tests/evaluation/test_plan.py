@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from rtok.attacks import PGD, FeatureCriterion, FixedSurrogate, Objective
+from rtok.attacks import PGD, FeatureCriterion, FixedSurrogate, Objective, Perturbed
 from rtok.config.schema import Config
 from rtok.data import open_source
 from rtok.data.loader import Batch, evaluation_batches
@@ -82,6 +82,26 @@ def test_adaptive_from_transfer_is_nowhere_weaker(small: dict[str, Any], tmp_pat
     run(small, tmp_path / "cold", attack={**attack, "init": "uniform"}, threats=["transfer", "adaptive"])
     torch.testing.assert_close(column(tmp_path / "cold", victim="robust", threat="transfer"), transfer)
     assert not torch.allclose(column(tmp_path / "cold", victim="robust", threat="adaptive"), adaptive)
+
+
+def test_what_an_attack_starts_from_is_a_result_too(
+    small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An attack that loses everything on its way is still no weaker than its start."""
+    pgd = PGD.run
+
+    def useless(self: PGD, images: torch.Tensor, *rest: Any, **more: Any) -> Perturbed:
+        if more.get("start") is not None:
+            return Perturbed(images, images[:, 0, 0, 0])
+        return pgd(self, images, *rest, **more)
+
+    monkeypatch.setattr(PGD, "run", useless)
+    attack = {"preset": "standard", "steps": 2, "init": "transfer"}
+    run(small, tmp_path / "run", attack=attack, threats=["transfer", "adaptive"])
+    transfer, adaptive = (
+        column(tmp_path / "run", victim="robust", threat=threat) for threat in ("transfer", "adaptive")
+    )
+    assert torch.equal(adaptive, transfer)
 
 
 def test_restarts_do_not_weaken_a_start_from_transfer(small: dict[str, Any], tmp_path: Path) -> None:
