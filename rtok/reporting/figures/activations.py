@@ -18,7 +18,7 @@ Row = Mapping[str, Any]
 # What a line shows: its images and positions, and how it is drawn.
 LINES = {
     ("clean", "own"): (GREEN, "-", "clean"),
-    ("adversarial", "own"): (VERMILION, "-", "adversarial"),
+    ("adversarial", "own"): (VERMILION, "--", "adversarial"),
     ("clean", "tokens"): (BLUE, "-", "on the tokens, clean"),
     ("adversarial", "tokens"): (BLUE, "--", "on the tokens, adversarial"),
 }
@@ -46,7 +46,7 @@ def activation_lines(rows: Sequence[Row], path: Path) -> None:
         zip(grid.flat, victims.items(), strict=False)
     ):
         _panel(axes, members)
-        about = names[str(tokens)] if len(names) > 1 and tokens else f"{n} tokens" if n else ""
+        about = names[str(tokens)] if len(names) > 1 and tokens else _counted(n)
         axes.set_title(f"{victim}, {about}" if about else victim, fontsize=10, color=INK, loc="left")
         last = place + columns >= len(victims)
         tidy(axes, xlabel="block" if last else "", ylabel="" if place % columns else "largest activation")
@@ -75,3 +75,7 @@ def _panel(axes: Axes, rows: Sequence[Row]) -> None:
             low, high = ([row[side] for row in points] for side in ("low", "high"))
             axes.fill_between(blocks, low, high, color=colour, alpha=0.13, linewidth=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _counted(n: int | None) -> str:
+    return "" if n is None else f"{n} token{'' if n == 1 else 's'}"

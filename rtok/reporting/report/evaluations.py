@@ -16,7 +16,7 @@ _RUN = Column("run", "run", identity=True, keep=11)
 
 def overview(runs: Sequence[Run]) -> Iterator[Block]:
     """The headline of every evaluation: a table a command, a line an attack and victim, a column a threat."""
-    measured = [run for run in runs if run.results is not None]
+    measured = [run for run in runs if _rows(run)]
     for command in distinct(run.command for run in measured):
         members = [run for run in measured if run.command == command]
         headline = next(column for column in COLUMNS[command] if column.headline)
@@ -33,14 +33,14 @@ def _matrix(runs: Sequence[Run], headline: Column) -> Iterator[Block]:
     names = token_names(row for _, row in rows)
     lines: dict[tuple[str, ...], dict[str, str]] = {}
     for run, row in rows:
-        who = (run.name, model(run), attack_title([row]).removeprefix("attack "), _victim(row, names))
+        who = (run.name, model(run), str(row.get("attack")), _victim(row, names))
         lines.setdefault(who, {})[_threat(row)] = cell(row, headline)
     threats = distinct(threat for cells in lines.values() for threat in cells)
     head = ("run", "model", "attack", "victim")
     several = [i for i in range(len(head)) if len({who[i] for who in lines}) > 1 or i == len(head) - 1]
-    same = [
-        f"{head[i].capitalize()}: {who[i]}." for who in list(lines)[:1] for i in (1, 2) if i not in several
-    ]
+    # What all lines share is said once, above; the attack's own tables say the rest of it.
+    whole = {1: model(runs[0]), 2: attack_title([rows[0][1]]).removeprefix("attack ")}
+    same = [f"{head[i].capitalize()}: {text}." for i, text in whole.items() if i not in several]
     meaning = [f"{headline.title.capitalize()}: {headline.meaning}."] if headline.meaning else []
     yield Paragraph(
         " ".join([*meaning, *same, "A column a threat: what the attacker has. Intervals are 95 %."])
