@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from rtok.errors import UserError
@@ -64,7 +67,7 @@ def state_dict(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
         if isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
             break
-    others = [name for name, value in content.items() if not isinstance(value, Tensor)]
+    others = [name for name, value in content.items() if not is_plain(value)]
     if others or not content:
         found = f"it holds {_some(others)} beside tensors" if others else "it is empty"
         raise UserError(
@@ -78,6 +81,11 @@ def state_dict(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def is_plain(value: object) -> bool:
+    """Whether it is a tensor of numbers that lie in memory one by one: not sparse, not quantized."""
+    return isinstance(value, Tensor) and value.layout is torch.strided and not value.is_quantized
+
+
 def whole_model(content: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return the backbone's weights of a whole model (`model.*` beside the tokens), else nothing."""
     inner = content.get("state_dict")
@@ -88,6 +96,20 @@ def whole_model(content: Mapping[str, Any]) -> dict[str, Tensor]:
         for name, value in bare.items()
         if name.startswith("model.") and isinstance(value, Tensor)
     }
+
+
+def to_safetensors(tensors: dict[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """Return the content of a safetensors file, the same for the same tensors and metadata.
+
+    The library writes metadata in an order that changes from one process to the next.
+    """
+    data = save(tensors, metadata=dict(metadata))
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of eight
+    return len(text).to_bytes(8, "little") + text + data[end:]
 
 
 def _read_safetensors(path: Path) -> Checkpoint:
@@ -108,6 +130,10 @@ def _module_metadata(content: Mapping[Any, Any]) -> dict[str, str]:
 
 
 def _read_torch(path: Path) -> Any:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("torch compresses nothing: what is compressed may explode")
     return torch.load(path, map_location="cpu", weights_only=True)
 
 

@@ -17,3 +17,8 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     """Return `" Did you mean 'x'?"` for the closest valid name, or `""` when none is close."""
     matches = get_close_matches(name, list(valid), n=1)
     return f" Did you mean '{matches[0]}'?" if matches else ""
+
+
+def printable(line: str) -> str:
+    """Spell out control characters, so that a file cannot write to the terminal what it likes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)

@@ -59,7 +59,13 @@ def _checkpoint(path: Path) -> Inspection:
     inside = whole_model(content)
     about = description(content.metadata)
     if about is not None and about["target"] != "robustify":
-        return _robust(path, about, _rows(state_dict(content, path)))
+        rows = _rows(state_dict(content, path))
+        try:
+            return _robust(path, about, rows)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise UserError(
+                f"'{path}' has damaged metadata under 'rtok'. Convert the model again."
+            ) from error
     try:
         tokens = RobustnessTokens.parse(content, path)
     except UserError:

@@ -39,7 +39,12 @@ class Journal:
 
     def keep(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
         """Keep only the rows for which `wanted` holds, in their order."""
-        kept = [row for row in self.rows() if wanted(row)]
+        try:
+            kept = [row for row in self.rows() if wanted(row)]
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{self.path} is damaged: a row lacks {error}. Start again with --overwrite."
+            ) from error
         write_atomic(self.path, b"".join(json.dumps(row).encode() + b"\n" for row in kept))
 
     def _parse(self, number: int, line: bytes) -> dict[str, Any]:

@@ -37,9 +37,13 @@ def description(metadata: Mapping[str, str]) -> dict[str, Any] | None:
     """Return the description in a file's metadata, or None when it holds no model with tokens inside."""
     try:
         found = json.loads(metadata.get(KEY, "null"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and found.get("format") == FORMAT else None
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        return None
+    tokens = found.get("tokens")
+    whole = isinstance(tokens, dict) and {"n", "dim", "image_size", "config"} <= tokens.keys()
+    return found if whole and {"target", "backbone", "rtok_version"} <= found.keys() else None
 
 
 def refuse_robust(checkpoint: Checkpoint, path: Path) -> None:

@@ -162,6 +162,9 @@ class RunFolder:
             elif not self.resuming:
                 write_atomic(self.record, strict_yaml.dump(escape(self.settings)))
         except OSError as error:
+            if not self.resuming:
+                with suppress(OSError):
+                    self.state.rmdir()
             self.close()
             raise UserError(
                 f"cannot write to {self.path}: {error.strerror}. Name another folder with --out."

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from rtok import __version__
-from rtok.checkpoints import Checkpoint, read_checkpoint
+from rtok.checkpoints import Checkpoint, is_plain, read_checkpoint, to_safetensors
 from rtok.errors import UserError
 from rtok.release import description
 from rtok.runs import write_atomic
@@ -90,7 +89,7 @@ class RobustnessTokens:
     def save(self, path: Path) -> None:
         """Write a safetensors file: tensor `rtokens` (1, n, D), and as metadata what it was made for."""
         values = self.values.detach().to("cpu", torch.float32).contiguous()
-        write_atomic(path, save({_KEY: values}, metadata=self.metadata))
+        write_atomic(path, to_safetensors({_KEY: values}, self.metadata))
 
     @classmethod
     def load(cls, path: Path) -> RobustnessTokens:
@@ -111,13 +110,13 @@ class RobustnessTokens:
         values = _find(content, path)
         _check_values(values, path)
         about = _metadata(content, path)
-        size = json.loads(about.get("image_size", "null"))
+        size, config = _parse_made_for(about, path)
         return cls(
             # a clone: a slice of a whole-model file would keep all of it in memory
             values.detach().float().clone(),
             about.get("backbone") or None,
-            tuple(size) if size else None,
-            json.loads(about.get("config", "{}")),
+            size,
+            config,
             about.get("rtok_version") or None,
             about.get("fingerprint") or None,
         )
@@ -161,12 +160,27 @@ def token_files(path: Path) -> list[Path]:
     return files
 
 
+def _parse_made_for(about: Mapping[str, str], path: Path) -> tuple[tuple[int, int] | None, Mapping[str, Any]]:
+    """Return the image size and the training's config from a file's metadata."""
+    try:
+        size, config = json.loads(about.get("image_size", "null")), json.loads(about.get("config", "{}"))
+        height, width = (1, 1) if size is None else size
+        if not (isinstance(config, dict) and isinstance(height, int) and isinstance(width, int)):
+            raise ValueError("of other types")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"'{path}' has damaged metadata ({type(error).__name__}): its image size or its config. "
+            "Copy it again, or train the tokens again."
+        ) from error
+    return None if size is None else (height, width), config
+
+
 def _find(content: Checkpoint, path: Path) -> Tensor:
     """Return the one tensor `rtokens` of a checkpoint, at its top or under `state_dict`."""
     inner = content.get("state_dict")
     entries = inner if isinstance(inner, Mapping) else content
     found = [value for key, value in entries.items() if str(key).removeprefix("module.") == _KEY]
-    if len(found) != 1 or not isinstance(found[0], Tensor):
+    if len(found) != 1 or not is_plain(found[0]):
         raise UserError(
             f"'{path}' holds no robustness tokens: there is no tensor '{_KEY}' in it. "
             "Give a token file of rtok, or the original's rtokens.pt or last.ckpt."

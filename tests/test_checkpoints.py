@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rtok.checkpoints import read_checkpoint, state_dict
+from rtok.checkpoints import read_checkpoint, state_dict, to_safetensors
 from rtok.errors import UserError
 
 
@@ -74,3 +77,28 @@ def test_prefixes_go_only_when_every_key_has_them(tmp_path: Path) -> None:
     assert state_dict(mixed, tmp_path).keys() == mixed.keys()
     whole = {"module.backbone.a": torch.zeros(1), "module.backbone.module.b": torch.zeros(1)}
     assert state_dict(whole, tmp_path).keys() == {"a", "module.b"}
+
+
+def test_safetensors_are_the_same_bytes_in_every_process(tmp_path: Path) -> None:
+    metadata = {f"key{i}": "ü" * i for i in range(9)}
+    tensors = {"b": torch.arange(5), "a": torch.ones(2, 3)}
+    code = (
+        "import sys, torch; from rtok.checkpoints import to_safetensors\n"
+        "metadata = {f'key{i}': 'ü' * i for i in range(9)}\n"
+        "tensors = {'b': torch.arange(5), 'a': torch.ones(2, 3)}\n"
+        "sys.stdout.buffer.write(to_safetensors(tensors, metadata))"
+    )
+    root = Path(__file__).parent.parent
+    there = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=root).stdout
+    here = to_safetensors(tensors, metadata)
+    assert here == there
+    (tmp_path / "x.safetensors").write_bytes(here)
+    content = read_checkpoint(tmp_path / "x.safetensors")
+    assert content.metadata == metadata and all(torch.equal(content[name], t) for name, t in tensors.items())
+
+
+def test_a_compressed_archive_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(1 << 20))
+    with pytest.raises(UserError, match="damaged or cut short"):
+        read_checkpoint(tmp_path / "bomb.pth")

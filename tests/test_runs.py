@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -113,3 +115,54 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="cannot write to"):
         started(tmp_path / "file" / "run")
+
+
+def test_what_could_not_be_begun_is_in_nobodys_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rtok.runs.write_atomic", full)
+        with pytest.raises(UserError, match=r"cannot write to .*: No space left on device"):
+            started(tmp_path / "run")
+    assert list((tmp_path / "run").iterdir()) == []
+    started(tmp_path / "run").close()
+
+
+def test_a_full_disk_says_how_to_go_on(tmp_path: Path) -> None:
+    folder = started(tmp_path / "run")
+    with pytest.raises(UserError, match=r"No space left on device.*--resume"), folder.running():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    started(tmp_path / "run", resume=True).close()  # the lock is free again
+
+
+def test_a_replacement_that_was_killed_is_not_taken_for_a_run(tmp_path: Path) -> None:
+    (tmp_path / ".rtok.lock").touch()  # left by the kill, as the old run's pictures are
+    (tmp_path / "summary.png").write_text("old")
+    for flags in ({}, {"resume": True}):
+        with pytest.raises(UserError, match="go on with --overwrite"):
+            RunFolder(tmp_path, SETTINGS, **flags)  # type: ignore[arg-type]
+    started(tmp_path, overwrite=True).close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "state"]
+
+
+def test_a_run_killed_at_its_very_beginning_starts_afresh(tmp_path: Path) -> None:
+    (tmp_path / ".rtok.lock").touch()
+    (tmp_path / "state").mkdir()
+    (tmp_path / ".config.17.tmp.yaml").write_text("half")
+    started(tmp_path, resume=True).close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "state"]
+
+
+def test_the_users_config_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("model: {}")
+    (tmp_path / "picture.png").write_text("mine")
+    with pytest.raises(UserError, match="holds no run"):
+        RunFolder(tmp_path, SETTINGS, overwrite=True)
+
+
+def test_a_run_that_came_in_between_is_not_overwritten(tmp_path: Path) -> None:
+    looked = RunFolder(tmp_path / "run", SETTINGS)
+    started(tmp_path / "run").close()
+    with pytest.raises(UserError, match="already holds a run"):
+        looked.start()

@@ -85,11 +85,11 @@ class AdversarialSet:
         self.folder = Path(folder)
         try:
             self.settings: dict[str, Any] = json.loads((self.folder / "attack.json").read_text())
-            if not self.settings["finished"]:
-                raise ValueError("its run is unfinished")
+            _check_settings(self.settings)
             rows = list(csv.DictReader(io.StringIO((self.folder / "manifest.csv").read_text())))
             self.rows: Mapping[str, dict[str, str]] = {row["image"]: row for row in rows}
-        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+            _check_rows(rows)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, csv.Error) as error:
             raise UserError(
                 f"attack.from: {self.folder} holds no finished adversarial set ({error}): make one with "
                 "`rtok attack --out DIR`, or finish it with --resume."
@@ -151,6 +151,31 @@ class AdversarialSet:
                 )
             found.append(load_image(self.folder / row["file"]))
         return Perturbed(torch.stack(found).to(images), images.new_full((len(images),), float("nan")))
+
+
+def _check_settings(settings: Any) -> None:
+    """Raise ValueError, TypeError or KeyError unless `attack.json` says all that is read from it."""
+    if not settings["finished"]:
+        raise ValueError("its run is unfinished")
+    height, width = settings["image_size"]
+    if not all(isinstance(side, int) for side in (height, width)):
+        raise ValueError("image_size is damaged")
+    made = settings["config"]
+    for part in (settings["backbone"], settings["fingerprint"], settings["surrogate"], settings["attack"]):
+        if part is None:
+            raise ValueError("attack.json is damaged")
+    if "surrogate" not in made or "head" not in made or "seed" not in made:
+        raise ValueError("its config is damaged")
+
+
+def _check_rows(rows: Sequence[Mapping[str, str | None]]) -> None:
+    """Raise ValueError unless every row is whole and names a file in the set's own folder."""
+    for row in rows:
+        file = row.get("file")
+        if None in row.values() or not row.get("clean_sha256") or file is None:
+            raise ValueError("manifest.csv is damaged")
+        if Path(file).parent != Path("images") or Path(file).name in ("", ".", ".."):
+            raise ValueError(f"manifest.csv names {file}, which lies outside the set")
 
 
 def _fitted(section: object) -> object:

@@ -138,9 +138,9 @@ class PGD:
                 pixels = images[0].numel()
                 gradient = gradient.sub(adversarial - images, alpha=2 * self.mse_weight / pixels)
             if velocity is not None:
-                gradient = velocity = self.momentum * velocity + gradient / _per_image(
-                    gradient.abs().mean((1, 2, 3))
-                )
+                mean = _per_image(gradient.abs().mean((1, 2, 3)))  # 0 where the loss is flat
+                unit = gradient / mean.clamp(min=torch.finfo(gradient.dtype).tiny)
+                gradient = velocity = self.momentum * velocity + unit
             moved = self._project(adversarial + step * self._normalise(gradient, scale), images, scale)
             if self.max_mse is None:
                 adversarial = moved

@@ -23,7 +23,7 @@ from rtok.cli import (
     train,
 )
 from rtok.cli.command import add_config_command
-from rtok.errors import UserError
+from rtok.errors import UserError, printable
 
 WRONG_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -36,7 +36,7 @@ class _Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print("\n".join(map(printable, f"error: {error}".split("\n"))), file=sys.stderr)
             raise typer.Exit(WRONG_INPUT) from None
         except KeyboardInterrupt:
             print(f"interrupted{_how_to_go_on()}", file=sys.stderr)

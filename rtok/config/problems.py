@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rtok.errors import UserError
+from rtok.errors import UserError, printable
 
 LONGEST_SHOWN = 60  # characters of a wrong value that an error repeats
 
@@ -33,9 +33,4 @@ def report(where: str, problems: Sequence[Problem]) -> UserError:
     """Return the error that lists every problem, one a line."""
     heading = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
     lines = [f"{path}: {text}" if path else text for path, text in problems]
-    return UserError("\n  ".join(map(_printable, [f"{where}: {heading}", *lines])))
-
-
-def _printable(line: str) -> str:
-    """Spell out control characters, so that a file cannot write to the terminal what it likes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    return UserError("\n  ".join(map(printable, [f"{where}: {heading}", *lines])))

@@ -23,7 +23,7 @@ from rtok.config.segmentation import SegmentationConfig
 from rtok.config.threats import GuessedConfig, InformedConfig, QueryConfig, SanityConfig, Threat
 from rtok.config.types import (
     BY_SHAPE,
-    Count,
+    Few,
     FilePath,
     Index,
     Listed,
@@ -94,7 +94,7 @@ class Config(Section):
         "is tried at each, under every threat. Null: no curve.",
     )
     sanity: SanityConfig = Field(SanityConfig(), description="`eval-*`: checks of the attacks themselves.")
-    control_draws: Count = Field(
+    control_draws: Few = Field(
         5, description="`eval-*`: how many draws of untrained tokens the random control averages."
     )
     analysis: AnalysisConfig = Field(
@@ -105,7 +105,7 @@ class Config(Section):
     )
     precision: Literal["fp32", "tf32", "bf16"] = Field("fp32", description="Arithmetic of the backbone.")
     compile: bool = Field(False, description="Compile the backbone with `torch.compile`.")
-    batch_size: Count = Field(32, description="`attack`, `eval-*`: images a batch, over all processes.")
+    batch_size: Few = Field(32, description="`attack`, `eval-*`: images a batch, over all processes.")
     seed: Index = Field(0, description="What all noise derives from, together with each image's path.")
     out: FilePath = Field(
         default_factory=_default_out,

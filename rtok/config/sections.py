@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from rtok.config.types import (
     BY_SHAPE,
     Count,
+    Few,
     FilePath,
     Index,
     Listed,
@@ -53,7 +54,7 @@ class ModelConfig(Section):
         description="`pretrained` downloads through timm; or a `.pth`, `.pt` or `.safetensors` file with "
         "DINOv2, timm or transformers names.",
     )
-    image_size: Annotated[Listed[tuple[Count, Count]] | Single[Count], BY_SHAPE] = Field(
+    image_size: Annotated[Listed[tuple[Few, Few]] | Single[Few], BY_SHAPE] = Field(
         224,
         validate_default=True,
         description="Side of the square input in pixels, or `[height, width]`: multiples of the model's "
@@ -101,7 +102,7 @@ class ModelConfig(Section):
 class TokensConfig(Section):
     """The tokens to train."""
 
-    count: Annotated[Listed[UniqueList[Count]] | Single[Count], BY_SHAPE] = Field(
+    count: Annotated[Listed[UniqueList[Few]] | Single[Few], BY_SHAPE] = Field(
         10,
         description="How many tokens; a list trains all its counts in one run, on the same adversarial "
         "images.",
@@ -164,7 +165,9 @@ class DataConfig(Section):
         "stop", description="What to do about a file that cannot be decoded; skipped ones are counted."
     )
     workers: Index = Field(
-        8, description="Processes that decode images, for each process of the run. 0: none of their own."
+        8,
+        le=1024,
+        description="Processes that decode images, for each process of the run. 0: none of their own.",
     )
 
     @field_validator("root")
@@ -192,7 +195,7 @@ class TrainConfig(Section):
     steps: Count = Field(
         50, description="Updates of the tokens (the paper: 50 for DINOv2, 300 for DeiT-III and OpenCLIP)."
     )
-    batch_size: Count = Field(8, description="Images a step, over all processes.")
+    batch_size: Few = Field(8, description="Images a step, over all processes.")
     lr: Positive = Field(1e-3, description="Learning rate.")
     optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="The optimizer.")
     axis: Literal["token", "channel"] = Field(
@@ -208,7 +211,7 @@ class TrainConfig(Section):
     checkpoint_every: Count = Field(
         10, description="Steps between two states that `--resume` can go on from."
     )
-    micro_batch: Count | None = Field(
+    micro_batch: Few | None = Field(
         None,
         description="Images that pass through the model at once; less memory, same result. Null: the "
         "whole batch.",

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from rtok.config.types import Count, Index, Section, broken_rule
+from rtok.config.types import Few, Index, Section, broken_rule
 
 # DINOv2's published heads were measured with windows of 512 pixels; the original code of the paper has 518
 # throughout, which is DINOv2's 37 x 37 patches without padding.
@@ -28,13 +28,13 @@ class SegmentationConfig(Section):
         description="The sizes, which the next three keys change one by one. `dinov2`: the published heads'; "
         "`paper`: 518 pixels throughout.",
     )
-    short_side: Count = Field(
+    short_side: Few = Field(
         512, description="Pictures are resized until their short side has this many pixels."
     )
-    window: Count = Field(
+    window: Few = Field(
         512, description="Side of the square that the backbone sees, padded to a multiple of its patch size."
     )
-    stride: Count = Field(341, description="`slide`: pixels from one window to the next.")
+    stride: Few = Field(341, description="`slide`: pixels from one window to the next.")
     mode: Literal["slide", "crop"] = Field(
         "slide",
         description="`slide`: the whole picture, its logits averaged over sliding windows (the field's); "

@@ -71,7 +71,12 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_text(self, node: yaml.ScalarNode) -> str:
-        return _restore(node.value)
+        text = _restore(node.value)
+        if any(
+            "\ud800" <= character <= "\udfff" for character in text
+        ):  # from an escape: no file could hold it
+            raise _refusal("half a character (a surrogate) is not allowed", node)
+        return text
 
     def construct_integer(self, node: yaml.ScalarNode) -> int:
         return int(node.value)  # PyYAML's own would read 010 as octal

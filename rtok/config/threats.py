@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from rtok.config.sections import DataConfig
-from rtok.config.types import Count, Index, NotNegative, Section, UniqueList
+from rtok.config.types import Count, Few, Index, NotNegative, Section, UniqueList
 
 Threat = Literal["transfer", "informed", "guessed", "adaptive", "query"]
 
@@ -15,7 +15,7 @@ Threat = Literal["transfer", "informed", "guessed", "adaptive", "query"]
 class InformedConfig(Section):
     """How the `informed` attacker averages over tokens they do not know."""
 
-    draws: Count = Field(1, description="Fresh draws of untrained tokens at every step.")
+    draws: Few = Field(1, description="Fresh draws of untrained tokens at every step.")
     plain_weight: Annotated[NotNegative, Field(le=1)] = Field(
         0.5, description="Weight of the plain model's gradient, from 0 to 1; the draws share the rest."
     )
@@ -24,7 +24,7 @@ class InformedConfig(Section):
 class GuessedConfig(Section):
     """The `guessed` attacker's own tokens, trained as the victim's were (its file says how) but from other seeds."""
 
-    train: Count = Field(description="How many token sets the attacker trains and averages over.")
+    train: Few = Field(description="How many token sets the attacker trains and averages over.")
     data: DataConfig | None = Field(
         None, description="The images they are trained on. Null: the `train` split of `data`."
     )

@@ -16,6 +16,8 @@ T = TypeVar("T")
 _DECIMAL = r"[-+]?(?:\d{1,100}(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{1,4})?"
 _NUMBER = re.compile(rf"\s*({_DECIMAL})\s*(?:/\s*({_DECIMAL})\s*)?", re.ASCII)
 
+_LONGEST_NAME = 255  # bytes, on every file system in use
+
 
 class Section(BaseModel):
     """A mapping of the config: unknown keys are mistakes, and nothing changes once it is read."""
@@ -64,9 +66,15 @@ def parse_path(value: object) -> Path:
     if not str(value) or "\0" in str(value):
         raise expected("a path")
     try:
-        return Path(value).expanduser()
+        path = Path(value).expanduser()
+        longest = max((len(part.encode()) for part in path.parts), default=0)
     except RuntimeError:
         raise expected("a path whose user, after ~, exists") from None
+    except UnicodeEncodeError:
+        raise expected("a path in UTF-8") from None
+    if longest > _LONGEST_NAME:
+        raise expected(f"a path of names of at most {_LONGEST_NAME} bytes")
+    return path
 
 
 def check_unique(values: list[T]) -> list[T]:
@@ -84,7 +92,11 @@ def _shape(value: object) -> str:
 
 
 Whole = Annotated[int, BeforeValidator(parse_whole)]
-Count = Annotated[Whole, Field(ge=1)]
+# A number above these is a slip of the keyboard, and would take all memory or time before anybody noticed.
+Count = Annotated[Whole, Field(ge=1, le=10**9)]
+Few = Annotated[
+    Whole, Field(ge=1, le=2**14)
+]  # of what memory holds at once: images, tokens, models, pixels a side
 Index = Annotated[Whole, Field(ge=0)]
 Real = Annotated[float, BeforeValidator(parse_number)]
 Positive = Annotated[Real, Field(gt=0)]

@@ -15,6 +15,7 @@ Of animations and multi-page files the first picture is taken.
 from __future__ import annotations
 
 import io
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,8 @@ def read_image(path: Path) -> Image.Image:
         DecodeError: the file cannot be opened, or `decode` refuses its content.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DecodeError(str(path), "it is no ordinary file")  # a pipe would be waited for, forever
         data = path.read_bytes()
     except OSError as error:
         raise DecodeError(str(path), error.strerror or str(error)) from error

@@ -97,7 +97,18 @@ def find_images(base: Path) -> list[tuple[str, ...]]:
         raise UserError(
             f"data.root: there are no images in {base} or below it. Valid are {', '.join(EXTENSIONS)}."
         )
+    for parts in found:
+        if not "".join(parts).isascii():
+            _check_utf8("/".join(parts), base)
     return sorted(found)
+
+
+def _check_utf8(name: str, base: Path) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = name.encode("utf-8", "backslashreplace").decode()
+        raise UserError(f"data.root: the name {shown} in {base} is not UTF-8: rename the file.") from None
 
 
 def _refuse(error: OSError) -> None:

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
-from rtok.checkpoints import read_checkpoint, state_dict
+from rtok.checkpoints import read_checkpoint, state_dict, to_safetensors
 from rtok.errors import UserError, nearest
 from rtok.heads.linear import LinearHead, layout_of
 from rtok.runs import write_atomic
@@ -71,7 +70,7 @@ def save_head(path: Path, head: LinearHead, about: Mapping[str, str]) -> None:
     """Write a head as safetensors, `weight` and `bias`, with what it was fitted on as metadata."""
     tensors = {"weight": head.weight, "bias": head.bias}
     plain = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in tensors.items()}
-    write_atomic(path, save(plain, metadata={"format": "rtok-head-1", **about}))
+    write_atomic(path, to_safetensors(plain, {"format": "rtok-head-1", **about}))
 
 
 def _head(pair: Mapping[str, Tensor], owner: str, backbone: Backbone, path: Path) -> LinearHead:
@@ -80,6 +79,10 @@ def _head(pair: Mapping[str, Tensor], owner: str, backbone: Backbone, path: Path
         missing = "bias" if "weight" in pair else "weight"
         raise UserError(
             f"{where} is a head without {missing}: give a linear head with weight (K, width) and bias (K,)."
+        )
+    if not all(tensor.is_floating_point() for tensor in pair.values()):
+        raise UserError(
+            f"{where} holds {pair['weight'].dtype} and {pair['bias'].dtype}: give floating-point numbers."
         )
     weight, bias = pair["weight"].float(), pair["bias"].float()
     if weight.ndim != 2 or bias.shape != weight.shape[:1]:

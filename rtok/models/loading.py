@@ -94,7 +94,19 @@ def translate_weights(spec: ModelSpec, source: dict[str, Tensor], path: Path) ->
     # float32 first: some namings add tensors up
     full = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in source.items()}
     tensors, naming = fit_weights(full, shapes, spec.namings, model=spec.name, path=path)
+    _check_numbers(tensors, path)
     return Weights(tensors, source, naming)
+
+
+def _check_numbers(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse weights that are no numbers: every feature would be NaN, hours later."""
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise UserError(f"'{path}' holds {name} as {tensor.dtype}; weights are floating-point numbers.")
+        if not tensor.is_meta and not tensor.isfinite().all():  # names and shapes alone have no numbers
+            raise UserError(
+                f"'{path}' holds NaN or infinity, in {name} for one: give weights that are whole."
+            )
 
 
 def build_backbone(

@@ -69,7 +69,10 @@ def load_state(path: Path, sets: Sequence[TokenSet], images: str) -> int:
             s.optimizer.load_state_dict(saved[s.name]["optimizer"])
         step, before = int(state["step"]), state["images"]
     except Exception as error:
-        raise UserError(f"{path} cannot be resumed from ({error}): start again with --overwrite.") from error
+        # Not torch's own words: they advise to read the file without weights_only.
+        raise UserError(
+            f"{path} cannot be resumed from: it is damaged or of another run. Start again with --overwrite."
+        ) from error
     if before != images:
         raise UserError(
             "data: there are other images than when this run began, so it would see another sequence of them: put back "
