@@ -7,7 +7,7 @@ TOKENS := results/demo/train/rtokens.safetensors
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-class demo-seg test test-kill lint bench bench-gpu docs labels clean
+.PHONY: help demo demo-class demo-seg test test-kill fuzz lint bench bench-gpu docs labels clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,11 @@ test: lint ## Run the linters and all tests.
 
 test-kill: $(VENV)/.test ## Kill every command at twenty random moments and compare what --resume makes of it (10 minutes).
 	$(BIN)/python -m pytest -n 2 -m kill tests/reliability
+
+fuzz: $(VENV)/.fuzz ## Fuzz the reading of configs and checkpoints, a minute each.
+	for target in config pickled safetensors; do \
+		$(BIN)/python tests/fuzz/fuzz.py $$target -max_total_time=60 -print_final_stats=1 -artifact_prefix=build/ || exit 1; \
+	done
 
 lint: $(VENV)/.test ## Check style and types.
 	$(BIN)/ruff check .
@@ -68,6 +73,12 @@ $(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.demo $(VENV)/.seg $(VENV)/.test: $(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$*]"
+	touch $@
+
+# It has wheels for few Pythons, so it is no requirement of the tests. What fuzzing finds is kept in build.
+$(VENV)/.fuzz: | $(VENV)/.core
+	mkdir -p build
+	$(BIN)/python -m pip install --quiet --only-binary :all: "atheris>=3" || { echo "make fuzz: atheris has no wheel for this Python or this machine (CPython 3.11 on x86-64 Linux has one)"; exit 1; }
 	touch $@
 
 # Without its dependencies: only the ONNX file in the wheel is wanted.
