@@ -29,6 +29,7 @@ class Run:
     """A run that is going on in a fork."""
 
     warm: Warm
+    pid: int
     handle: int  # of the process itself: its id may soon be another's
     out: Path
 
@@ -47,6 +48,9 @@ class Run:
         deadline = time.monotonic() + seconds
         while not (path.exists() or self.ended()) and time.monotonic() < deadline:
             time.sleep(0.0005)
+
+    def children(self) -> list[int]:
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
 
     def ended(self) -> bool:
         return bool(select.select([self.handle], [], [], 0)[0])
@@ -71,9 +75,10 @@ class Warm:
         assert self.process.stdin is not None
         request = {"arguments": arguments, "folder": str(folder), "file_size": file_size}
         print(json.dumps(request), file=self.process.stdin, flush=True)
-        handle = os.pidfd_open(int(self.answer()))
+        pid = int(self.answer())
+        handle = os.pidfd_open(pid)
         print(file=self.process.stdin, flush=True)
-        return Run(self, handle, folder / "run")
+        return Run(self, pid, handle, folder / "run")
 
     def run(self, folder: Path, *arguments: str, file_size: int | None = None) -> int:
         return self.start(folder, *arguments, file_size=file_size).wait()
