@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
@@ -182,19 +183,24 @@ class RunFolder:
         """
         try:
             yield
+        except (EOFError, ConnectionError, RuntimeError) as error:
+            # A worker's death is seen in its pipe, or told by torch, which has no type of its own for it.
+            if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
+                raise
+            with suppress(
+                ValueError
+            ):  # outside of the main thread; torch's handler would raise once more, anywhere
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            raise UserError(
+                f"the run in {self.path} stopped: the system ended a process that reads images, most likely for lack "
+                f"of memory ({str(error).strip() or type(error).__name__}). What is finished is kept: the same command "
+                "with --resume (and without --overwrite) goes on; --set data.workers=1 needs less memory."
+            ) from error
         except OSError as error:
             what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
             raise UserError(
                 f"the run in {self.path} stopped: {what}. What is finished is kept: mend the cause, and the same "
                 "command with --resume (and without --overwrite) goes on."
-            ) from error
-        except RuntimeError as error:
-            if not str(error).startswith("DataLoader worker"):  # torch has no type of its own for it
-                raise
-            raise UserError(
-                f"the run in {self.path} stopped: the system ended a process that reads images, most likely for lack "
-                f"of memory ({str(error).strip()}). What is finished is kept: the same command with --resume (and "
-                "without --overwrite) goes on; --set data.workers=1 needs less memory."
             ) from error
         finally:
             self.close()

@@ -164,9 +164,9 @@ def test_training_goes_on_with_the_same_images_only(
 
 def test_a_worker_is_killed_and_the_second_run_is_refused(warm: Warm, place: Place, inputs: Path) -> None:
     data = {"name": "folder", "root": str(inputs / "classes"), "split": "test", "workers": 1}
-    folder = place("train", "run", data=data, train={"steps": 4000, "batch_size": 4})
+    folder = place("train", "run", data=data, train={"steps": 4000, "batch_size": 4, "checkpoint_every": 1})
     run = warm.start(folder, "train", "--config", "config.yaml")
-    run.wait_for(folder / "run" / "metrics.jsonl")
+    run.wait_for(folder / "run" / "state" / "train.pt")
     stopped(rtok(folder, "train", "--resume"), "another run is writing")
     os.kill(run.children()[0], signal.SIGKILL)
     assert run.wait() == 2
@@ -178,9 +178,9 @@ def test_a_worker_is_killed_and_the_second_run_is_refused(warm: Warm, place: Pla
 def test_a_killed_run_with_workers_leaves_no_lock(warm: Warm, place: Place, inputs: Path) -> None:
     """Workers outlive the run by seconds, and must not hold its folder."""
     data = {"name": "folder", "root": str(inputs / "classes"), "split": "test", "workers": 2}
-    folder = place("train", "run", data=data, train={"steps": 4000, "batch_size": 4})
+    folder = place("train", "run", data=data, train={"steps": 4000, "batch_size": 4, "checkpoint_every": 1})
     run = warm.start(folder, "train", "--config", "config.yaml")
-    run.wait_for(folder / "run" / "metrics.jsonl")
+    run.wait_for(folder / "run" / "state" / "train.pt")
     workers = run.children()
     assert len(workers) >= 2 and run.kill() == -signal.SIGKILL
     from rtok.locking import FolderLock
