@@ -36,6 +36,7 @@ class Run:
     def wait(self) -> int:
         """Return its exit status: -9 when it was killed."""
         os.close(self.handle)
+        self.warm.last = None
         return int(self.warm.answer())
 
     def kill(self) -> int:
@@ -60,6 +61,7 @@ class Warm:
     """The warm process, for one run at a time."""
 
     def __init__(self) -> None:
+        self.last: Run | None = None
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         self.process = subprocess.Popen(
             [sys.executable, __file__],
@@ -72,13 +74,15 @@ class Warm:
 
     def start(self, folder: Path, *arguments: str, file_size: int | None = None) -> Run:
         """Start `rtok ARGUMENTS` in a folder; no file may grow beyond `file_size` bytes."""
+        self.stop()
         assert self.process.stdin is not None
         request = {"arguments": arguments, "folder": str(folder), "file_size": file_size}
         print(json.dumps(request), file=self.process.stdin, flush=True)
         pid = int(self.answer())
-        handle = os.pidfd_open(pid)
+        run = Run(self, pid, os.pidfd_open(pid), folder / "run")
+        self.last = run
         print(file=self.process.stdin, flush=True)
-        return Run(self, pid, handle, folder / "run")
+        return run
 
     def run(self, folder: Path, *arguments: str, file_size: int | None = None) -> int:
         return self.start(folder, *arguments, file_size=file_size).wait()
@@ -87,12 +91,18 @@ class Warm:
         assert self.process.stdout is not None
         return json.loads(self.process.stdout.readline())
 
+    def stop(self) -> None:
+        """End a run that a failed test has left."""
+        if self.last is not None:
+            self.last.kill()
+
     def __enter__(self) -> Warm:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
         self.process.kill()
         self.process.wait()
 
