@@ -11,10 +11,11 @@ def gains(differences: Sequence[Row], keys: Iterable[str], names: Mapping[str, s
     """Say per threat, token file and head how far the robust model is above its baselines, with intervals.
 
     Args:
-        keys: the columns of the table, the headline first; the first that was compared is told.
+        keys: the columns of the table, the headline first; the first that was compared is told. A headline that is no
+            mean over images, such as the mIoU of a data set, is not compared.
         names: short forms of token files.
     """
-    key = next((key for key in keys if any(row.get(key) is not None for row in differences)), None)
+    key = next((key for key in keys if any(isinstance(row.get(key), float) for row in differences)), None)
     if key is None:
         return []
     victims: dict[tuple[object, ...], list[Row]] = {}

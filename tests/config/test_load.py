@@ -156,7 +156,7 @@ CONFIGS = st.builds(
     st.fixed_dictionaries(
         {"name": st.just("dinov2_vitb14_reg"), "image_size": st.integers(1, 40).map(lambda n: [14 * n, 28])}
     ),
-    st.fixed_dictionaries({"lr": st.floats(0, 1e9, exclude_min=True), "steps": st.integers(1, 10**12)}),
+    st.fixed_dictionaries({"lr": st.floats(0, 1e9, exclude_min=True), "steps": st.integers(1, 10**9)}),
     st.one_of(
         st.fixed_dictionaries(
             {

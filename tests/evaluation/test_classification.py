@@ -326,11 +326,12 @@ def test_best_is_chosen_on_the_split(settings: dict[str, Any], tmp_path: Path) -
 
 def test_class_255_is_a_class() -> None:
     """255 marks pixels without label in segmentation; as a class index it must be attacked like any other."""
+    from rtok.config.attack import AttackConfig
     from rtok.evaluation.classification import ClassificationTask
 
     task = ClassificationTask(None, ("plain",))  # type: ignore[arg-type]
     batch = type("Batch", (), {"labels": torch.tensor([255])})
-    criterion = task.criterion(None, batch, torch.zeros(1, 1000))  # type: ignore[arg-type]
+    criterion = task.criterion(AttackConfig(), batch, torch.zeros(1, 1000))  # type: ignore[arg-type]
     assert criterion(torch.zeros(1, 1000), slice(0, 1)).item() == pytest.approx(np.log(1000))
 
 

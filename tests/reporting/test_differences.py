@@ -52,6 +52,11 @@ def test_the_first_column_that_was_compared_is_told(differences):
     assert gains([], KEYS, {}) == []
 
 
+def test_columns_of_words_and_counts_are_no_comparison(differences):
+    """The table's other columns stand in the same rows: eval-seg's headline is not compared, its threat is a word."""
+    assert gains(differences, ["adversarial_miou", "threat", "n", "mse"], {}) == []
+
+
 def test_intervals():
     assert interval(0.5, None) == "+0.500"
     assert interval(-0.5, [-0.6, -0.4]) == "-0.500 ± 0.100"
