@@ -198,8 +198,7 @@ def notes(rows: Sequence[Row], columns: Sequence[Column], differences: Sequence[
         lines.append("Intervals are 95 %.")
     of_attack = [row for row in differences if all(row[key] == rows[0].get(key) for key in ATTACK)]
     ordered = sorted(columns, key=lambda column: not column.headline)
-    numbers = [column.key for column in ordered if not column.identity]
-    return lines + gains(of_attack, numbers, token_names(rows))
+    return lines + gains(of_attack, [column.key for column in ordered], token_names(rows))
 
 
 def varying(rows: Sequence[Row], columns: Sequence[Column]) -> list[Column]:
