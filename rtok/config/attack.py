@@ -167,8 +167,8 @@ class AttackConfig(Section):
     )
     target: Literal["plain", "victim"] = Field(
         "plain",
-        description="Whose clean features the attack pulls away from: the plain backbone's or the "
-        "victim's own.",
+        description="Whose clean features the attack pulls away from: the plain backbone's, or those of the model "
+        "that is attacked, which differ where `surrogate.tokens` are set. `adaptive` always runs both.",
     )
     loss: Loss = Field(
         "cross-entropy",

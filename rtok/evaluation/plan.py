@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
@@ -34,12 +34,15 @@ class ChosenSurrogate:
     backbone: Backbone | None = None
     tokens: Tensor | None = None
 
-    def models(self, model: Callable[[Backbone, Tensor | None], Model]) -> tuple[Model, Model] | None:
-        """The model that is attacked and the one whose clean output is left behind."""
+    def models(
+        self, model: Callable[[Backbone, Tensor | None], Model], target: Literal["plain", "victim"]
+    ) -> tuple[Model, Model] | None:
+        """The model that is attacked and the one whose clean output is left behind (`attack.target`)."""
         if self.backbone is None:
             return None
         attacked = model(self.backbone, self.tokens)
-        return attacked, attacked if self.tokens is None else model(self.backbone, None)
+        own = self.tokens is None or target == "victim"
+        return attacked, attacked if own else model(self.backbone, None)
 
 
 @dataclass
@@ -122,7 +125,7 @@ class Planner:
         config, plain, robust = self.bench.config, self.plain, self.robust
         name, model_of = config.model.name, self._model_of(member)
         if threat == "transfer":
-            pair = self.surrogate.models(self._surrogate_of(member))
+            pair = self.surrogate.models(self._surrogate_of(member), member.target)
             everyone = [plain, *self.control, *robust]
             return threats.transfer(plain, everyone, model_of, name=self.surrogate.name, surrogate=pair)
         if threat == "informed":

@@ -268,6 +268,23 @@ def test_another_surrogate_is_possible(settings: dict[str, Any], token_file: Pat
     assert results["rows"][0]["surrogate"] == f"dinov2_vits14 + {token_file}"
 
 
+def test_a_surrogate_with_tokens_is_pulled_away_from_its_own_features_if_asked(
+    settings: dict[str, Any], token_file: Path, tmp_path: Path
+) -> None:
+    """What the attacked model with tokens keeps of its own clean features, by the target of the attack."""
+    kept = {}
+    for target in ("plain", "victim"):
+        changes = {
+            "surrogate": {"tokens": str(token_file)},
+            "attack": {"preset": "standard", "steps": 3, "target": target},
+        }
+        results = evaluate_features(
+            config(settings, token_file, threats=["transfer"], out=tmp_path / target, **changes)
+        )
+        kept[target] = rows_of(results, victim="robust")[0]["cosine"]
+    assert kept["victim"] < kept["plain"] - 1e-3
+
+
 def test_attacks_may_be_a_list(settings: dict[str, Any], token_file: Path) -> None:
     attacks = [{"preset": "paper", "steps": 2}, {"preset": "standard", "steps": 2}]
     results = evaluate_features(config(settings, token_file, threats=["transfer"], attack=attacks))
