@@ -15,6 +15,11 @@ ATTACK = ("attack", "norm", "eps", "units")  # what tells one attack from anothe
 IMAGENET_STD = (0.229 + 0.224 + 0.225) / 3
 
 
+def counted(number: int, noun: str) -> str:
+    """Say how many: `1 image`, `2 images`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def by_attack(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
     """Group rows by their attack and return `(title, rows)`, in order of first appearance."""
     groups: dict[tuple[Any, ...], list[Row]] = {}

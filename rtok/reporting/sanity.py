@@ -9,17 +9,18 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from rtok.reporting.labels import token_names
+from rtok.reporting.labels import counted, token_names
 
 
 def verdict(sanity: Mapping[str, Any]) -> str:
     """Say in a sentence whether the attacks are what they should be."""
     checks = sanity["checks"]
     failed = sum(not check["passed"] for check in checks)
+    told, images = counted(len(checks), "check"), counted(sanity["images"], "image")
     if not failed:
-        return f"Sanity of the attacks: sound, all {len(checks)} checks passed ({sanity['images']} images)."
+        return f"Sanity of the attacks: sound, {told} passed, none failed ({images})."
     return (
-        f"Sanity of the attacks: SUSPICIOUS, {failed} of {len(checks)} checks failed ({sanity['images']} images). "
+        f"Sanity of the attacks: SUSPICIOUS, {failed} of {told} failed ({images}). "
         "The numbers above may be too good: the attack may fail for the wrong reason."
     )
 

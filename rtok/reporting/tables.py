@@ -19,7 +19,7 @@ from rich.text import Text
 
 from rtok.reporting.console import guarded, is_main_process, open_console
 from rtok.reporting.differences import gains
-from rtok.reporting.labels import ATTACK, Row, by_attack, token_names
+from rtok.reporting.labels import ATTACK, Row, by_attack, counted, token_names
 from rtok.reporting.sanity import sanity_table, verdict
 
 ABSENT = "–"  # noqa: RUF001 (an en dash stands for null)
@@ -142,7 +142,7 @@ def print_results(results: Mapping[str, Any], console: Console | None = None) ->
         return
     columns = COLUMNS[results["command"]]
     target = console or open_console()
-    images = f"Measured on {results['images']} images."
+    images = f"Measured on {counted(results['images'], 'image')}."
     for title, rows in by_attack(results["rows"]):
         below = notes(rows, columns, results.get("differences", ()))
         lines = [

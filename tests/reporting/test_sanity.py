@@ -8,7 +8,7 @@ from rtok.reporting.sanity import check_lines, verdict
 def test_the_verdict_counts(sanity):
     assert verdict(sanity).startswith("Sanity of the attacks: SUSPICIOUS, 1 of 2 checks failed (4 images).")
     passed = {**sanity, "checks": sanity["checks"][:1]}
-    assert verdict(passed) == "Sanity of the attacks: sound, all 1 checks passed (4 images)."
+    assert verdict(passed) == "Sanity of the attacks: sound, 1 check passed, none failed (4 images)."
 
 
 def test_token_files_and_heads_are_named_where_there_are_several(sanity):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.ticker import MaxNLocator
 
 from rtok.reporting.figures.canvas import BLUE, GREEN, INK, VERMILION, new_figure, save, tidy
-from rtok.reporting.labels import token_names
+from rtok.reporting.labels import counted, token_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,4 +78,4 @@ def _panel(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 def _counted(n: int | None) -> str:
-    return "" if n is None else f"{n} token{'' if n == 1 else 's'}"
+    return "" if n is None else counted(n, "token")

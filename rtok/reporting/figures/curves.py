@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from rtok.reporting.figures.canvas import BLUE, GREEN, INK, SEQUENCE, VERMILION, new_figure, save, tidy
+from rtok.reporting.labels import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +64,7 @@ def _several(series: Mapping[tuple[int, int], Sequence[Mapping[str, Any]]], path
     for axes, name in zip(panels, ("adversarial", "invariance"), strict=True):
         labelled = set()
         for (count, _), rows in sorted(series.items()):
-            label = f"{count} token{'' if count == 1 else 's'}" if count not in labelled else None
+            label = counted(count, "token") if count not in labelled else None
             labelled.add(count)
             _line(axes, rows, name, colours[count], label)
         axes.set_title(LABELS[name], fontsize=10, color=INK)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rtok.reporting.console import clock
+from rtok.reporting.labels import counted
 from rtok.reporting.report.blocks import Block, Figure, Heading, Listing, Paragraph, Table
 from rtok.reporting.report.evaluations import evaluations, overview
 from rtok.reporting.report.runs import ATTACK, TRAIN, Run, distinct, model
@@ -36,7 +37,7 @@ def content(runs: Sequence[Run], version: str) -> list[Block]:
 
 def _start(runs: Sequence[Run], version: str) -> Iterator[Block]:
     yield Heading(1, "rtok report")
-    yield Paragraph(f"{len(runs)} run{'' if len(runs) == 1 else 's'}, put together by rtok {version}.")
+    yield Paragraph(f"{counted(len(runs), 'run')}, put together by rtok {version}.")
     rows = []
     for run in runs:
         seconds = run.record.get("seconds")

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# The demo's tokens against attackers who try harder, and the figures of the paper's analysis, on the same held-out photos.
+# The numbers stand in docs/attackers.md. Needs the tokens of `make demo`; an hour on two CPU cores.
+set -euo pipefail
+rtok=${RTOK:-.venv/bin/rtok}
+results=results/demo-attackers
+
+evaluate() { # a name, and what it changes in the demo's evaluation
+    "$rtok" eval-features --config configs/demo/eval-features.yaml --resume --out "$results/$1" "${@:2}"
+}
+
+evaluate ensemble --set 'attack={preset: ensemble, eps: 8/255, units: normalized, steps: 10}'
+evaluate curve --set 'curve=[0.5/255, 1/255, 2/255, 4/255, 8/255]'
+evaluate guessed --set 'threats=[transfer, guessed]' --set 'guessed={train: 2}'
+
+"$rtok" train --config configs/demo/train.yaml --resume --set 'tokens={count: [1, 5, 10, 20, 50]}' --out "$results/counts"
+evaluate counts-eval --set "tokens=$results/counts" --set 'threats=[transfer, adaptive]' --set 'analysis={activations: true}'
+evaluate query --set 'threats=[transfer, query]' --set data.limit=6 --set batch_size=6
+
+"$rtok" report results/demo/train results/demo/eval-features "$results"/{ensemble,curve,guessed,query,counts,counts-eval} \
+    --overwrite --out "$results/report"
