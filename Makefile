@@ -12,7 +12,7 @@ TOKENS := results/demo/train/rtokens.safetensors
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(BACKBONE) ## Train tokens on sample photos and measure them on held-out ones (5 minutes).
+demo: $(BACKBONE) ## Train tokens on sample photos and measure them on held-out ones (4 minutes).
 	$(BIN)/rtok train --config configs/demo/train.yaml --overwrite
 	$(BIN)/rtok eval-features --config configs/demo/eval-features.yaml --overwrite
 

@@ -54,42 +54,54 @@ def class_iou(totals: Totals) -> NDArray[np.float64]:
 
 def mean_iou(totals: Totals) -> float:
     """Return the mean over the classes that are labelled or predicted; NaN if no pixel is labelled."""
-    return float(mean_known(class_iou(totals)))
+    return float(_mean_iou(totals))
 
 
 def pixel_accuracy(totals: Totals) -> float:
     """Return the share of labelled pixels that are predicted rightly; NaN if there is none."""
-    intersection, labelled, _ = totals.sum(axis=0).tolist()
-    return intersection / labelled if labelled else float("nan")
+    return float(_pixel_accuracy(totals))
 
 
-def miou_interval(
+def bootstrap_intervals(
     draws: Sequence[Sequence[Areas]], groups: Sequence[Hashable], classes: int
-) -> list[float] | None:
-    """Return the 95 % interval of the data set's mIoU (its mean over several draws); None below two groups.
+) -> tuple[list[float] | None, list[float] | None]:
+    """Return the 95 % intervals of the data set's mIoU and pixel accuracy; None below two groups.
 
-    A cluster bootstrap over images: whole groups are drawn with replacement, their areas added up anew.
+    A cluster bootstrap over images: whole groups are drawn with replacement, their areas added up anew. Several
+    draws of the control are averaged.
     """
     numbers: dict[Hashable, int] = {}
     membership = [numbers.setdefault(group, len(numbers)) for group in groups]
     count = len(numbers)
     if count < 2:
-        return None
+        return None, None
     generator = np.random.default_rng(0)
     chosen = generator.multinomial(count, [1 / count] * count, size=RESAMPLES).astype(np.float64)
-    means = []
+    resampled = []
     for images in draws:
         sums = np.zeros((count, classes, 3))
         for group, image in zip(membership, images, strict=True):
             sums[group] += total([image], classes)
-        resampled = (chosen @ sums.reshape(count, -1)).reshape(RESAMPLES, classes, 3)
-        means.append(mean_known(class_iou(resampled).T))
-    values = mean_known(np.stack(means))
-    return (
-        [float(bound) for bound in np.nanquantile(values, [0.025, 0.975])]
-        if np.isfinite(values).any()
-        else None
-    )
+        resampled.append((chosen @ sums.reshape(count, -1)).reshape(RESAMPLES, classes, 3))
+    mious, accuracies = ([of(sums) for sums in resampled] for of in (_mean_iou, _pixel_accuracy))
+    return _middle(mious), _middle(accuracies)
+
+
+def _mean_iou(totals: Totals) -> NDArray[np.float64]:
+    return mean_known(np.moveaxis(class_iou(totals), -1, 0))
+
+
+def _pixel_accuracy(totals: Totals) -> NDArray[np.float64]:
+    intersection, labelled, _ = np.moveaxis(totals.sum(axis=-2), -1, 0)
+    return np.divide(intersection, labelled, out=np.full(labelled.shape, np.nan), where=labelled > 0)
+
+
+def _middle(draws: Sequence[NDArray[np.float64]]) -> list[float] | None:
+    """Where 95 % of the resamples lie, after a mean over draws; NaN of resamples without labels counts nowhere."""
+    values = mean_known(np.stack(draws))
+    if not np.isfinite(values).any():
+        return None
+    return [float(bound) for bound in np.nanquantile(values, [0.025, 0.975])]
 
 
 def mean_known(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -108,7 +108,8 @@ class SegmentationTask:
             totals = [metrics.total(images, self._classes) for images in draws]
             ious[name] = metrics.mean_known(np.stack([metrics.class_iou(t) for t in totals]))
             summary[f"{name}_miou"] = _mean([metrics.mean_iou(t) for t in totals])
-            intervals[f"{name}_miou"] = metrics.miou_interval(draws, groups, self._classes)
+            both = metrics.bootstrap_intervals(draws, groups, self._classes)
+            intervals[f"{name}_miou"], intervals[f"{name}_pixel_accuracy"] = both
             known = [row for row in rows if row[f"{name}_image_miou"] is not None]  # some pixel has a label
             values = [row[f"{name}_image_miou"] for row in known]
             summary[f"{name}_image_miou"] = _mean(values)
@@ -116,6 +117,7 @@ class SegmentationTask:
             intervals[f"{name}_image_miou"] = None if interval is None else list(interval)
             summary[f"{name}_pixel_accuracy"] = _mean([metrics.pixel_accuracy(t) for t in totals])
         summary["pixel_accuracy"] = summary.pop("adversarial_pixel_accuracy")
+        intervals["pixel_accuracy"] = intervals.pop("adversarial_pixel_accuracy")
         summary["image_linf_255"] = fmean(row["image_linf_255"] for row in rows)
         classes = {
             name: [None if np.isnan(iou) else float(iou) for iou in pair]

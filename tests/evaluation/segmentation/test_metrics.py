@@ -1,6 +1,8 @@
 """IoU against a slow count pixel by pixel, and against mmseg's own metric."""
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +12,9 @@ from torch.nn import functional as F
 from rtok.evaluation.segmentation import engine
 from rtok.evaluation.segmentation.metrics import (
     areas,
+    bootstrap_intervals,
     confusion,
     mean_iou,
-    miou_interval,
     pixel_accuracy,
     predicted_classes,
     total,
@@ -99,25 +101,34 @@ def test_the_likeliest_class_is_found_a_few_classes_at_a_time(classes: int) -> N
         assert torch.equal(predicted_classes(logits, size), expected)
 
 
-def test_the_interval_covers_the_value_and_knows_groups() -> None:
+OF = [(0, mean_iou), (1, pixel_accuracy)]  # which of the intervals belongs to what
+
+
+@pytest.mark.parametrize(("which", "measure"), OF)
+def test_the_interval_covers_the_value_and_knows_groups(
+    which: int, measure: Callable[[np.ndarray], float]
+) -> None:
+    def interval(draws: Sequence[Sequence[Any]], groups: Sequence[object]) -> list[float] | None:
+        return bootstrap_intervals(draws, groups, K)[which]
+
     images = [areas(confusion(p, y, K)) for p, y in random_maps(20)]
-    value = mean_iou(total(images, K))
-    low, high = miou_interval([images], range(20), K) or (0, 0)
-    assert low < value < high
+    low, high = interval([images], range(20)) or (0, 0)
+    assert low < measure(total(images, K)) < high
     same = [images[0]] * 20
-    assert miou_interval([same], range(20), K) == pytest.approx([mean_iou(total(same, K))] * 2)
-    assert miou_interval([images], ["one"] * 20, K) is None
-    wide = miou_interval([images], [i // 5 for i in range(20)], K)
+    assert interval([same], range(20)) == pytest.approx([measure(total(same, K))] * 2)
+    assert interval([images], ["one"] * 20) is None
+    wide = interval([images], [i // 5 for i in range(20)])
     assert wide is not None and wide != [low, high]
     # the mean over draws
-    assert miou_interval([images, images], range(20), K) == pytest.approx([low, high])
+    assert interval([images, images], range(20)) == pytest.approx([low, high])
 
 
-def test_the_interval_is_that_of_an_explicit_bootstrap() -> None:
+@pytest.mark.parametrize(("which", "measure"), OF)
+def test_the_interval_is_that_of_an_explicit_bootstrap(
+    which: int, measure: Callable[[np.ndarray], float]
+) -> None:
     images = [areas(confusion(p, y, K)) for p, y in random_maps(12)]
     generator = np.random.default_rng(5)
-    resampled = [
-        mean_iou(total([images[i] for i in generator.integers(12, size=12)], K)) for _ in range(2000)
-    ]
+    resampled = [measure(total([images[i] for i in generator.integers(12, size=12)], K)) for _ in range(2000)]
     expected = np.quantile(resampled, [0.025, 0.975])
-    assert miou_interval([images], range(12), K) == pytest.approx(expected, abs=0.01)
+    assert bootstrap_intervals([images], range(12), K)[which] == pytest.approx(expected, abs=0.01)
