@@ -27,7 +27,7 @@ demo-seg: $(BACKBONE) $(TOKENS) | $(VENV)/.seg ## Measure the demo's tokens on s
 test: lint ## Run the linters and all tests.
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-test-kill: $(VENV)/.test ## Kill every command at twenty random moments and compare what --resume makes of it (10 minutes).
+test-kill: $(VENV)/.test ## Kill every command at twenty random moments and compare what --resume makes of it (5 minutes).
 	$(BIN)/python -m pytest -n 2 -m kill tests/reliability
 
 fuzz: $(VENV)/.fuzz ## Fuzz the reading of configs and checkpoints, a minute each.

@@ -172,10 +172,6 @@ def _check_segmentation(config: Config) -> Iterator[Problem]:
     for attack in config.attacks:
         if attack.method == "autoattack":
             yield Problem("attack.method", "autoattack attacks one label an image, masks have many: use pgd")
-        if any(member.layer < 1 for member in attack.members):
-            yield Problem(
-                "attack.layer", "hidden features are attacked by eval-features and eval-class: leave it out"
-            )
     framing = config.segmentation or SegmentationConfig()
     side = framing.model_size(find(config.model.name).patch_size)
     if config.model.size != (side, side):

@@ -18,7 +18,7 @@ from rtok.evaluation.bench import Bench
 from rtok.evaluation.heads import PLAIN, Heads
 from rtok.evaluation.loop import Evaluator
 from rtok.evaluation.run import require_tokens, run_evaluation
-from rtok.evaluation.task import Columns, View
+from rtok.evaluation.task import Columns, View, hidden_features
 from rtok.evaluation.victims import Victim
 from rtok.statistics import wilson
 
@@ -76,6 +76,10 @@ class ClassificationTask:
     def surrogate(self, backbone: Backbone, tokens: Tensor | None) -> Model:
         """A surrogate with the head that the config gives it."""
         return self.heads.of_surrogate(backbone, tokens)
+
+    def hidden(self, backbone: Backbone, tokens: Tensor | None, depth: float) -> Model:
+        """Images to the features (b, 1+P, D) inside a backbone."""
+        return hidden_features(backbone, tokens, depth)
 
     def prepare(self, folder: RunFolder) -> None:
         """Fit or choose the heads that no file names."""

@@ -19,7 +19,7 @@ from rtok.evaluation.activations import write_activations
 from rtok.evaluation.bench import Bench
 from rtok.evaluation.loop import Evaluator
 from rtok.evaluation.run import require_tokens, run_evaluation
-from rtok.evaluation.task import Columns, View
+from rtok.evaluation.task import Columns, View, hidden_features
 from rtok.evaluation.victims import Victim
 from rtok.statistics import mean_interval
 
@@ -66,6 +66,10 @@ class FeatureTask:
     def surrogate(self, backbone: Backbone, tokens: Tensor | None) -> Model:
         """A backbone with or without tokens."""
         return backbone if tokens is None else partial(backbone, tokens=tokens)
+
+    def hidden(self, backbone: Backbone, tokens: Tensor | None, depth: float) -> Model:
+        """Images to the features (b, 1+P, D) inside a backbone."""
+        return hidden_features(backbone, tokens, depth)
 
     def prepare(self, folder: RunFolder) -> None:
         """Features need nothing more."""

@@ -79,16 +79,18 @@ class Planner:
     def crafted(self, threat: str, attack: AttackConfig) -> list[Trial]:
         """One attack under one threat that crafts by gradients: a trial for each model that it crafts on."""
         members = self._members(threat, attack)
-        # An ensemble's members are planned alike: the same victims, the same surrogates, but for their depth.
+        # Members are planned alike: the same victims, the same surrogates, but for the depth that they attack. What
+        # tells whether a surrogate was fooled is its output, at whatever depth it is attacked.
+        whole = self._crafts(threat, members[0].model_copy(update={"layer": 1.0}))
         plans = [self._crafts(threat, member) for member in members]
         found = []
-        for crafts in zip(*plans, strict=True):
+        for tried, *crafts in zip(whole, *plans, strict=True):
             attempts = [
                 attempt
                 for member, craft in zip(members, crafts, strict=True)
                 for attempt in self._attempts(member, craft)
             ]
-            found.append(self._trial(attack, crafts[0], attempts))
+            found.append(self._trial(attack, tried, attempts))
         return found
 
     def _by_queries(self, attack: AttackConfig) -> list[Trial]:
@@ -160,12 +162,12 @@ class Planner:
     def _model_of(self, member: AttackConfig) -> ModelOf:
         if member.layer == 1:
             return self.task.model
-        return lambda victim: hidden(self.bench.backbone, victim.tokens, member.layer)
+        return lambda victim: self.task.hidden(self.bench.backbone, victim.tokens, member.layer)
 
     def _surrogate_of(self, member: AttackConfig) -> Callable[[Backbone, Tensor | None], Model]:
         if member.layer == 1:
             return self.task.surrogate
-        return lambda backbone, tokens: hidden(backbone, tokens, member.layer)
+        return lambda backbone, tokens: self.task.hidden(backbone, tokens, member.layer)
 
     def _trial(self, attack: AttackConfig, craft: Craft, attempts: Sequence[Attempt]) -> Trial:
         radius = pixel_radius(attack, self.bench.backbone)
@@ -189,12 +191,6 @@ class Planner:
             name=settings.label if same else f"{settings.label} on {stored.objective}",
             probe=craft.probe if stored.surrogate_is_plain(self.bench.config) else None,
         )
-
-
-def hidden(backbone: Backbone, tokens: Tensor | None, layer: float) -> Model:
-    """Images to the features (b, 1+P, D) after the block at this share of the depth."""
-    block = max(0, round(layer * backbone.depth) - 1)
-    return lambda images: backbone.intermediate(images, tokens, [block])[0]
 
 
 def pixel_radius(attack: AttackConfig, backbone: Backbone) -> float:

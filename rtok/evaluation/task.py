@@ -46,6 +46,11 @@ class View:
     probe_adversarial: Tensor | None
 
 
+def hidden_features(backbone: Backbone, tokens: Tensor | None, depth: float) -> Model:
+    """`Task.hidden` where images are as large as the backbone's."""
+    return lambda images: backbone.intermediate(images, tokens, [backbone.block_at(depth)])[0]
+
+
 class Task(Protocol):
     """One kind of measurement: features, classification or segmentation."""
 
@@ -87,6 +92,10 @@ class Task(Protocol):
 
     def surrogate(self, backbone: Backbone, tokens: Tensor | None) -> Model:
         """A surrogate of the user's choice, as a function like that of a victim."""
+        ...
+
+    def hidden(self, backbone: Backbone, tokens: Tensor | None, depth: float) -> Model:
+        """Images to the features (b, N, D) inside a backbone, at this share of its depth."""
         ...
 
     def prepare(self, folder: RunFolder) -> None:

@@ -79,6 +79,10 @@ class Backbone(nn.Module):
         """Return the final-norm features (B, 1+P, D) after each of these blocks (from 0), in their order."""
         return [self._features(sequence) for sequence in self._sequences(images, tokens, blocks)]
 
+    def block_at(self, share: float) -> int:
+        """Return the block (from 0) that ends at this share of the depth, in (0, 1]: at 0.5 the middle one."""
+        return max(0, round(share * self.depth) - 1)
+
     def largest_activations(self, images: Tensor, tokens: Tensor | None = None) -> Tensor:
         """Return the largest absolute activation of every position after every block, (B, depth, N), float32.
 

@@ -50,7 +50,6 @@ def test_a_good_config_has_no_problem(command: str) -> None:
         ("eval-features", {"threats": ["query"], "attack": {"preset": "l2"}}, "threats"),
         ("eval-class", {"threats": ["guessed"]}, "guessed"),
         ("eval-seg", {"threats": ["guessed"]}, "guessed"),
-        ("eval-seg", {"attack": {"preset": "ensemble"}}, "attack.layer"),
         ("eval-features", {"curve": [0.1], "attack": {"from": "x"}}, "curve"),
         ("attack", {"attack": [{}]}, "attack"),
         ("attack", {"attack": {"from": "x"}}, "attack.from"),

@@ -217,6 +217,26 @@ def test_numbers_equal_a_direct_computation(settings: dict[str, Any], head_files
         assert [int(row["label"]) for row in found] == batch.labels.tolist()
 
 
+def test_whether_an_attack_on_hidden_features_fooled_its_surrogate_is_told_by_the_output(
+    settings: dict[str, Any],
+) -> None:
+    """The surrogate is a victim too, whose predictions are in the per-image file."""
+    hidden = {**ATTACK, "layer": 0.5}
+    results = evaluate_classification(config(settings, attack=hidden, threats=["transfer", "adaptive"]))
+    for threat in ("transfer", "adaptive"):
+        (row,) = rows_of(results, threat=threat, victim="robust", head_features="plain")
+        rows = [
+            row
+            for row in per_image(Path(settings["out"]))
+            if row["threat"] == threat
+            and row["victim"] == ("plain" if threat == "transfer" else "robust")
+            and row["head_features"] == "plain"
+        ]
+        right = [row for row in rows if row["clean_prediction"] == row["label"]]
+        fooled = sum(row["adversarial_prediction"] != row["label"] for row in right)
+        assert len(right) > 0 and row["surrogate_success"] == pytest.approx(fooled / len(right))
+
+
 def test_rows_and_files(settings: dict[str, Any]) -> None:
     attacks = [ATTACK, {"preset": "paper", "steps": 2}]
     cfg = config(settings, attack=attacks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,14 @@ from rtok.evaluation.bench import Bench
 from rtok.evaluation.heads import PLAIN, ROBUST, SURROGATE, robust_head
 from rtok.evaluation.segmentation.files import last_blocks, read_head, save_head
 from rtok.evaluation.segmentation.fit import fit_head
-from rtok.evaluation.segmentation.models import BNHead, RtokSegmenter, build_head, build_segmenter
+from rtok.evaluation.segmentation.models import (
+    BNHead,
+    RtokBackbone,
+    RtokSegmenter,
+    build_head,
+    build_segmenter,
+    window_features,
+)
 from rtok.reporting.console import progress
 
 if TYPE_CHECKING:
@@ -86,6 +93,11 @@ class SegmentationHeads:
                 "features: give the file that mmsegmentation or `rtok eval-seg` trained."
             )
         return self._model(backbone, tokens, PLAIN)
+
+    def hidden(self, backbone: Backbone, tokens: Tensor | None, depth: float) -> Model:
+        """The features inside a backbone, of the windows that logits are averaged over; no head is needed."""
+        encoder = RtokBackbone(backbone, [backbone.block_at(depth)], tokens)
+        return partial(window_features, encoder, window=self.framing.window, stride=self.stride)
 
     def require(self, name: str, tokens: Tensor | None, path: Path | None) -> None:
         """Read a head, or note that it has to be fitted; nothing happens when that was done before."""

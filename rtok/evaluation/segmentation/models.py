@@ -70,8 +70,12 @@ class RtokBackbone(BaseModule):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return a map (B, D, gh, gw) for each of `blocks`: final-norm features of the patches alone."""
-        features = self.backbone.intermediate(self._padded(images), self.tokens, self.blocks)
-        return tuple(f[:, 1:].transpose(1, 2).unflatten(2, self.backbone.grid) for f in features)
+        maps = (features[:, 1:].transpose(1, 2) for features in self.features(images))
+        return tuple(f.unflatten(2, self.backbone.grid) for f in maps)
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Return the final-norm features (B, 1+P, D) after each of `blocks`."""
+        return self.backbone.intermediate(self._padded(images), self.tokens, self.blocks)
 
     def _padded(self, images: Tensor) -> Tensor:
         vertical, horizontal = (
@@ -115,9 +119,7 @@ class RtokSegmenter(EncoderDecoder):
     def logits(self, images: Tensor) -> Tensor:
         """Return logits (B, K, H, W) for images (B, 3, H, W) in [0, 1], averaged over sliding windows."""
         size = images.shape[2:]
-        windows = 1
-        for side, crop, stride in zip(size, self.test_cfg.crop_size, self.test_cfg.stride, strict=True):
-            windows *= max(side - crop + stride - 1, 0) // stride + 1
+        windows = len(sliding_windows(size, self.test_cfg.crop_size[0], self.test_cfg.stride[0]))
         about = {"ori_shape": size, "img_shape": size, "recompute": windows > KEPT_WINDOWS}
         return self.inference(images, [dict(about) for _ in images])
 
@@ -129,6 +131,38 @@ class RtokSegmenter(EncoderDecoder):
         if not (batch_img_metas[0].get("recompute") and torch.is_grad_enabled() and inputs.requires_grad):
             return decode(inputs, metas)
         return checkpoint(decode, inputs, metas, use_reentrant=False, preserve_rng_state=False)
+
+
+def window_features(encoder: RtokBackbone, images: Tensor, *, window: int, stride: int) -> Tensor:
+    """Return the features (B, windows * (1+P), D) after the encoder's one block, window after window.
+
+    Args:
+        images: (B, 3, H, W) in [0, 1].
+    """
+    places = sliding_windows(images.shape[2:], window, stride)
+    again = len(places) > KEPT_WINDOWS and torch.is_grad_enabled() and images.requires_grad
+
+    def of(part: Tensor) -> Tensor:
+        return encoder.features(part)[0]
+
+    parts = (images[:, :, rows, columns] for rows, columns in places)
+    found = [
+        checkpoint(of, part, use_reentrant=False, preserve_rng_state=False) if again else of(part)
+        for part in parts
+    ]
+    return torch.cat(found, dim=1)
+
+
+def sliding_windows(size: Sequence[int], window: int, stride: int) -> list[tuple[slice, slice]]:
+    """Return where mmseg's sliding windows lie in a picture (H, W): the last ones end at its edges."""
+    rows, columns = (
+        [
+            slice(max(min(i * stride + window, side) - window, 0), min(i * stride + window, side))
+            for i in range(max(side - window + stride - 1, 0) // stride + 1)
+        ]
+        for side in size
+    )
+    return [(row, column) for row in rows for column in columns]
 
 
 def build_segmenter(

@@ -65,6 +65,10 @@ class SegmentationTask:
         """A surrogate with the head that the config gives it."""
         return self.heads.of_surrogate(backbone, tokens)
 
+    def hidden(self, backbone: Backbone, tokens: Tensor | None, depth: float) -> Model:
+        """Images to the features (b, windows * (1+P), D) inside a backbone, window after window."""
+        return self.heads.hidden(backbone, tokens, depth)
+
     def prepare(self, folder: RunFolder) -> None:
         """Fit the heads that no file names."""
         self.heads.prepare(folder)

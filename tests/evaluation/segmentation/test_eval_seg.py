@@ -112,6 +112,23 @@ def test_numbers_equal_a_direct_computation(
     assert seen["plain clean"][0][0].shape == ((41, 49) if mode == "slide" else (25, 25))
 
 
+def test_an_ensemble_is_the_worst_of_its_variants_per_image(
+    seg_config: Configure, seg_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """The middle block's features of every window among them."""
+    variants: list[dict[str, Any]] = [{}, {"loss": "margin"}, {"layer": 0.5}]
+    attack, threats = seg_settings["attack"], ["transfer", "adaptive"]
+
+    def harm(name: str, attack: dict[str, Any]) -> list[float]:
+        config = seg_config(attack=attack, threats=threats, out=tmp_path / name)
+        evaluate_segmentation(config)
+        return [float(row["adversarial_image_miou"]) for row in table(config.out / "per_image.csv")]
+
+    alone = [harm(str(i), {**attack, **variant}) for i, variant in enumerate(variants)]
+    assert len(set(map(tuple, alone))) == 3  # each is an attack of its own
+    assert harm("all", {**attack, "variants": variants}) == [min(found) for found in zip(*alone, strict=True)]
+
+
 def test_what_a_run_writes(seg_config: Configure, seg_settings: dict[str, Any]) -> None:
     config = seg_config(segmentation={**seg_settings["segmentation"], "pictures": 1})
     results = evaluate_segmentation(config)

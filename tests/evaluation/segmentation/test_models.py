@@ -1,13 +1,23 @@
 """Our mmseg models against direct computations and mmseg's own sliding windows."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rtok.evaluation.segmentation.models import BNHead, RtokSegmenter, build_head, build_segmenter
+from rtok.evaluation.segmentation.models import (
+    KEPT_WINDOWS,
+    BNHead,
+    RtokBackbone,
+    RtokSegmenter,
+    build_head,
+    build_segmenter,
+    sliding_windows,
+    window_features,
+)
 from rtok.models import Backbone
 
 WINDOW, STRIDE, K = 25, 17, 5
@@ -128,6 +138,41 @@ def test_memory_does_not_grow_with_the_number_of_windows(backbone: Backbone) -> 
 
     two, ten = kept(WINDOW + STRIDE), kept(WINDOW + 9 * STRIDE)
     assert ten < two / 2
+
+
+@pytest.mark.parametrize("size", [(36, 61), (WINDOW, WINDOW + 1), (20, 90), (WINDOW, 3 * WINDOW)])
+def test_windows_lie_where_mmsegs_do(backbone: Backbone, size: tuple[int, int]) -> None:
+    """mmseg's windows as its own loop cuts them, told by an image whose pixels say where they lie."""
+    model = build_segmenter(backbone, None, build_head(64, 1, K).eval(), (1,), WINDOW, STRIDE)
+    places = torch.arange(size[0] * size[1]).reshape(1, 1, *size).expand(1, 3, *size).float()
+    seen: list[Tensor] = []
+
+    def spy(inputs: Tensor, metas: list[dict[str, Any]]) -> Tensor:
+        seen.append(inputs)
+        return torch.zeros(1, K, *inputs.shape[2:])
+
+    model.encode_decode = spy
+    model.logits(places)
+    ours = [places[:, :, rows, columns] for rows, columns in sliding_windows(size, WINDOW, STRIDE)]
+    assert len(ours) == len(seen) and all(map(torch.equal, ours, seen))
+
+
+@pytest.mark.parametrize("tokens", [None, torch.ones(1, 2, 64)])
+def test_window_features_are_those_of_each_window_and_have_their_gradient(
+    backbone: Backbone, tokens: Tensor | None
+) -> None:
+    images = torch.rand(2, 3, 36, 61, requires_grad=True)
+    places = sliding_windows((36, 61), WINDOW, STRIDE)
+    assert len(places) > KEPT_WINDOWS  # so that they are computed again for the gradient
+    found = window_features(RtokBackbone(backbone, [0], tokens), images, window=WINDOW, stride=STRIDE)
+    encoder = RtokBackbone(backbone, [0], tokens)
+    parts = [encoder._padded(images[:, :, rows, columns]) for rows, columns in places]
+    expected = torch.cat([backbone.intermediate(part, tokens, [0])[0] for part in parts], dim=1)
+    assert found.shape[1] % len(places) == 0
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn(found.shape)
+    gradients = [torch.autograd.grad((of * weights).sum(), images)[0] for of in (found, expected)]
+    torch.testing.assert_close(*gradients)
 
 
 def test_a_single_head_serves_many_models(backbone: Backbone) -> None:
