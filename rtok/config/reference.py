@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import types
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -96,17 +97,25 @@ def _words(annotation: Any, metadata: tuple[Any, ...] = ()) -> str:
         return f"[{', '.join(_words(part) for part in arguments)}]"
     if issubclass(annotation, Section):
         return "section"
-    return _NAMES[annotation] + "".join(_bound(constraint) for constraint in metadata)
+    return _NAMES[annotation] + _range(tuple(_constraints(metadata)))
 
 
-def _bound(constraint: Any) -> str:
-    if isinstance(constraint, annotated_types.Gt):
-        return f" > {constraint.gt}"
-    if isinstance(constraint, annotated_types.Ge):
-        return f" >= {constraint.ge}"
-    if isinstance(constraint, annotated_types.Le):
-        return f", <= {constraint.le}"
-    return "".join(_bound(inner) for inner in getattr(constraint, "metadata", ()))  # inside pydantic's Field
+def _constraints(metadata: Iterable[Any]) -> Iterator[Any]:
+    for constraint in metadata:
+        yield constraint
+        yield from _constraints(getattr(constraint, "metadata", ()))  # inside pydantic's Field
+
+
+def _range(constraints: Sequence[Any]) -> str:
+    """Say the bounds: ` (1 to 8)`, ` (above 0)`."""
+    at_least = next((c.ge for c in constraints if isinstance(c, annotated_types.Ge)), None)
+    above = next((c.gt for c in constraints if isinstance(c, annotated_types.Gt)), None)
+    at_most = next((c.le for c in constraints if isinstance(c, annotated_types.Le)), None)
+    if at_least is not None and at_most is not None:
+        return f" ({at_least} to {at_most})"
+    said = (("above", above), ("at least", at_least), ("at most", at_most))
+    bounds = [f"{word} {bound}" for word, bound in said if bound is not None]
+    return f" ({', '.join(bounds)})" if bounds else ""
 
 
 def _presets() -> str:

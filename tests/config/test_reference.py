@@ -23,9 +23,9 @@ def test_every_key_is_described() -> None:
 
 def test_defaults_and_bounds() -> None:
     for line in (
-        "| `attack.eps` | `8/255` | number > 0 |",
-        "| `attack.momentum` | `0.0` | number >= 0 |",
-        "| `train.micro_batch` | `null` | whole number >= 1, <= 16384 or null |",
+        "| `attack.eps` | `8/255` | number (above 0) |",
+        "| `attack.momentum` | `0.0` | number (at least 0) |",
+        "| `train.micro_batch` | `null` | whole number (1 to 16384) or null |",
         "| `model.name` | required | text |",
         "| `standard-4` | `eps: 4/255` |",
     ):
