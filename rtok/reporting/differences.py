@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from rtok.reporting.labels import Row
+from rtok.reporting.labels import Row, capital, in_words
 
 
 def gains(differences: Sequence[Row], keys: Iterable[str], names: Mapping[str, str]) -> list[str]:
@@ -24,7 +24,7 @@ def gains(differences: Sequence[Row], keys: Iterable[str], names: Mapping[str, s
         victims.setdefault(who, []).append(row)
     several = [len({row.get(name) for row in differences}) > 1 for name in ("tokens", "head_features")]
     return [
-        f"{key.replace('_', ' ').capitalize()} under {_setting(rows[0])}, robust{_name(rows[0], names, several)}: "
+        f"{capital(in_words(key))} under {_setting(rows[0])}, robust{_name(rows[0], names, several)}: "
         f"{', '.join(_gain(row, key, names) for row in rows)}."
         for rows in victims.values()
     ]

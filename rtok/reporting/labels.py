@@ -20,6 +20,16 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def in_words(key: str) -> str:
+    """A column's key as text: `adversarial_miou` is "adversarial mIoU"."""
+    return key.replace("_", " ").replace("miou", "mIoU")
+
+
+def capital(text: str) -> str:
+    """Start with a capital, and leave the rest as it is."""
+    return text[:1].upper() + text[1:]
+
+
 def by_attack(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
     """Group rows by their attack and return `(title, rows)`, in order of first appearance."""
     groups: dict[tuple[Any, ...], list[Row]] = {}

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from rtok.reporting.console import guarded, is_main_process, open_console
 from rtok.reporting.differences import gains
-from rtok.reporting.labels import ATTACK, Row, by_attack, counted, token_names
+from rtok.reporting.labels import ATTACK, Row, by_attack, capital, counted, token_names
 from rtok.reporting.sanity import sanity_table, verdict
 
 ABSENT = "–"  # noqa: RUF001 (an en dash stands for null)
@@ -193,7 +193,7 @@ def notes(rows: Sequence[Row], columns: Sequence[Column], differences: Sequence[
             told = [f"{', '.join(map(str, found))} ({threat})" for threat, found in threats.items() if found]
             shared.append(f"{column.title}: {', '.join(told)}")
     lines = ["; ".join(shared) + "."] if shared else []
-    lines += [f"{column.title.capitalize()}: {column.meaning}." for column in columns if column.meaning]
+    lines += [f"{capital(column.title)}: {column.meaning}." for column in columns if column.meaning]
     if any(_interval(row, column) for row in rows for column in columns if column.interval):
         lines.append("Intervals are 95 %.")
     of_attack = [row for row in differences if all(row[key] == rows[0].get(key) for key in ATTACK)]

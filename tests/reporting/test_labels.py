@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from rtok.reporting.labels import attack_title, by_attack, of_255, radius, token_names
+from rtok.reporting.labels import (
+    attack_title,
+    by_attack,
+    capital,
+    counted,
+    in_words,
+    of_255,
+    radius,
+    token_names,
+)
 
 
 @pytest.mark.parametrize(
@@ -71,3 +80,9 @@ def test_rows_are_grouped_by_attack_in_order(rows):
 def test_token_files_get_names_that_tell_them_apart(paths, names):
     rows = [{"tokens": None}, *({"tokens": path} for path in paths for _ in range(2))]
     assert token_names(rows) == dict(zip(paths, names, strict=True))
+
+
+def test_counts_and_keys_in_words():
+    assert [counted(number, "image") for number in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
+    assert capital(in_words("adversarial_image_miou")) == "Adversarial image mIoU"
+    assert capital("") == ""

@@ -9,7 +9,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from rtok.reporting.figures.canvas import GREEN, GREY, INK, VICTIM_COLOURS, new_figure, save, tidy
-from rtok.reporting.labels import by_attack
+from rtok.reporting.labels import by_attack, in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,7 +73,7 @@ def _panel(axes: Axes, rows: Sequence[Row], counts: Sequence[int], key: str) -> 
         label = f"plain, {row['threat']}"
         axes.axhline(row[key], color=VICTIM_COLOURS["plain"], linewidth=1.5, label=label)
     axes.set_xticks(range(len(counts)), [str(count) for count in counts])
-    tidy(axes, xlabel="number of tokens", ylabel=key.replace("_", " "))
+    tidy(axes, xlabel="number of tokens", ylabel=in_words(key))
     axes.margins(x=0.08)
     axes.legend(frameon=False, fontsize=8, handlelength=3.6, loc="center left", bbox_to_anchor=(1.0, 0.5))
 

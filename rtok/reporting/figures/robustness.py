@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtok.reporting.figures.canvas import GREY, INK, VICTIM_COLOURS, new_figure, save, tidy
-from rtok.reporting.labels import token_names
+from rtok.reporting.labels import in_words, token_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +55,7 @@ def robustness_curve(rows: Sequence[Row], path: Path, key: str) -> None:
         axes.set_title(threat, fontsize=10, color=INK, loc="left")
         tidy(axes, xlabel="Linf radius, of 255")
         axes.legend(frameon=False, fontsize=8)
-    panels[0].set_ylabel(key.replace("_", " "), color=INK)
+    panels[0].set_ylabel(in_words(key), color=INK)
     save(figure, path)
 
 

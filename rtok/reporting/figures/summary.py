@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rtok.reporting.figures.canvas import GREY, INK, VICTIM_COLOURS, new_figure, save, tidy
 from rtok.reporting.figures.counts import count_curve
-from rtok.reporting.labels import by_attack, token_names
+from rtok.reporting.labels import by_attack, in_words, token_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,7 +71,7 @@ def _panel(axes: Axes, rows: Sequence[Mapping[str, Any]], key: str, names: Mappi
             color=INK,
         )
     axes.set_xticks(places, labels)
-    tidy(axes, ylabel=key.replace("_", " "))
+    tidy(axes, ylabel=in_words(key))
     axes.tick_params(axis="x", length=0)
     axes.axhline(0, color=GREY, linewidth=0.8)
     # Room for the numbers above the highest bar.

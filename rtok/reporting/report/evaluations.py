@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rtok.reporting.differences import gains
-from rtok.reporting.labels import ATTACK, Row, attack_title, by_attack, token_names
+from rtok.reporting.labels import ATTACK, Row, attack_title, by_attack, capital, token_names
 from rtok.reporting.report.blocks import Block, Heading, Paragraph, Table
 from rtok.reporting.report.runs import Run, distinct, model
 from rtok.reporting.sanity import check_lines, verdict
@@ -40,8 +40,8 @@ def _matrix(runs: Sequence[Run], headline: Column) -> Iterator[Block]:
     several = [i for i in range(len(head)) if len({who[i] for who in lines}) > 1 or i == len(head) - 1]
     # What all lines share is said once, above; the attack's own tables say the rest of it.
     whole = {1: model(runs[0]), 2: attack_title([rows[0][1]]).removeprefix("attack ")}
-    same = [f"{head[i].capitalize()}: {text}." for i, text in whole.items() if i not in several]
-    meaning = [f"{headline.title.capitalize()}: {headline.meaning}."] if headline.meaning else []
+    same = [f"{capital(head[i])}: {text}." for i, text in whole.items() if i not in several]
+    meaning = [f"{capital(headline.title)}: {headline.meaning}."] if headline.meaning else []
     yield Paragraph(
         " ".join([*meaning, *same, "A column a threat: what the attacker has. Intervals are 95 %."])
     )
