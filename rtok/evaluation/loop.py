@@ -93,7 +93,6 @@ class Evaluator:
     Args:
         victims: the plain victim first.
         std: the model's per-channel std, for attacks with normalized units.
-        micro_batch: how many images go through a model at once in an attack; None means the batch.
     """
 
     def __init__(
@@ -105,7 +104,6 @@ class Evaluator:
         device: torch.device,
         std: Tensor,
         seed: int,
-        micro_batch: int | None = None,
     ) -> None:
         self.task = task
         self.victims = victims
@@ -113,7 +111,6 @@ class Evaluator:
         self.device = device
         self.std = std
         self.seed = seed
-        self.micro_batch = micro_batch
         self.models = {victim: task.model(victim) for victim in victims}
         self._starts = {attempt.start for trial in trials for attempt in trial.attempts}
 
@@ -182,7 +179,7 @@ class Evaluator:
         else:
             output = self._output(attempt.target, images, batch)
             criterion = self.task.criterion(attempt.settings, batch, output)
-        return Objective(attempt.surrogate, criterion, self.micro_batch)
+        return Objective(attempt.surrogate, criterion)
 
     def _tried(
         self,
@@ -221,8 +218,7 @@ class Evaluator:
 
     def _output(self, model: Model, images: Tensor, batch: Batch) -> Tensor:
         with torch.no_grad():
-            output = torch.cat([model(part) for part in images.split(self.micro_batch or len(images))])
-            return self.task.digest(output, batch)
+            return self.task.digest(model(images), batch)
 
     def _live(self, records: Sequence[Record]) -> dict[str, float]:
         """The severity of the first trial's plain and robust victims, for the progress line."""

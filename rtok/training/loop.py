@@ -18,7 +18,7 @@ from torch import Tensor
 from rtok import __version__
 from rtok.attacks import cosine
 from rtok.compute import Compute
-from rtok.config.sections import TokensConfig
+from rtok.config.sections import TokensConfig, TrainConfig
 from rtok.data import ImageSource, open_source
 from rtok.data.loader import Batch, training_batches
 from rtok.data.transforms import Transform
@@ -84,7 +84,7 @@ def train(
             folder.tidy(keep_state=True)
         say(f"{folder.path} holds a finished run: nothing is left to do", enabled=compute.is_main)
         return TrainResult(folder.path, files, Journal(folder.path / "metrics.jsonl").rows()[-len(sets) :])
-    say(compute.summary(), enabled=compute.is_main)
+    say("; ".join([compute.summary(), *_memory_saved(config.train)]), enabled=compute.is_main)
     if len(sets) > 1 and config.train.threat != "transfer":
         cost = f"each of the {len(sets)} token sets is attacked on its own"
         say(f"train.threat is {config.train.threat}: {cost}", enabled=compute.is_main)
@@ -265,6 +265,14 @@ class Trainer:
         record.write(finished=True, skipped=list(skipped))
         if skipped:
             say(f"skipped {len(skipped)} files that cannot be decoded (named in run.json)")
+
+
+def _memory_saved(train: TrainConfig) -> Iterator[str]:
+    """What a run does for less memory, for the line at its start."""
+    if train.micro_batch is not None:
+        yield f"{train.micro_batch} images at a time for less memory, same result"
+    if train.activation_checkpointing:
+        yield "activations computed again for less memory, a third slower"
 
 
 def _about(batch: AttackedBatch) -> tuple[Tensor, Tensor]:

@@ -159,10 +159,14 @@ def test_the_same_seed_gives_the_same_tokens(settings: dict[str, Any], tmp_path:
     assert not torch.allclose(tokens(tmp_path / "a"), tokens(tmp_path / "c"), atol=1e-6)
 
 
-def test_micro_batches_change_nothing(settings: dict[str, Any], tmp_path: Path) -> None:
+def test_micro_batches_change_nothing(
+    settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     train(config(settings, out=tmp_path / "whole"))
+    assert "images at a time" not in "".join(capsys.readouterr())
     steps = {"steps": 4, "batch_size": 4, "micro_batch": 3}
     train(config(settings, out=tmp_path / "parts", train=steps))
+    assert "; 3 images at a time for less memory" in " ".join("".join(capsys.readouterr()).split())
     torch.testing.assert_close(tokens(tmp_path / "parts"), tokens(tmp_path / "whole"), rtol=0, atol=1e-5)
 
 
