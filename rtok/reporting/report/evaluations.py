@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rtok.reporting.differences import gains
-from rtok.reporting.labels import ATTACK, Row, attack_title, by_attack, capital, token_names
+from rtok.reporting.labels import ATTACK, Row, attack_title, by_attack, capital, counted, token_names
 from rtok.reporting.report.blocks import Block, Heading, Paragraph, Table
 from rtok.reporting.report.runs import Run, distinct, model
 from rtok.reporting.sanity import check_lines, verdict
@@ -53,7 +53,7 @@ def _matrix(runs: Sequence[Run], headline: Column) -> Iterator[Block]:
 
 
 def _victim(row: Row, names: dict[str, str]) -> str:
-    about = {"random": f"{row.get('n')} tokens", "robust": names.get(str(row.get("tokens")))}
+    about = {"random": row.get("n") and counted(row["n"], "token"), "robust": names.get(str(row.get("tokens")))}
     parts = [about.get(row["victim"]), row.get("head_features") and f"{row['head_features']} head"]
     said = ", ".join(part for part in parts if part)
     return f"{row['victim']} ({said})" if said else str(row["victim"])
