@@ -53,7 +53,10 @@ def _matrix(runs: Sequence[Run], headline: Column) -> Iterator[Block]:
 
 
 def _victim(row: Row, names: dict[str, str]) -> str:
-    about = {"random": row.get("n") and counted(row["n"], "token"), "robust": names.get(str(row.get("tokens")))}
+    about = {
+        "random": row.get("n") and counted(row["n"], "token"),
+        "robust": names.get(str(row.get("tokens"))),
+    }
     parts = [about.get(row["victim"]), row.get("head_features") and f"{row['head_features']} head"]
     said = ", ".join(part for part in parts if part)
     return f"{row['victim']} ({said})" if said else str(row["victim"])
