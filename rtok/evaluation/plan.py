@@ -81,8 +81,11 @@ class Planner:
         members = self._members(threat, attack)
         # Members are planned alike: the same victims, the same surrogates, but for the depth that they attack. What
         # tells whether a surrogate was fooled is its output, at whatever depth it is attacked.
-        whole = self._crafts(threat, members[0].model_copy(update={"layer": 1.0}))
         plans = [self._crafts(threat, member) for member in members]
+        first = members[0]
+        whole = (
+            plans[0] if first.layer == 1 else self._crafts(threat, first.model_copy(update={"layer": 1.0}))
+        )
         found = []
         for tried, *crafts in zip(whole, *plans, strict=True):
             attempts = [

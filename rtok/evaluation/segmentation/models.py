@@ -155,14 +155,14 @@ def window_features(encoder: RtokBackbone, images: Tensor, *, window: int, strid
 
 def sliding_windows(size: Sequence[int], window: int, stride: int) -> list[tuple[slice, slice]]:
     """Return where mmseg's sliding windows lie in a picture (H, W): the last ones end at its edges."""
-    rows, columns = (
-        [
-            slice(max(min(i * stride + window, side) - window, 0), min(i * stride + window, side))
-            for i in range(max(side - window + stride - 1, 0) // stride + 1)
-        ]
-        for side in size
-    )
-    return [(row, column) for row in rows for column in columns]
+
+    def along(side: int) -> list[slice]:
+        count = max(side - window + stride - 1, 0) // stride + 1
+        ends = (min(i * stride + window, side) for i in range(count))
+        return [slice(max(end - window, 0), end) for end in ends]
+
+    height, width = size
+    return [(rows, columns) for rows in along(height) for columns in along(width)]
 
 
 def build_segmenter(
