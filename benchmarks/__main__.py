@@ -20,10 +20,10 @@ from benchmarks import naive
 from benchmarks.measure import gemm_rate, in_turns, peak_memory, process_peak
 from benchmarks.ours import Bench, make_config
 from rtok.compute import Compute
+from rtok.files import write_json
 from rtok.models import load_backbone
 from rtok.models.registry import find
-from rtok.records import versions
-from rtok.runs import write_json
+from rtok.runs.record import versions
 
 PARTS = ("attack", "step", "evaluation")
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}

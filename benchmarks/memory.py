@@ -27,7 +27,7 @@ from rtok.attacks.objective import Draw
 from rtok.compute import Compute
 from rtok.models.backbone import Backbone
 from rtok.models.registry import find
-from rtok.runs import RunFolder
+from rtok.runs.folder import RunFolder
 from rtok.training.attacker import AttackedBatch
 from rtok.training.loop import Trainer, make_token_sets
 

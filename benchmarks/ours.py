@@ -19,7 +19,7 @@ from rtok.evaluation.loop import Attempt, Evaluator, Trial
 from rtok.evaluation.threats import transfer
 from rtok.evaluation.victims import Victim
 from rtok.models.backbone import Backbone
-from rtok.runs import RunFolder
+from rtok.runs.folder import RunFolder
 from rtok.training.loop import Trainer, make_token_sets
 
 

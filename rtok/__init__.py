@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from rtok.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from rtok.attacks import PGD
     from rtok.config import Config, load_config
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
     from rtok.models.robustify import robustify
     from rtok.tokens import RobustnessTokens
     from rtok.training import train
-
-__version__ = "0.1.0"
 
 __all__ = [
     "PGD",

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rtok import __version__
 from rtok.errors import UserError
+from rtok.version import __version__
 
 if TYPE_CHECKING:
     from rtok.checkpoints import Checkpoint

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from rtok import __version__
 from rtok.checkpoints import Checkpoint, is_plain, read_checkpoint, to_safetensors
 from rtok.errors import UserError
+from rtok.files import write_atomic
 from rtok.release import description
-from rtok.runs import write_atomic
 from rtok.seeding import image_seed
+from rtok.version import __version__
 
 if TYPE_CHECKING:
     from rtok.models.backbone import Backbone

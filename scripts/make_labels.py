@@ -14,7 +14,7 @@ from pathlib import Path
 
 from timm.data import ImageNetInfo
 
-from rtok.runs import write_atomic
+from rtok.files import write_atomic
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from rtok.attacks.objective import Objective
 from rtok.attacks.pgd import Perturbed
 from rtok.errors import UserError
-from rtok.runs import atomic_path
+from rtok.files import atomic_path
 
 if TYPE_CHECKING:
     from rtok.config.schema import Config

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from rtok import __version__
 from rtok.cli import (
     attack,
     configs,
@@ -24,6 +23,7 @@ from rtok.cli import (
 )
 from rtok.cli.command import add_config_command
 from rtok.errors import UserError, printable
+from rtok.version import __version__
 
 WRONG_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it

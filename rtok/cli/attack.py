@@ -13,8 +13,8 @@ HELP = "Craft adversarial images that the eval commands can reuse."
 
 def run(config: Config, options: Options) -> None:
     """Craft and write."""
+    from rtok.console import say
     from rtok.evaluation import make_adversarial_set
-    from rtok.reporting.console import say
 
     made = make_adversarial_set(
         config, resume=options.resume, overwrite=options.overwrite, command=options.command

@@ -36,7 +36,7 @@ def copy(
 
     from rtok.config.ready import named
     from rtok.errors import UserError
-    from rtok.runs import write_atomic
+    from rtok.files import write_atomic
 
     copies = {Path(out, f"{full.replace('/', '-')}.yaml"): path for full, path in named(name).items()}
     for target in copies:

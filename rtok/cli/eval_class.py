@@ -13,8 +13,8 @@ HELP = "Measure a classifier on the backbone under attack, with and without toke
 
 def run(config: Config, options: Options) -> None:
     """Measure and report."""
+    from rtok.console import say
     from rtok.evaluation import evaluate_classification
-    from rtok.reporting.console import say
     from rtok.reporting.tables import print_results
 
     results = evaluate_classification(

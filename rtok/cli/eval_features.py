@@ -13,8 +13,8 @@ HELP = "Measure how far attacks move a backbone's features, with and without tok
 
 def run(config: Config, options: Options) -> None:
     """Measure and report."""
+    from rtok.console import say
     from rtok.evaluation import evaluate_features
-    from rtok.reporting.console import say
     from rtok.reporting.tables import print_results
 
     results = evaluate_features(

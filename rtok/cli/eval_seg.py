@@ -13,8 +13,8 @@ HELP = "Measure what tokens do to semantic segmentation, clean and under attack.
 
 def run(config: Config, options: Options) -> None:
     """Measure and report."""
+    from rtok.console import say
     from rtok.evaluation.segmentation import evaluate_segmentation
-    from rtok.reporting.console import say
     from rtok.reporting.tables import print_results
 
     results = evaluate_segmentation(

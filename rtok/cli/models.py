@@ -8,8 +8,8 @@ def models() -> None:
     from rich import box
     from rich.table import Table
 
+    from rtok.console import open_console
     from rtok.models.registry import all_specs
-    from rtok.reporting.console import open_console
 
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("model.name", "family"):

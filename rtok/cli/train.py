@@ -13,7 +13,7 @@ HELP = "Train robustness tokens for a backbone."
 
 def run(config: Config, options: Options) -> None:
     """Train."""
-    from rtok.reporting.console import say
+    from rtok.console import say
     from rtok.training import train
 
     done = train(config, resume=options.resume, overwrite=options.overwrite, command=options.command)

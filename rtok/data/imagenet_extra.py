@@ -23,7 +23,7 @@ from PIL import Image
 from rtok.data.decoding import read_image
 from rtok.data.imagenet_layout import Classes, Split
 from rtok.errors import UserError
-from rtok.runs import atomic_path
+from rtok.files import atomic_path
 
 T = TypeVar("T")
 

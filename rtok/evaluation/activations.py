@@ -17,7 +17,7 @@ from rtok.evaluation.bench import Bench
 from rtok.evaluation.loop import Evaluator
 from rtok.evaluation.results import to_csv
 from rtok.evaluation.victims import Victim
-from rtok.runs import write_atomic
+from rtok.files import write_atomic
 from rtok.statistics import mean_interval
 
 

@@ -19,6 +19,7 @@ from rtok.attacks.adversarial_set import (
     save_image,
 )
 from rtok.compute import Compute
+from rtok.console import progress, say
 from rtok.errors import UserError
 from rtok.evaluation.bench import Bench
 from rtok.evaluation.classification import ClassificationTask
@@ -30,10 +31,10 @@ from rtok.evaluation.run import finished_images, require_all
 from rtok.evaluation.segmentation.run import open_framing, open_task
 from rtok.evaluation.task import Task
 from rtok.evaluation.victims import Victim
-from rtok.journal import Journal
-from rtok.records import RunRecord
-from rtok.reporting.console import progress, say
-from rtok.runs import RunFolder, write_atomic
+from rtok.files import write_atomic
+from rtok.runs.folder import RunFolder
+from rtok.runs.journal import Journal
+from rtok.runs.record import RunRecord
 
 if TYPE_CHECKING:
     from rtok.config.schema import Config

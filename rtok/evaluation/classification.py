@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rtok.config.schema import Config
     from rtok.data.loader import Batch
     from rtok.models.backbone import Backbone
-    from rtok.runs import RunFolder
+    from rtok.runs.folder import RunFolder
 
 NO_LABEL = -100  # torch's own: every index from 0 on may be a class
 # Columns of results.json that are shares of the images, and the per-image columns they are the means of.

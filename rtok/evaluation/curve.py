@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rtok.evaluation.results import IDENTITY, Row, to_csv
-from rtok.runs import write_atomic
+from rtok.files import write_atomic
 
 
 def write_curve(rows: Sequence[Row], headline: str, out: Path) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rtok.config.schema import Config
     from rtok.data.loader import Batch
     from rtok.models.backbone import Backbone
-    from rtok.runs import RunFolder
+    from rtok.runs.folder import RunFolder
 
 EXAMPLES = 3  # images in features.png
 AXES: tuple[tuple[Axis, str], ...] = (("channel", ""), ("token", "_token"))

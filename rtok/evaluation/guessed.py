@@ -15,7 +15,7 @@ from rtok.seeding import image_seed
 from rtok.tokens import RobustnessTokens, token_files
 
 if TYPE_CHECKING:
-    from rtok.runs import RunFolder
+    from rtok.runs.folder import RunFolder
 
 FOLDER = "guessed"  # of the run: a training run of its own, which a resumed evaluation goes on with
 _SEEDS = 2**31  # seeds stay readable in a config

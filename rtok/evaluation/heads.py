@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from rtok.console import say
 from rtok.data import ImageSource, open_source
 from rtok.errors import UserError
 from rtok.evaluation.bench import Bench, resolve_tokens
@@ -18,14 +19,13 @@ from rtok.heads.files import choose_head, read_heads, save_head
 from rtok.heads.linear import PROBE, WIDEST, LinearHead, check_classes
 from rtok.heads.own import own_classifier
 from rtok.heads.probe import accuracy, fit_probe
-from rtok.reporting.console import say
 from rtok.seeding import image_seed
 
 if TYPE_CHECKING:
     from rtok.config.head import HeadConfig
     from rtok.evaluation.victims import Victim
     from rtok.models.backbone import Backbone
-    from rtok.runs import RunFolder
+    from rtok.runs.folder import RunFolder
 
 PLAIN, ROBUST, SURROGATE = "plain", "robust", "surrogate"
 HELD_OUT = 5  # one image in so many chooses the strength of the penalty

@@ -15,11 +15,11 @@ from torch import Tensor
 from rtok.attacks.build import Attack
 from rtok.attacks.objective import Criterion, FeatureCriterion, Model, Objective, Surrogate
 from rtok.compute import Compute
+from rtok.console import progress
 from rtok.data.loader import Batch
 from rtok.evaluation.task import Columns, Task, View
 from rtok.evaluation.victims import Victim
-from rtok.journal import Journal
-from rtok.reporting.console import progress
+from rtok.runs.journal import Journal
 
 if TYPE_CHECKING:
     from rtok.config.attack import AttackConfig

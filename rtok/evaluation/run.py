@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtok.compute import Compute
+from rtok.console import say
 from rtok.data.framing import Framing
 from rtok.data.source import ImageSource
 from rtok.errors import UserError
@@ -21,10 +22,10 @@ from rtok.evaluation.results import flat_rows, summarise, to_csv
 from rtok.evaluation.sanity import sanity
 from rtok.evaluation.task import Task
 from rtok.evaluation.victims import Victim, control_victims, robust_victims
-from rtok.journal import Journal
-from rtok.records import RunRecord
-from rtok.reporting.console import say
-from rtok.runs import RunFolder, read_json, write_atomic, write_json
+from rtok.files import read_json, write_atomic, write_json
+from rtok.runs.folder import RunFolder
+from rtok.runs.journal import Journal
+from rtok.runs.record import RunRecord
 
 if TYPE_CHECKING:
     from rtok.config.schema import Config

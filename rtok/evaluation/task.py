@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rtok.config.attack import AttackConfig
     from rtok.data.loader import Batch
     from rtok.models.backbone import Backbone
-    from rtok.runs import RunFolder
+    from rtok.runs.folder import RunFolder
 
 
 # Per-image values by name: a tensor (b,) of numbers, or a list of b lists for what is added up over the data

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from rtok.compute import Compute
+from rtok.console import progress
+from rtok.files import atomic_path
 from rtok.heads.linear import Layout
-from rtok.reporting.console import progress
-from rtok.runs import atomic_path
 
 if TYPE_CHECKING:
     from rtok.data.loader import Batches

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from rtok.checkpoints import read_checkpoint, state_dict, to_safetensors
 from rtok.errors import UserError, nearest
+from rtok.files import write_atomic
 from rtok.heads.linear import LinearHead, layout_of
-from rtok.runs import write_atomic
 
 if TYPE_CHECKING:
     from rtok.models.backbone import Backbone

@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from rtok.console import progress, say
 from rtok.data.imagenet_layout import WORDNET_ID, Split
 from rtok.errors import UserError
 from rtok.preparation.devkit import DEVKIT, validation_classes
-from rtok.reporting.console import progress, say
 
 ARCHIVES = {
     "train": ("ILSVRC2012_img_train.tar",),

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from rtok.console import say
 from rtok.data.imagenet_extra import ExtraFiles, write_extra
 from rtok.data.imagenet_layout import IMAGENET_LABELS, LABELS_FILE, SPLITS, Classes, Split, read_classes
 from rtok.errors import UserError, nearest
+from rtok.files import write_atomic
 from rtok.preparation.archives import unpack_archives
 from rtok.preparation.scan import Scan, list_split, scan_split
-from rtok.reporting.console import say
-from rtok.runs import write_atomic
 
 ALL = "all"
 # Of each kind of problem this many are listed: enough to mend a set by, little enough to read.

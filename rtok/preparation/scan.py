@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rtok.console import progress
 from rtok.data.imagenet_layout import Classes, Split
 from rtok.errors import UserError
 from rtok.preparation.image_file import fault
-from rtok.reporting.console import progress
 
 # More than there are cores: opening files on a network disk is waiting.
 _THREADS = 16

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rtok.reporting.console import guarded, is_main_process, open_console
+from rtok.console import guarded, is_main_process, open_console
 from rtok.reporting.differences import gains
 from rtok.reporting.labels import ATTACK, Row, by_attack, capital, counted, token_names
 from rtok.reporting.sanity import sanity_table, verdict

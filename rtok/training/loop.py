@@ -15,22 +15,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from rtok import __version__
 from rtok.attacks import cosine
 from rtok.compute import Compute
 from rtok.config.sections import TokensConfig, TrainConfig
+from rtok.console import progress, say
 from rtok.data import ImageSource, open_source
 from rtok.data.loader import Batch, training_batches
 from rtok.data.transforms import Transform
 from rtok.errors import UserError
-from rtok.journal import Journal
 from rtok.models import load_backbone
-from rtok.records import RunRecord
-from rtok.reporting.console import progress, say
-from rtok.runs import RunFolder
+from rtok.runs.folder import RunFolder
+from rtok.runs.journal import Journal
+from rtok.runs.record import RunRecord
 from rtok.tokens import RobustnessTokens
 from rtok.training.attacker import AttackedBatch, Attacker
 from rtok.training.state import TokenSet, digest_of, load_state, save_state
+from rtok.version import __version__
 
 if TYPE_CHECKING:
     from rtok.config.schema import Config
@@ -280,7 +280,7 @@ def _about(batch: AttackedBatch) -> tuple[Tensor, Tensor]:
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    from rtok.runs import flatten
+    from rtok.runs.folder import flatten
 
     kept = (int, float, str, bool)  # what every tracker takes
     return {key: value if isinstance(value, kept) else str(value) for key, value in flatten(settings).items()}

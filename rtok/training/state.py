@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rtok.errors import UserError
-from rtok.runs import write_atomic
+from rtok.files import write_atomic
 
 
 @dataclass

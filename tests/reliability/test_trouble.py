@@ -183,7 +183,7 @@ def test_a_killed_run_with_workers_leaves_no_lock(warm: Warm, place: Place, inpu
     run.wait_for(folder / "run" / "state" / "train.pt")
     workers = run.children()
     assert len(workers) >= 2 and run.kill() == -signal.SIGKILL
-    from rtok.locking import FolderLock
+    from rtok.runs.lock import FolderLock
 
     assert any(Path(f"/proc/{worker}").exists() for worker in workers)
     begin = time.monotonic()

@@ -12,7 +12,7 @@ from rtok.compute import Compute
 from rtok.config.schema import Config
 from rtok.data.loader import Batch
 from rtok.models.registry import all_specs
-from rtok.runs import RunFolder
+from rtok.runs.folder import RunFolder
 from rtok.training.loop import Trainer, make_token_sets
 
 MEMBERS = {

@@ -13,7 +13,7 @@ from torch import Tensor
 from rtok.checkpoints import read_checkpoint
 from rtok.errors import UserError
 from rtok.evaluation.segmentation.models import BNHead, build_head
-from rtok.runs import write_atomic
+from rtok.files import write_atomic
 
 if TYPE_CHECKING:
     from rtok.models.backbone import Backbone

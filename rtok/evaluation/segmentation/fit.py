@@ -19,11 +19,11 @@ from torch.optim import AdamW
 from torch.utils.data import DataLoader
 
 from rtok.checkpoints import read_checkpoint
+from rtok.console import Progress, progress
 from rtok.errors import UserError
 from rtok.evaluation.segmentation import engine, recipe
 from rtok.evaluation.segmentation.models import PlainCheckpointHook, RtokSegmenter
 from rtok.evaluation.segmentation.samples import Sample, TrainingSamples
-from rtok.reporting.console import Progress, progress
 
 if TYPE_CHECKING:
     from rtok.data.masks import MaskedFiles

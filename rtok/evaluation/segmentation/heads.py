@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from rtok.attacks.objective import Model
+from rtok.console import progress
 from rtok.data import open_source
 from rtok.data.framing import Framing
 from rtok.data.masks import MaskedFiles
@@ -27,13 +28,12 @@ from rtok.evaluation.segmentation.models import (
     build_segmenter,
     window_features,
 )
-from rtok.reporting.console import progress
 
 if TYPE_CHECKING:
     from rtok.config.head import HeadConfig
     from rtok.evaluation.victims import Victim
     from rtok.models.backbone import Backbone
-    from rtok.runs import RunFolder
+    from rtok.runs.folder import RunFolder
 
 QUICK = 1000  # masks that are checked in seconds, without a word
 READERS = 8  # threads that check masks: decoding PNG gives the interpreter free

@@ -18,7 +18,7 @@ from rtok.evaluation.bench import Bench
 from rtok.evaluation.loop import Evaluator, Trial
 from rtok.evaluation.run import require_tokens, run_evaluation
 from rtok.evaluation.segmentation import engine
-from rtok.runs import write_atomic
+from rtok.files import write_atomic
 
 if TYPE_CHECKING:
     from rtok.config.schema import Config

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rtok.data.loader import Batch
     from rtok.evaluation.segmentation.metrics import Areas
     from rtok.models.backbone import Backbone
-    from rtok.runs import RunFolder
+    from rtok.runs.folder import RunFolder
 
 PAIRED = ("adversarial_image_miou", "clean_image_miou")  # what victims are compared in, image by image
 KEPT_MASKS = 64  # an image's mask is used for each of its attacks and victims: more than a batch's are kept

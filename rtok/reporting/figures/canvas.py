@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from rtok.runs import atomic_path
+from rtok.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rtok.reporting.console import clock
+from rtok.console import clock
 from rtok.reporting.labels import counted
 from rtok.reporting.report.blocks import Block, Figure, Heading, Listing, Paragraph, Table
 from rtok.reporting.report.evaluations import evaluations, overview

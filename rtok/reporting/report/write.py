@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rtok import __version__
 from rtok.errors import UserError
+from rtok.files import write_atomic
 from rtok.reporting.report.blocks import Figure
 from rtok.reporting.report.content import content
 from rtok.reporting.report.html import to_html
 from rtok.reporting.report.markdown import to_markdown
 from rtok.reporting.report.runs import read_runs
-from rtok.runs import write_atomic
+from rtok.version import __version__
 
 FILES = ("report.md", "report.html")
 FIGURES = "figures"

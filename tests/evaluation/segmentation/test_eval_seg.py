@@ -30,7 +30,7 @@ from rtok.evaluation.segmentation import evaluate_segmentation
 from rtok.evaluation.segmentation.files import read_head
 from rtok.evaluation.segmentation.models import build_segmenter
 from rtok.models import load_backbone
-from rtok.runs import flatten
+from rtok.runs.folder import flatten
 from rtok.tokens import RobustnessTokens
 
 FILES = [

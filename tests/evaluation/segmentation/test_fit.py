@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rtok.config.sections import DataConfig
+from rtok.console import Progress
 from rtok.data.decoding import DecodeError
 from rtok.data.folder_seg import open_folder_seg
 from rtok.data.framing import Framing
@@ -20,7 +21,6 @@ from rtok.evaluation.segmentation import recipe
 from rtok.evaluation.segmentation.fit import fit_head
 from rtok.evaluation.segmentation.models import build_head, build_segmenter
 from rtok.evaluation.segmentation.samples import TrainingSamples
-from rtok.reporting.console import Progress
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rtok import __version__
-from rtok.runs import RunFolder, write_json
+from rtok.files import write_json
+from rtok.runs.folder import RunFolder
+from rtok.version import __version__
 
 RECORDED_PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "safetensors")
 

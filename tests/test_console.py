@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from rtok.reporting import console
-from rtok.reporting.console import clock, is_main_process, progress, say
+from rtok import console
+from rtok.console import clock, is_main_process, progress, say
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = """
-from rtok.reporting.console import progress, say
+from rtok.console import progress, say
 with progress("train", total=300, unit="step") as bar:
     for step in range(300):
         bar.advance(1, loss=0.5, robust=0.25)
@@ -127,9 +127,6 @@ def test_output_that_nobody_can_take_does_not_end_a_run(shell):
 
 
 def test_heavy_packages_stay_out():
-    code = (
-        "import sys, rtok.reporting.console, rtok.reporting.tables;"
-        "print({'torch', 'matplotlib'} & set(sys.modules))"
-    )
+    code = "import sys, rtok.console, rtok.reporting.tables;print({'torch', 'matplotlib'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment())
     assert done.stdout == "set()\n"

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from rtok.errors import UserError
-from rtok.journal import Journal
-from rtok.records import RunRecord
-from rtok.runs import RunFolder, atomic_path, write_atomic
+from rtok.files import atomic_path, write_atomic
+from rtok.runs.folder import RunFolder
+from rtok.runs.journal import Journal
+from rtok.runs.record import RunRecord
 
 # Texts that YAML could mistake for a number or for a variable.
 SETTINGS = {"seed": 0, "train": {"steps": 3}, "root": "${HOME}/1e-3", "name": "1e-3", "out": "somewhere"}
@@ -122,7 +123,7 @@ def test_what_could_not_be_begun_is_in_nobodys_way(tmp_path: Path, monkeypatch: 
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("rtok.runs.write_atomic", full)
+        patch.setattr("rtok.runs.folder.write_atomic", full)
         with pytest.raises(UserError, match=r"cannot write to .*: No space left on device"):
             started(tmp_path / "run")
     assert list((tmp_path / "run").iterdir()) == []

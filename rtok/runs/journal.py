@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rtok.errors import UserError
-from rtok.runs import write_atomic
+from rtok.files import write_atomic
 
 
 class Journal:

@@ -1,13 +1,8 @@
-"""The run folder: who may write into it, and files that are whole or not there.
-
-A run never leaves half a file behind: every file is written to a temporary name beside its place and then renamed.
-Only journals (JSON lines) are appended to; a last line torn by a kill is dropped when the journal is opened again.
-"""
+"""The folder of a run: who may write into it, and what a run can leave in it."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 from collections.abc import Iterator, Mapping
@@ -19,9 +14,9 @@ from typing import Any
 from rtok.config import strict_yaml
 from rtok.config.environment import escape
 from rtok.errors import UserError
-from rtok.locking import LOCK_FILE, FolderLock
+from rtok.files import TEMPORARY, read_json, write_atomic, write_json
+from rtok.runs.lock import LOCK_FILE, FolderLock
 
-TEMPORARY = ".*.tmp*"  # what `atomic_path` makes
 SUB_FOLDERS = ("images", "pictures", "heads", "guessed", "state", "tensorboard")
 # Everything a run can leave in its folder, so that --overwrite removes a run and nothing of the user's own. The first
 # three mark the folder as a run.
@@ -50,46 +45,6 @@ FREE_KEYS = (
     "train.checkpoint_every",
     "tracking",
 )
-
-
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path with `path`'s suffix; on success it becomes `path`, on failure it is removed."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-
-
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a whole file, or leave what was there."""
-    data = content.encode() if isinstance(content, str) else content
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(data)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read an object that a run has written as JSON.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
-    try:
-        content = json.loads(path.read_bytes())
-        if not isinstance(content, dict):
-            raise ValueError("it holds no object")
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read ({error}): make it again with --overwrite.") from error
-    return content
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write `value` as indented JSON; NaN is refused, since it is not JSON."""
-    write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 class RunFolder:

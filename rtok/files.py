@@ -1,0 +1,54 @@
+"""Files that are whole or not there: written to a temporary name beside their place, then renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from rtok.errors import UserError
+
+TEMPORARY = ".*.tmp*"  # what `atomic_path` makes
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path with `path`'s suffix; on success it becomes `path`, on failure it is removed."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a whole file, or leave what was there."""
+    data = content.encode() if isinstance(content, str) else content
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read an object that a run has written as JSON.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        if not isinstance(content, dict):
+            raise ValueError("it holds no object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read ({error}): make it again with --overwrite.") from error
+    return content
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value` as indented JSON; NaN is refused, since it is not JSON."""
+    write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
