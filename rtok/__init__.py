@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rtok.evaluation import evaluate_features
     from rtok.inspection import inspect
     from rtok.models import Backbone, load_backbone
-    from rtok.models.robustify import robustify
-    from rtok.tokens import RobustnessTokens
+    from rtok.defenses.robustify import robustify
+    from rtok.defenses import RobustnessTokens
     from rtok.training import train
 
 __all__ = [
@@ -41,14 +41,14 @@ _HOME = {
     "PGD": "rtok.attacks",
     "Backbone": "rtok.models",
     "Config": "rtok.config",
-    "RobustnessTokens": "rtok.tokens",
+    "RobustnessTokens": "rtok.defenses",
     "UserError": "rtok.errors",
     "convert": "rtok.conversion",
     "evaluate_features": "rtok.evaluation",
     "inspect": "rtok.inspection",
     "load_backbone": "rtok.models",
     "load_config": "rtok.config",
-    "robustify": "rtok.models.robustify",
+    "robustify": "rtok.defenses.robustify",
     "train": "rtok.training",
 }
 

@@ -16,7 +16,7 @@ from rtok.checkpoints import Checkpoint, read_checkpoint, state_dict, whole_mode
 from rtok.errors import UserError
 from rtok.models.identify import identify
 from rtok.release import description
-from rtok.tokens import RobustnessTokens, token_files
+from rtok.defenses import RobustnessTokens, defense_files
 
 _NONE = "none that `rtok models` lists"
 
@@ -50,7 +50,7 @@ def inspect(path: str | Path) -> list[Inspection]:
         return [_onnx(path)]
     if (path / "model.safetensors").is_file():
         path = path / "model.safetensors"
-    files = token_files(path) if path.is_dir() else [path]
+    files = defense_files(path) if path.is_dir() else [path]
     return [_checkpoint(file) for file in files]
 
 

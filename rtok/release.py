@@ -16,16 +16,21 @@ from rtok.version import __version__
 
 if TYPE_CHECKING:
     from rtok.checkpoints import Checkpoint
-    from rtok.tokens import RobustnessTokens
 
 KEY = "rtok"
 FORMAT = "rtok-model-1"
 
 
-def describe(tokens: RobustnessTokens, target: str, **more: Any) -> dict[str, Any]:
-    """Return what a model with these tokens inside says of itself; `more` is what its format adds."""
-    about = {"format": FORMAT, "rtok_version": __version__, "target": target, "backbone": tokens.backbone}
-    return {**about, **more, "tokens": tokens.metadata}
+def describe(tokens: Mapping[str, str], target: str, **more: Any) -> dict[str, Any]:
+    """Return what a model with tokens inside says of itself.
+
+    Args:
+        tokens: the metadata of the tokens' own file.
+        more: what the format adds.
+    """
+    backbone = tokens["backbone"] or None
+    about = {"format": FORMAT, "rtok_version": __version__, "target": target, "backbone": backbone}
+    return {**about, **more, "tokens": dict(tokens)}
 
 
 def to_metadata(description: Mapping[str, Any]) -> dict[str, str]:

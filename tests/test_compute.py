@@ -126,7 +126,7 @@ def test_tokens_trained_in_bfloat16_are_as_good(
 ) -> None:
     """Both measured in fp32 on the same adversarial images."""
     from rtok.config.schema import Config
-    from rtok.tokens import RobustnessTokens
+    from rtok.defenses import RobustnessTokens
     from rtok.training import train
 
     settings["model"]["image_size"] = SIZE
@@ -141,7 +141,7 @@ def test_tokens_trained_in_bfloat16_are_as_good(
         with torch.no_grad():
             return cosine(model(attacked, tokens.values), truth, "token").mean().item()
 
-    untrained = kept(RobustnessTokens.initialise(20, model.dim, std=0.5))
+    untrained = kept(RobustnessTokens.draw(20, model.dim, std=0.5))
     trained = {}
     for precision in ("fp32", "bf16"):
         out = tmp_path / precision

@@ -15,8 +15,8 @@ from rtok.conversion import convert
 from rtok.errors import UserError
 from rtok.inspection import inspect
 from rtok.models import registry
-from rtok.models.robustify import robustify
-from rtok.tokens import RobustnessTokens
+from rtok.defenses.robustify import robustify
+from rtok.defenses import RobustnessTokens
 
 VALUES = torch.randn(1, 5, 64, generator=torch.Generator().manual_seed(0))
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from rtok import release
 from rtok.checkpoints import read_checkpoint
 from rtok.errors import UserError
-from rtok.tokens import RobustnessTokens
+from rtok.defenses import RobustnessTokens
 
 TOKENS = RobustnessTokens(
     torch.randn(1, 3, 8), "dinov2_vits14", (28, 28), {"train": {"steps": 4}}, "0.1.0", "f00"
@@ -27,7 +27,7 @@ def save_pickled(path: Path, metadata: dict[str, str], wrapper: str | None = Non
 
 
 def test_a_description_survives_a_safetensors_file(tmp_path: Path) -> None:
-    about = release.describe(TOKENS, "timm", registers=4)
+    about = release.describe(TOKENS.metadata, "timm", registers=4)
     save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors", metadata=release.to_metadata(about))
     found = release.description(read_checkpoint(tmp_path / "x.safetensors").metadata)
     assert found == about
@@ -36,7 +36,7 @@ def test_a_description_survives_a_safetensors_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrapper", [None, "state_dict"])
 def test_a_description_survives_a_pickled_state_dict(tmp_path: Path, wrapper: str | None) -> None:
-    about = release.describe(TOKENS, "robustify")
+    about = release.describe(TOKENS.metadata, "robustify")
     save_pickled(tmp_path / "x.pth", release.to_metadata(about), wrapper)
     assert release.description(read_checkpoint(tmp_path / "x.pth").metadata) == about
     loaded = RobustnessTokens.load(tmp_path / "x.pth")
@@ -55,7 +55,7 @@ def test_what_others_write_has_no_description(metadata: dict[str, str]) -> None:
 
 def test_a_robust_model_is_no_backbone(tiny: Any, tmp_path: Path) -> None:
     model = tiny("dinov2_vits14_reg")
-    about = release.to_metadata(release.describe(TOKENS, "timm"))
+    about = release.to_metadata(release.describe(TOKENS.metadata, "timm"))
     save_file({k: v.contiguous() for k, v in model.vit.state_dict().items()}, model.path, metadata=about)
     with pytest.raises(UserError, match=r"not a plain backbone: it has 3 robustness tokens inside \(timm"):
         model.load()

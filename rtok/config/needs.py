@@ -54,7 +54,7 @@ def check_eval_features(config: Config) -> Iterator[Problem]:
     """`rtok eval-features`: token files, and attacks on features."""
     yield from _check_measured(config)
     yield from _check_feature_attacks(config)
-    yield from _check_token_files(config)
+    yield from _check_defense_files(config)
     stored = any(attack.from_ for attack in config.attacks)
     if config.analysis.activations and "transfer" not in config.threats and not stored:
         yield Problem("analysis.activations", "shows the images of the transfer threat: add it to threats")
@@ -64,7 +64,7 @@ def check_eval_features(config: Config) -> Iterator[Problem]:
 def check_eval_class(config: Config) -> Iterator[Problem]:
     """`rtok eval-class`: token files, a head, and attacks on labels."""
     yield from _check_measured(config)
-    yield from _check_token_files(config)
+    yield from _check_defense_files(config)
     yield from _check_threats(config)
     if config.head is None:
         yield Problem("head", "is missing: write {type: fit}, {type: backbone} or {type: linear, path: FILE}")
@@ -77,7 +77,7 @@ def check_eval_class(config: Config) -> Iterator[Problem]:
 def check_eval_seg(config: Config) -> Iterator[Problem]:
     """`rtok eval-seg`: token files, a segmentation head, masks, and attacks on labels."""
     yield from _check_measured(config)
-    yield from _check_token_files(config)
+    yield from _check_defense_files(config)
     yield from _check_threats(config)
     yield from _check_segmentation(config)
 
@@ -141,7 +141,7 @@ def _check_threats(config: Config) -> Iterator[Problem]:
         yield Problem("curve", "crafts the first attack at each radius, which a set from disk is not")
 
 
-def _check_token_files(config: Config) -> Iterator[Problem]:
+def _check_defense_files(config: Config) -> Iterator[Problem]:
     if not config.token_paths and not isinstance(config.tokens, TokensConfig):
         yield Problem("tokens", "is missing: name a token file, a run folder, or a list of them")
 

@@ -40,7 +40,7 @@ class RobustModel:
     def features(self, images: Tensor) -> Tensor:
         """The robust features of images (B, 3, H, W) in [0, 1], as `Backbone` returns them."""
         with torch.no_grad():
-            return self.backbone(images, self.source.tokens.values)
+            return self.source.tokens.model(self.backbone)(images)
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images in [0, 1] as other libraries want them."""
@@ -62,7 +62,7 @@ class RobustModel:
         """What the file says of itself."""
         return to_metadata(
             describe(
-                self.source.tokens,
+                self.source.tokens.metadata,
                 target,
                 backbone=self.source.spec.name,
                 fingerprint=self.fingerprint,

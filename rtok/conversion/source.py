@@ -17,7 +17,7 @@ from rtok.models.loading import Weights, build_backbone, read_weights, translate
 from rtok.models.registry import find
 from rtok.models.spec import ModelSpec
 from rtok.release import description, refuse_robust
-from rtok.tokens import RobustnessTokens, token_files
+from rtok.defenses import RobustnessTokens, defense_files
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _recorded_weights(tokens: RobustnessTokens) -> str:
 
 
 def _token_file(path: Path) -> Path:
-    files = token_files(path)
+    files = defense_files(path)
     if len(files) > 1:
         names = ", ".join(f"'{file}'" for file in files)
         raise UserError(f"The folder '{path}' holds {len(files)} token files; give one of them: {names}.")

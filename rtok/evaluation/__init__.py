@@ -1,9 +1,9 @@
 """Evaluation: victims, threats, one loop, and the measurements that plug into it."""
 
 from rtok.evaluation.adversarial import AttackResult, make_adversarial_set
-from rtok.evaluation.classification import evaluate_classification
-from rtok.evaluation.features import evaluate_features
-from rtok.evaluation.segmentation import evaluate_segmentation
+from rtok.evaluation.tasks.classification import evaluate_classification
+from rtok.evaluation.tasks.features import evaluate_features
+from rtok.evaluation.tasks.segmentation import evaluate_segmentation
 
 __all__ = [
     "AttackResult",

@@ -13,24 +13,25 @@ import torch
 from torch import Tensor
 
 from rtok.data.loader import Batch, evaluation_batches
-from rtok.evaluation.bench import Bench
+from rtok.evaluation.examples import attacked, transfer_trial
 from rtok.evaluation.loop import Evaluator
-from rtok.evaluation.results import to_csv
 from rtok.evaluation.victims import Victim
 from rtok.files import write_atomic
+from rtok.results.summary import to_csv
+from rtok.setup import Setup
 from rtok.statistics import mean_interval
 
 
-def write_activations(bench: Bench, evaluator: Evaluator, out: Path) -> None:
+def write_activations(setup: Setup, evaluator: Evaluator, out: Path) -> None:
     """Write `activations.csv` and `activations.png` about the first `analysis.images` images."""
     from rtok.reporting.figures.activations import activation_lines
 
-    rows = largest_activations(bench, evaluator)
+    rows = largest_activations(setup, evaluator)
     write_atomic(out / "activations.csv", to_csv(rows))
     activation_lines(rows, out / "activations.png")
 
 
-def largest_activations(bench: Bench, evaluator: Evaluator) -> list[dict[str, Any]]:
+def largest_activations(setup: Setup, evaluator: Evaluator) -> list[dict[str, Any]]:
     """Return a row per victim, token file, images (clean or adversarial), positions and block.
 
     `largest` is the mean over the images of the largest absolute activation after the block, among the model's own
@@ -39,14 +40,17 @@ def largest_activations(bench: Bench, evaluator: Evaluator) -> list[dict[str, An
     """
     members: dict[tuple[Any, ...], list[Victim]] = {}
     for victim in evaluator.victims:
-        members.setdefault((victim.kind, victim.file, victim.count), []).append(victim)
+        members.setdefault((victim.role, victim.file, victim.count), []).append(victim)
     found: dict[tuple[Any, ...], list[Tensor]] = {}
     groups: list[str] = []
-    for batch, images, adversarial in _attacked(bench, evaluator):
+    trial = transfer_trial(evaluator)
+    assert trial is not None
+    for batch in _first(setup):
         groups += batch.groups
+        _, images, adversarial = attacked(evaluator, trial, batch)
         for who, victims in members.items():
             for kind, seen in (("clean", images), ("adversarial", adversarial)):
-                for positions, values in _of_victims(bench, victims, seen).items():
+                for positions, values in _of_victims(victims, seen).items():
                     found.setdefault((*who, kind, positions), []).append(values)
     rows = []
     for key, parts in found.items():
@@ -58,33 +62,27 @@ def largest_activations(bench: Bench, evaluator: Evaluator) -> list[dict[str, An
     return rows
 
 
-def _attacked(bench: Bench, evaluator: Evaluator) -> Iterator[tuple[Batch, Tensor, Tensor]]:
-    """Yield batches with their clean and adversarial images (b, 3, H, W) on the device."""
-    config, source = bench.config, bench.source
-    attempt = next(trial for trial in evaluator.trials if trial.threat == "transfer").attempts[0]
+def _first(setup: Setup) -> Iterator[Batch]:
+    """The first `analysis.images` images, in batches."""
+    config, source = setup.config, setup.source
     batches = evaluation_batches(
         source,
-        bench.transform,
-        batch_size=max(1, config.batch_size // bench.compute.processes),
+        setup.transform,
+        batch_size=max(1, config.batch_size // setup.compute.processes),
         seed=config.seed,
         on_error="skip",  # those that cannot be decoded have been counted before
         skip=frozenset(source.keys[config.analysis.images :]),
     )
-    for batch in batches:
-        if batch.keys:
-            images = batch.images.to(bench.compute.device)
-            yield batch, images, evaluator.craft(attempt, batch, images)
+    return (batch for batch in batches if batch.keys)
 
 
-def _of_victims(bench: Bench, victims: Sequence[Victim], images: Tensor) -> dict[str, Tensor]:
+def _of_victims(victims: Sequence[Victim], images: Tensor) -> dict[str, Tensor]:
     """The largest activations (b, depth) among the own positions and among the tokens; the mean over the victims."""
     found: dict[str, list[Tensor]] = {}
     for victim in victims:
         with torch.no_grad():
             # one image at a time: every block's activations are held at once
-            largest = torch.cat(
-                [bench.backbone.largest_activations(x, victim.tokens) for x in images.split(1)]
-            )
+            largest = torch.cat([victim.features.largest_activations(x) for x in images.split(1)])
         end = largest.shape[-1] - (victim.count or 0)
         for name, part in (("own", largest[..., :end]), ("tokens", largest[..., end:])):
             if part.shape[-1]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from typing_extensions import Unpack
 
-from rtok.attacks.adversarial_set import (
+from rtok.attacks.stored import (
     MANIFEST,
     AdversarialSet,
     file_name,
@@ -19,27 +19,27 @@ from rtok.attacks.adversarial_set import (
     save_image,
 )
 from rtok.compute import Compute
-from rtok.console import progress, say
-from rtok.errors import UserError
-from rtok.evaluation.bench import Bench
-from rtok.evaluation.classification import ClassificationTask
-from rtok.evaluation.features import FeatureTask
+from rtok.config.rules import checked
+from rtok.console import progress
 from rtok.evaluation.loop import Evaluator, Trial
 from rtok.evaluation.plan import Planner, open_surrogate
-from rtok.evaluation.results import to_csv
 from rtok.evaluation.run import finished_images, require_all
-from rtok.evaluation.segmentation.run import open_framing, open_task
 from rtok.evaluation.task import Task
+from rtok.evaluation.tasks.classification import ClassificationTask
+from rtok.evaluation.tasks.features import FeatureTask
+from rtok.evaluation.tasks.segmentation.run import open_framing, open_task
+from rtok.evaluation.threats import ThreatContext
 from rtok.evaluation.victims import Victim
 from rtok.files import write_atomic
-from rtok.runs.folder import RunFolder
-from rtok.runs.journal import Journal
-from rtok.runs.record import RunRecord
+from rtok.results.summary import to_csv
+from rtok.runs.run import Run, RunOptions
+from rtok.setup import Setup
 
 if TYPE_CHECKING:
     from rtok.config.schema import Config
 
 EXAMPLES = 4  # images in examples.png
+RECORD = "attack.json"
 
 
 @dataclass(frozen=True)
@@ -52,97 +52,88 @@ class AttackResult:
     max_linf_255: float
 
 
-def make_adversarial_set(
-    config: Config,
-    *,
-    resume: bool = False,
-    overwrite: bool = False,
-    command: Sequence[str] = ("rtok", "attack"),
-) -> AttackResult:
+def make_adversarial_set(config: Config, **options: Unpack[RunOptions]) -> AttackResult:
     """Craft one adversarial image per image of the data on the config's surrogate, and write the set.
 
     Raises:
         UserError: the input is wrong; nothing has been written then.
     """
-    attack = config.attacks[0]
-    if len(config.attacks) > 1 or attack.from_ is not None or attack.variants:
-        raise UserError(
-            "attack: `rtok attack` crafts one set; give one attack, with its options or a preset."
-        )
-    if attack.quantize == "none":
-        raise UserError("attack.quantize is none, but a set is kept as 8-bit files: choose round or floor.")
+    checked(config, "attack")
     compute = Compute.start(precision=config.precision, compile=config.compile)
-    folder = RunFolder(config.out, config.to_dict(), record="attack.json", resume=resume, overwrite=overwrite)
-    if folder.resuming and folder.finished("manifest.csv"):
-        if compute.is_main:
-            folder.tidy(keep_state=False)
-        say(f"{folder.path} holds a finished set: nothing is left to do", enabled=compute.is_main)
-        return _result(folder.path, AdversarialSet(folder.path).rows.values())
-    bench = Bench.prepare(config, compute, open_framing(config) if _segments(config) else None)
-    task = choose_task(bench)
-    plain = Victim("plain", head=task.plain_head)
-    planner = Planner(bench, task, open_surrogate(bench), plain)
-    (trial,) = planner.crafted("transfer", attack)
-    evaluator = Evaluator(
-        task, [plain], [trial], device=compute.device, std=bench.backbone.std, seed=config.seed
-    )
-    say(compute.summary(), enabled=compute.is_main)
-    compute.wait()
-    if compute.is_main:
-        folder.start()
-    with folder.running():
-        return _craft(bench, evaluator, trial, folder, command)
+    with Run.open(config, compute, record=RECORD, journal="state/manifest.jsonl", **options) as run:
+        if run.finished("manifest.csv"):
+            return _result(run.path, AdversarialSet(run.path).rows.values())
+        setup = Setup.open(config, compute, open_framing(config) if _segments(config) else None)
+        task = choose_task(setup)
+        plain = Victim("plain", setup.backbone, head=task.plain_head)
+        name, surrogate = open_surrogate(setup, plain)
+        planner = Planner(setup, task, ThreatContext(config, plain, surrogate, surrogate_name=name))
+        (trial,) = planner.under("transfer", config.attacks[0])
+        evaluator = Evaluator(
+            task, [plain], [trial], device=compute.device, std=setup.backbone.std, seed=config.seed
+        )
+        run.start()
+        return _craft(setup, evaluator, trial, run)
 
 
-def choose_task(bench: Bench) -> Task:
+def choose_task(setup: Setup) -> Task:
     """What the images are pulled away from: with a head their labels, without one their features."""
-    if bench.config.head is None:
-        return FeatureTask(bench.backbone)
-    return open_task(bench) if _segments(bench.config) else ClassificationTask.open(bench)
+    if setup.config.head is None:
+        return FeatureTask()
+    return open_task(setup) if _segments(setup.config) else ClassificationTask.open(setup)
 
 
 def _segments(config: Config) -> bool:
     return config.head is not None and config.head.type == "mmseg"
 
 
-def _craft(
-    bench: Bench, evaluator: Evaluator, trial: Trial, folder: RunFolder, command: Sequence[str]
-) -> AttackResult:
-    compute, source = bench.compute, bench.source
-    journal = Journal(folder.state / "manifest.jsonl")
-    record = RunRecord(folder, command, compute.describe())
+def _craft(setup: Setup, evaluator: Evaluator, trial: Trial, run: Run) -> AttackResult:
+    compute, source = setup.compute, setup.source
     if compute.is_main:
-        (folder.path / "images").mkdir(exist_ok=True)
-        journal.keep(lambda row: (folder.path / row["file"]).exists())  # mends a torn line, too
-        record.write(finished=False)
-    compute.wait()
-    done = finished_images(journal, source)
-    evaluator.task.prepare(folder)
-    batches = bench.batches(done=done)
+        (run.path / "images").mkdir(exist_ok=True)
+    run.mend(lambda row: (run.path / row["file"]).exists())
+    done = finished_images(run.journal, source)
+    evaluator.task.prepare(run)
+    batches = setup.batches(done=done)
     with progress("attack", total=len(source), unit="image", enabled=compute.is_main, start=len(done)) as bar:
         for batch in batches:
             rows: list[dict[str, Any]] = []
             if batch.keys:
                 images = batch.images.to(compute.device)
-                adversarial = evaluator.craft(trial.attempts[0], batch, images)
+                adversarial = evaluator.craft(trial.runs[0], batch, images)
                 for key, group, clean, found in zip(
                     batch.keys, batch.groups, images, adversarial, strict=True
                 ):
-                    save_image(found, folder.path / "images" / file_name(key))
+                    save_image(found, run.path / "images" / file_name(key))
                     rows.append(manifest_row(key, group, clean, found))
             rows = compute.gather(rows)
             if compute.is_main:
-                journal.append(rows)
+                run.journal.append(rows)
             bar.advance(len(rows), linf_255=max((row["linf_255"] for row in rows), default=0.0))
     skipped = sorted(set(compute.gather(list(batches.skipped))))
     place = {key: i for i, key in enumerate(source.keys)}
-    rows = sorted(journal.rows(), key=lambda row: place[row["image"]]) if compute.is_main else []
+    rows = sorted(run.journal.rows(), key=lambda row: place[row["image"]]) if compute.is_main else []
     if compute.is_main:
-        there = sum((folder.path / row["file"]).exists() for row in rows)
-        require_all(journal.path, found=there, wanted=len(source) - len(skipped))
-        _finish(bench, evaluator, folder, record, rows, skipped)
-    compute.wait()
-    return _result(folder.path, rows)
+        there = sum((run.path / row["file"]).exists() for row in rows)
+        require_all(run.journal, found=there, wanted=len(source) - len(skipped))
+        write_atomic(run.path / "manifest.csv", to_csv(rows, MANIFEST))
+        _draw_examples(setup, run, rows[:EXAMPLES])
+    # The record comes last: it says what the set was made for, and that it is whole.
+    run.finish(skipped=skipped, **_facts(setup, evaluator.task, trial), images=len(rows))
+    return _result(run.path, rows)
+
+
+def _facts(setup: Setup, task: Task, trial: Trial) -> dict[str, Any]:
+    """What a set is, for those who use it."""
+    return {
+        "attack": trial.settings.model_dump(mode="json"),
+        "name": trial.name,
+        "objective": task.objective,
+        "surrogate": trial.surrogate,
+        "backbone": setup.backbone.spec.name,
+        "fingerprint": setup.backbone.fingerprint(),
+        "image_size": list(setup.backbone.image_size),
+    }
 
 
 def _result(out: Path, rows: Collection[Mapping[str, Any]]) -> AttackResult:
@@ -150,40 +141,11 @@ def _result(out: Path, rows: Collection[Mapping[str, Any]]) -> AttackResult:
     return AttackResult(out, len(rows), sum(moved) / len(moved), max(moved))
 
 
-def _finish(
-    bench: Bench,
-    evaluator: Evaluator,
-    folder: RunFolder,
-    record: RunRecord,
-    rows: list[dict[str, Any]],
-    skipped: list[str],
-) -> None:
-    """Write the manifest, the figure and, last, `attack.json`, which says what the set was made for."""
-    (trial,) = evaluator.trials
-    write_atomic(folder.path / "manifest.csv", to_csv(rows, MANIFEST))
-    _draw_examples(bench, folder, rows[:EXAMPLES])
-    record.write(
-        finished=True,
-        attack=trial.settings.model_dump(mode="json"),
-        name=trial.name,
-        objective=evaluator.task.objective,
-        surrogate=trial.surrogate,
-        backbone=bench.backbone.spec.name,
-        fingerprint=bench.backbone.fingerprint(),
-        image_size=list(bench.backbone.image_size),
-        images=len(rows),
-        skipped=skipped,
-    )
-    shutil.rmtree(folder.state)
-    if skipped:
-        say(f"skipped {len(skipped)} files that cannot be decoded (named in attack.json)")
-
-
-def _draw_examples(bench: Bench, folder: RunFolder, rows: list[dict[str, Any]]) -> None:
+def _draw_examples(setup: Setup, run: Run, rows: list[dict[str, Any]]) -> None:
     from rtok.reporting.figures.examples import adversarial_examples
 
     files = {row["image"]: row["file"] for row in rows}
-    batch = bench.examples(files)
+    batch = setup.examples(files)
     if batch is not None:
-        found = torch.stack([load_image(folder.path / files[key]) for key in batch.keys])
-        adversarial_examples(batch.images, found, folder.path / "examples.png", list(batch.keys))
+        found = torch.stack([load_image(run.path / files[key]) for key in batch.keys])
+        adversarial_examples(batch.images, found, run.path / "examples.png", list(batch.keys))

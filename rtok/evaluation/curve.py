@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rtok.evaluation.results import IDENTITY, Row, to_csv
+from rtok.results.summary import IDENTITY, Row, to_csv
 from rtok.files import write_atomic
 
 

@@ -1,4 +1,4 @@
-"""The tokens that an attacker trains on their own, for the `guessed` threat: files, or trained as the run starts."""
+"""The defenses that an attacker trains on their own, for the `guessed` threat: files, or trained as the run starts."""
 
 from __future__ import annotations
 
@@ -8,75 +8,69 @@ from typing import TYPE_CHECKING, Any
 
 from rtok.config.schema import Config
 from rtok.config.threats import GuessedConfig
-from rtok.errors import UserError
-from rtok.evaluation.bench import Bench, resolve_tokens
+from rtok.defenses import defense_files, load_defense, resolve_defenses
 from rtok.evaluation.victims import Victim, robust_victims
 from rtok.seeding import image_seed
-from rtok.tokens import RobustnessTokens, token_files
+from rtok.setup import Setup
 
 if TYPE_CHECKING:
-    from rtok.runs.folder import RunFolder
+    from rtok.runs.run import Run
 
 FOLDER = "guessed"  # of the run: a training run of its own, which a resumed evaluation goes on with
 _SEEDS = 2**31  # seeds stay readable in a config
 
 
 @dataclass(frozen=True)
-class GuessedTokens:
-    """The attacker's tokens as victims with the public head; those to be trained are there after `prepare`."""
+class GuessedDefenses:
+    """The attacker's defenses as victims with the public head; those to be trained are there after `prepare`."""
 
-    bench: Bench
+    setup: Setup
     settings: GuessedConfig | None
     head: str | None
     victims: list[Victim] = field(default_factory=list)
 
     @classmethod
-    def open(cls, bench: Bench, head: str | None) -> GuessedTokens:
+    def open(cls, setup: Setup, head: str | None) -> GuessedDefenses:
         """Read and check the files, if the config names some.
 
         Raises:
-            UserError: nothing is configured, or a file does not fit the backbone.
+            UserError: a file does not fit the backbone.
         """
-        chosen = bench.config.guessed
-        if chosen is None:
-            raise UserError("guessed: is missing: name the attacker's token files, or write {train: 2}.")
+        chosen = setup.config.guessed
         if isinstance(chosen, GuessedConfig):
-            return cls(bench, chosen, head)
-        files = resolve_tokens(bench.config.guessed_paths)
-        return cls(bench, None, head, robust_victims(files, bench.backbone, (head,)))
+            return cls(setup, chosen, head)
+        files = resolve_defenses(setup.config.guessed_paths)
+        return cls(setup, None, head, robust_victims(files, setup.backbone, (head,)))
 
-    def prepare(self, folder: RunFolder) -> None:
+    def prepare(self, run: Run) -> None:
         """Train the tokens that no file holds."""
         if self.settings is None or self.victims:
             return
         from rtok.training.loop import train  # evaluations seldom train
 
-        out = folder.path / FOLDER
+        out = run.path / FOLDER
         train(self.recipe(self.settings, out), resume=True, command=("rtok", "train"))
-        self.victims.extend(robust_victims(token_files(out), self.bench.backbone, (self.head,)))
+        self.victims.extend(robust_victims(defense_files(out), self.setup.backbone, (self.head,)))
 
     def recipe(self, settings: GuessedConfig, out: Path) -> Config:
         """The attacker's training: that of the first robust victim as far as its file tells, from other seeds.
 
         The attacker knows the method but not the draw (Kerckhoffs), and trains on `guessed.data`.
         """
-        config = self.bench.config
-        known = RobustnessTokens.load(resolve_tokens(config.token_paths)[0])
+        config = self.setup.config
+        known = load_defense(resolve_defenses(config.defense_paths)[0])
         told: dict[str, Any] = dict(known.config)
         data = (settings.data or config.data).model_dump(mode="json")
         if settings.data is None:
             resize = told.get("data", {}).get("resize", data["resize"])
             data |= {"split": "train", "limit": None, "resize": resize}
         seeds = [image_seed(config.seed, FOLDER, number) % _SEEDS for number in range(settings.train)]
-        tokens = {"count": known.count, "seeds": seeds}
-        if "init_std" in told.get("tokens", {}):
-            tokens["init_std"] = told["tokens"]["init_std"]
         recipe = {key: told[key] for key in ("attack", "train") if key in told}
         return Config.model_validate(
             {
                 **recipe,
                 "model": config.model.model_dump(mode="json"),
-                "tokens": tokens,
+                "defense": {**known.settings(), "seeds": seeds},
                 "data": data,
                 "precision": config.precision,
                 "seed": seeds[0],

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from rtok.attacks.build import Attack
+from rtok.attacks.base import Attack, Context, craft
 from rtok.attacks.objective import Criterion, FeatureCriterion, Model, Objective, Surrogate
 from rtok.compute import Compute
 from rtok.console import progress
@@ -28,12 +28,12 @@ Record = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Attempt:
+class AttackRun:
     """One run of an attack: its settings, its algorithm, the model it is crafted on, and what it pulls away from.
 
     Attributes:
         hidden: the surrogate and the target give the features of a block inside the backbone, not the task's output.
-        start: an attempt on the public model whose result this one starts from, and which counts as a result too.
+        start: a run on the public model whose result this one starts from, and which counts as a result too.
     """
 
     settings: AttackConfig
@@ -41,7 +41,7 @@ class Attempt:
     surrogate: Surrogate
     target: Model
     hidden: bool = False
-    start: Attempt | None = None
+    start: AttackRun | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +51,9 @@ class Trial:
     Attributes:
         part: the part of `results.json` that its rows belong to: `rows` or `curve`.
         threat, surrogate: what the attacker has, and the model they craft on, in words.
-        attempts: what the attacker tries; per image and victim the worst result counts.
-        probe: the model whose success tells whether an image fooled its surrogate; None where that is not one model.
+        runs: what the attacker tries; per image and victim the worst result counts.
+        surrogate_model: the model whose success tells whether an image fooled its surrogate; None where that is not one
+            fixed model.
         eps_pixel: the radius in pixels of [0, 1]; for normalized units the mean over the channels.
         start: what a `query` attack starts from; None for other threats.
     """
@@ -61,16 +62,15 @@ class Trial:
     settings: AttackConfig
     threat: str
     surrogate: str
-    attempts: Sequence[Attempt]
+    runs: Sequence[AttackRun]
     victims: Sequence[Victim]
-    probe: Model | None
+    surrogate_model: Model | None
     eps_pixel: float
     part: str = "rows"
     start: str | None = None
 
     def identity(self, seed: int) -> dict[str, Any]:
         """The columns that say how a row's adversarial images were made."""
-        counted = self.settings.method == "pgd"  # AutoAttack has steps and restarts of its own
         return {
             "attack": self.name,
             "threat": self.threat,
@@ -79,9 +79,7 @@ class Trial:
             "eps": self.settings.eps,
             "units": self.settings.units,
             "eps_pixel": self.eps_pixel,
-            "steps": self.settings.steps if counted else None,
-            "restarts": self.settings.restarts if counted else None,
-            "queries": self.settings.queries if self.settings.method == "square" else None,
+            **self.settings.counts,
             "start": self.start,
             "seed": seed,
         }
@@ -112,7 +110,7 @@ class Evaluator:
         self.std = std
         self.seed = seed
         self.models = {victim: task.model(victim) for victim in victims}
-        self._starts = {attempt.start for trial in trials for attempt in trial.attempts}
+        self._starts = {run.start for trial in trials for run in trial.runs}
 
     def run(
         self, batches: Iterable[Batch], journal: Journal, compute: Compute, total: int, done: int
@@ -133,7 +131,7 @@ class Evaluator:
         if batch.keys:
             images = batch.images.to(self.device, non_blocking=True)
             clean = {victim: self._output(self.models[victim], images, batch) for victim in self.victims}
-            made: dict[Attempt, Tensor] = {}  # what later attempts start from
+            made: dict[AttackRun, Tensor] = {}  # what later attacks start from
             for trial in self.trials:
                 for victim, columns in self._tried(trial, batch, images, clean, made).items():
                     who = {"part": trial.part, **trial.identity(self.seed), **victim.identity()}
@@ -146,40 +144,38 @@ class Evaluator:
         ]
 
     def craft(
-        self, attempt: Attempt, batch: Batch, images: Tensor, made: dict[Attempt, Tensor] | None = None
+        self, run: AttackRun, batch: Batch, images: Tensor, made: dict[AttackRun, Tensor] | None = None
     ) -> Tensor:
-        """Adversarial images (b, 3, H, W) of one attempt; `made` keeps those that several attempts start from."""
+        """Adversarial images (b, 3, H, W) of one attack; `made` keeps those that several others start from."""
         made = {} if made is None else made
-        if attempt in made:
-            return made[attempt]
-        start = None if attempt.start is None else self.craft(attempt.start, batch, images, made)
-        objective = self.objective(attempt, batch, images)
-        found = attempt.attack.run(
-            images, objective, keys=batch.keys, std=self.std, seed=self.seed, start=start
-        )
-        if attempt in self._starts:
-            made[attempt] = found.images
+        if run in made:
+            return made[run]
+        start = None if run.start is None else self.craft(run.start, batch, images, made)
+        context = Context(batch.keys, seed=self.seed, std=self.std, start=start)
+        found = craft(run.attack, images, self.objective(run, batch, images), context)
+        if run in self._starts:
+            made[run] = found.images
         return found.images
 
-    def severity(self, victim: Victim, batch: Batch, images: Tensor, adversarial: Tensor) -> float:
-        """The mean severity of adversarial images (b, 3, H, W) for a victim; NaN where there is nothing to measure."""
+    def worst_by(self, victim: Victim, batch: Batch, images: Tensor, adversarial: Tensor) -> float:
+        """The mean of `Task.worst_by` over adversarial images (b, 3, H, W); NaN where there is nothing to measure."""
         model = self.models[victim]
         clean, attacked = (self._output(model, x, batch) for x in (images, adversarial))
         plain = self._output(self.models[self.victims[0]], images, batch)
-        probed = (clean, attacked) if self.task.wants_probe else (None, None)
-        columns = self.task.measure(View(batch, images, adversarial, clean, plain, attacked, *probed))
-        return float(torch.as_tensor(columns[self.task.severity]).nanmean())
+        surrogate = (clean, attacked) if self.task.wants_surrogate else (None, None)
+        columns = self.task.measure(View(batch, images, adversarial, clean, plain, attacked, *surrogate))
+        return float(torch.as_tensor(columns[self.task.worst_by]).nanmean())
 
-    def objective(self, attempt: Attempt, batch: Batch, images: Tensor) -> Objective:
-        """What an attempt maximises on these clean images."""
+    def objective(self, run: AttackRun, batch: Batch, images: Tensor) -> Objective:
+        """What an attack maximizes on these clean images."""
         criterion: Criterion
-        if attempt.hidden:
+        if run.hidden:
             with torch.no_grad():
-                criterion = FeatureCriterion(attempt.target(images), attempt.settings.axis)
+                criterion = FeatureCriterion(run.target(images), run.settings.axis)
         else:
-            output = self._output(attempt.target, images, batch)
-            criterion = self.task.criterion(attempt.settings, batch, output)
-        return Objective(attempt.surrogate, criterion)
+            output = self._output(run.target, images, batch)
+            criterion = self.task.criterion(run.settings, batch, output)
+        return Objective(run.surrogate, criterion)
 
     def _tried(
         self,
@@ -187,52 +183,52 @@ class Evaluator:
         batch: Batch,
         images: Tensor,
         clean: dict[Victim, Tensor],
-        made: dict[Attempt, Tensor],
+        made: dict[AttackRun, Tensor],
     ) -> dict[Victim, Columns]:
-        """Per victim the columns of its worst result, per image, over the trial's attempts."""
+        """Per victim the columns of its worst result, per image, over the trial's attacks."""
         worst: dict[Victim, Columns] = {}
+        model = trial.surrogate_model if self.task.wants_surrogate else None
         for adversarial in self._candidates(trial, batch, images, made):
-            probe = trial.probe if self.task.wants_probe else None
-            probed = [self._output(probe, x, batch) for x in (images, adversarial)] if probe else [None, None]
+            surrogate = [self._output(model, x, batch) for x in (images, adversarial)] if model else [None] * 2
             for victim in trial.victims:
                 output = self._output(self.models[victim], adversarial, batch)
                 view = View(
-                    batch, images, adversarial, clean[victim], clean[self.victims[0]], output, *probed
+                    batch, images, adversarial, clean[victim], clean[self.victims[0]], output, *surrogate
                 )
                 columns = self.task.measure(view)
                 worst[victim] = (
-                    _worse(worst[victim], columns, self.task.severity) if victim in worst else columns
+                    _worse(worst[victim], columns, self.task.worst_by) if victim in worst else columns
                 )
         return worst
 
     def _candidates(
-        self, trial: Trial, batch: Batch, images: Tensor, made: dict[Attempt, Tensor]
+        self, trial: Trial, batch: Batch, images: Tensor, made: dict[AttackRun, Tensor]
     ) -> Iterator[Tensor]:
-        """Every attempt's images, and once each what attempts start from: whoever goes on from there has it."""
-        seen: set[Attempt] = set(trial.attempts)
-        for attempt in trial.attempts:
-            if attempt.start is not None and attempt.start not in seen:
-                seen.add(attempt.start)
-                yield self.craft(attempt.start, batch, images, made)
-            yield self.craft(attempt, batch, images, made)
+        """Every attack's images, and once each what attacks start from: whoever goes on from there has it."""
+        seen: set[AttackRun] = set(trial.runs)
+        for run in trial.runs:
+            if run.start is not None and run.start not in seen:
+                seen.add(run.start)
+                yield self.craft(run.start, batch, images, made)
+            yield self.craft(run, batch, images, made)
 
     def _output(self, model: Model, images: Tensor, batch: Batch) -> Tensor:
         with torch.no_grad():
-            return self.task.digest(model(images), batch)
+            return self.task.reduce(model(images), batch)
 
     def _live(self, records: Sequence[Record]) -> dict[str, float]:
-        """The severity of the first trial's plain and robust victims, for the progress line."""
+        """The numbers of the first trial's plain and robust victims, for the progress line."""
         seen: dict[str, list[float]] = {}
         for record in records:
             for row in record["rows"]:
-                if row["threat"] == record["rows"][0]["threat"] and row[self.task.severity] is not None:
-                    seen.setdefault(row["victim"], []).append(row[self.task.severity])
+                if row["threat"] == record["rows"][0]["threat"] and row[self.task.worst_by] is not None:
+                    seen.setdefault(row["victim"], []).append(row[self.task.worst_by])
         return {victim: sum(values) / len(values) for victim, values in seen.items()}
 
 
-def _worse(first: Columns, second: Columns, severity: str) -> Columns:
+def _worse(first: Columns, second: Columns, worst_by: str) -> Columns:
     """Per image, all columns of whichever result is the worse one."""
-    keep = torch.as_tensor(first[severity]) <= torch.as_tensor(second[severity])
+    keep = torch.as_tensor(first[worst_by]) <= torch.as_tensor(second[worst_by])
 
     def chosen(a: Any, b: Any) -> Tensor | list[list[Any]]:
         if isinstance(a, Tensor):

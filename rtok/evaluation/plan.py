@@ -2,68 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from rtok.attacks.adversarial_set import AdversarialSet
-from rtok.attacks.build import build_attack
-from rtok.config.attack import AttackConfig
-from rtok.errors import UserError
-from rtok.evaluation import threats
-from rtok.evaluation.bench import Bench, open_backbone
-from rtok.evaluation.guessed import GuessedTokens
-from rtok.evaluation.loop import Attempt, Trial
+from rtok.attacks.base import build
+from rtok.attacks.stored import AdversarialSet
+from rtok.config.threats import THREATS
+from rtok.defenses import load_defense
+from rtok.evaluation.loop import AttackRun, Trial
 from rtok.evaluation.task import Task
-from rtok.evaluation.threats import Craft, ModelOf
+from rtok.evaluation.threats import BoundSurrogate, ModelOf, Scenario, ThreatContext, transfer
 from rtok.evaluation.victims import Victim
-from rtok.tokens import RobustnessTokens
+from rtok.setup import Setup, open_backbone
 
 if TYPE_CHECKING:
-    from rtok.attacks.objective import Model
+    from rtok.config.attack import AttackConfig
     from rtok.models.backbone import Backbone
-
-
-@dataclass(frozen=True)
-class ChosenSurrogate:
-    """What `transfer` crafts on: its name, and its backbone and tokens; None for the plain victim itself."""
-
-    name: str
-    backbone: Backbone | None = None
-    tokens: Tensor | None = None
-
-    def models(
-        self, model: Callable[[Backbone, Tensor | None], Model], target: Literal["plain", "victim"]
-    ) -> tuple[Model, Model] | None:
-        """The model that is attacked and the one whose clean output is left behind (`attack.target`)."""
-        if self.backbone is None:
-            return None
-        attacked = model(self.backbone, self.tokens)
-        own = self.tokens is None or target == "victim"
-        return attacked, attacked if own else model(self.backbone, None)
 
 
 @dataclass
 class Planner:
-    """Plans trials; crafting for the same attack on the same model is planned once."""
+    """Plans trials; the attack on the public model is planned once for all that need it, and so run once."""
 
-    bench: Bench
+    setup: Setup
     task: Task
-    surrogate: ChosenSurrogate
-    plain: Victim
-    control: Sequence[Victim] = ()
-    robust: Sequence[Victim] = ()
-    guessed: GuessedTokens | None = None
-    _transfers: dict[str, Attempt] = field(default_factory=dict)
+    context: ThreatContext
+    _transfers: dict[str, AttackRun] = field(default_factory=dict)
 
     def trials(self) -> list[Trial]:
         """Every attack under every threat, then the curve."""
-        config = self.bench.config
-        found = []
+        config = self.setup.config
+        found: list[Trial] = []
         for attack in config.attacks:
-            found += [self._stored(attack)] if attack.from_ else self.of_attack(attack)
+            found += [self._stored(attack.stored)] if attack.stored else self.of_attack(attack)
         for radius in config.curve or ():
             at_radius = self.of_attack(config.attacks[0].at_radius(radius))
             found += [replace(trial, part="curve", name=config.attacks[0].label) for trial in at_radius]
@@ -71,151 +45,121 @@ class Planner:
 
     def of_attack(self, attack: AttackConfig) -> list[Trial]:
         """One attack under every threat of the config."""
-        found = []
-        for threat in self.bench.config.threats:
-            found += self._by_queries(attack) if threat == "query" else self.crafted(threat, attack)
-        return found
+        return [trial for threat in self.setup.config.threats for trial in self.under(threat, attack)]
 
-    def crafted(self, threat: str, attack: AttackConfig) -> list[Trial]:
-        """One attack under one threat that crafts by gradients: a trial for each model that it crafts on."""
-        members = self._members(threat, attack)
-        # Members are planned alike: the same victims, the same surrogates, but for the depth that they attack. What
-        # tells whether a surrogate was fooled is its output, at whatever depth it is attacked.
-        plans = [self._crafts(threat, member) for member in members]
-        first = members[0]
-        whole = (
-            plans[0] if first.layer == 1 else self._crafts(threat, first.model_copy(update={"layer": 1.0}))
-        )
-        found = []
-        for tried, *crafts in zip(whole, *plans, strict=True):
-            attempts = [
-                attempt
-                for member, craft in zip(members, crafts, strict=True)
-                for attempt in self._attempts(member, craft)
+    def under(self, threat: str, attack: AttackConfig) -> Iterator[Trial]:
+        """One attack under one threat: a trial for each model that it is crafted on."""
+        for scenario in THREATS.find(threat).load()(self.context, attack):
+            settings = scenario.attack or attack
+            runs = [
+                run
+                for member in self._members(threat, settings)
+                for run in self._runs(threat, scenario, member, attack)
             ]
-            found.append(self._trial(attack, tried, attempts))
-        return found
-
-    def _by_queries(self, attack: AttackConfig) -> list[Trial]:
-        query = self.bench.config.query
-        found = []
-        for craft in threats.query(
-            self.plain, self.robust, self.task.model, name=self.bench.config.model.name
-        ):
-            for queries in query.queries:
-                settings = attack.by_queries(queries)
-                algorithm = build_attack(settings, self.task.objective)
-                for start in query.starts:
-                    warm = self._transfer(attack.members[0]) if start == "transfer" else None
-                    attempt = Attempt(settings, algorithm, craft.surrogate, craft.targets[0], start=warm)
-                    trial = self._trial(attack, craft, [attempt])
-                    found.append(replace(trial, settings=settings, start=start))
-        return found
+            trial = self._trial(attack, threat, scenario, runs)
+            yield trial if scenario.attack is None else replace(trial, settings=settings, start=scenario.start)
 
     def _members(self, threat: str, attack: AttackConfig) -> list[AttackConfig]:
         """An attack's members without repetition: under some threats two of them come to the same."""
         found: list[AttackConfig] = []
         for member in attack.members:
-            changes: dict[str, object] = {"variants": None}
-            if self.task.objective == "features":
+            changes: dict[str, object] = {}
+            if self.task.objective == "features" and "loss" in type(member).model_fields:
                 changes["loss"] = "cross-entropy"  # a loss of labels
-            if threat == "transfer" and member.init == "transfer":
+            if threat == "transfer" and member.warm:
                 changes["init"] = "uniform"  # its own start
             member = member.model_copy(update=changes)
             if member not in found:
                 found.append(member)
         return found
 
-    def _crafts(self, threat: str, member: AttackConfig) -> list[Craft]:
-        config, plain, robust = self.bench.config, self.plain, self.robust
-        name, model_of = config.model.name, self._model_of(member)
+    def _runs(
+        self, threat: str, scenario: Scenario, member: AttackConfig, attack: AttackConfig
+    ) -> list[AttackRun]:
         if threat == "transfer":
-            pair = self.surrogate.models(self._surrogate_of(member), member.target)
-            everyone = [plain, *self.control, *robust]
-            return threats.transfer(plain, everyone, model_of, name=self.surrogate.name, surrogate=pair)
-        if threat == "informed":
-            options = config.informed.model_dump()
-            return threats.informed(plain, robust, model_of, name=name, seed=config.seed, **options)
-        if threat == "guessed":
-            assert self.guessed is not None
-            return threats.guessed(plain, robust, model_of, name=name, guesses=self.guessed.victims)
-        several = self.task.several_targets
-        return threats.adaptive(plain, robust, model_of, name=name, several_targets=several)
-
-    def _attempts(self, member: AttackConfig, craft: Craft) -> list[Attempt]:
-        if craft.threat == "transfer":
             return [self._transfer(member)]
-        start = self._transfer(member) if member.init == "transfer" else None
-        attack, hidden = build_attack(member, self.task.objective), member.layer < 1
-        return [Attempt(member, attack, craft.surrogate, target, hidden, start) for target in craft.targets]
+        start = None
+        if member.warm or scenario.start == "transfer":
+            start = self._transfer(member if member.warm else attack.members[0])
+        return self._bound(scenario, member, start)
 
-    def _transfer(self, member: AttackConfig) -> Attempt:
+    def _bound(self, scenario: Scenario, member: AttackConfig, start: AttackRun | None) -> list[AttackRun]:
+        """Bind a scenario to the models that a member of an ensemble attacks, at its depth."""
+        model_of, algorithm = self._model_of(member.depth), build(member)
+        surrogate = BoundSurrogate(scenario.crafted_on, model_of)
+        return [
+            AttackRun(member, algorithm, surrogate, model_of(target), member.depth < 1, start)
+            for target in scenario.targets
+        ]
+
+    def _transfer(self, member: AttackConfig) -> AttackRun:
         """The attack on the public model; the same object each time, so that it is run once."""
-        if member.init == "transfer":
+        if member.warm:
             member = member.model_copy(update={"init": "uniform"})
         name = member.model_dump_json()
         if name not in self._transfers:
-            (craft,) = self._crafts("transfer", member)
-            attack = build_attack(member, self.task.objective)
-            self._transfers[name] = Attempt(
-                member, attack, craft.surrogate, craft.targets[0], member.layer < 1
-            )
+            (scenario,) = transfer(self.context, member)
+            (self._transfers[name],) = self._bound(scenario, member, None)
         return self._transfers[name]
 
-    def _model_of(self, member: AttackConfig) -> ModelOf:
-        if member.layer == 1:
-            return self.task.model
-        return lambda victim: self.task.hidden(self.bench.backbone, victim.tokens, member.layer)
+    def _model_of(self, depth: float) -> ModelOf:
+        """What is attacked of a victim: the task's output, or the features inside its backbone."""
+        return self.task.model if depth == 1 else partial(self.task.hidden, depth=depth)
 
-    def _surrogate_of(self, member: AttackConfig) -> Callable[[Backbone, Tensor | None], Model]:
-        if member.layer == 1:
-            return self.task.surrogate
-        return lambda backbone, tokens: self.task.hidden(backbone, tokens, member.layer)
-
-    def _trial(self, attack: AttackConfig, craft: Craft, attempts: Sequence[Attempt]) -> Trial:
-        radius = pixel_radius(attack, self.bench.backbone)
+    def _trial(
+        self, attack: AttackConfig, threat: str, scenario: Scenario, runs: Sequence[AttackRun]
+    ) -> Trial:
+        fixed = scenario.fixed
         return Trial(
-            attack.label, attack, craft.threat, craft.name, attempts, craft.victims, craft.probe, radius
+            attack.label,
+            attack,
+            threat,
+            scenario.surrogate,
+            runs,
+            scenario.victims,
+            None if fixed is None else self._model_of(1)(fixed),
+            pixel_radius(attack, self.setup.backbone),
         )
 
-    def _stored(self, attack: AttackConfig) -> Trial:
+    def _stored(self, folder: Path) -> Trial:
         """Try every victim on a set from disk; whether its surrogate was fooled is known of the plain victim."""
-        assert attack.from_ is not None
-        stored = AdversarialSet(attack.from_)
-        stored.check(self.bench.backbone, self.bench.source.keys)
-        settings = AttackConfig.model_validate(stored.settings["attack"])
+        stored = AdversarialSet(folder)
+        stored.check(self.setup.backbone, self.setup.source.keys)
+        settings = stored.attack
         same = stored.objective == self.task.objective
-        everyone = [self.plain, *self.control, *self.robust]
-        surrogate = stored.settings["surrogate"]
-        (craft,) = threats.transfer(self.plain, everyone, self.task.model, name=surrogate)
-        attempt = Attempt(settings, stored, craft.surrogate, craft.targets[0])
+        context = self.context
+        everyone = (context.plain, *context.control, *context.robust)
+        scenario = Scenario(stored.settings["surrogate"], context.plain, (context.plain,), everyone)
+        model_of = self._model_of(1)
+        surrogate = BoundSurrogate(context.plain, model_of)
+        run = AttackRun(settings, stored, surrogate, model_of(context.plain))
+        trial = self._trial(settings, "transfer", scenario, [run])
         return replace(
-            self._trial(settings, craft, [attempt]),
+            trial,
             name=settings.label if same else f"{settings.label} on {stored.objective}",
-            probe=craft.probe if stored.surrogate_is_plain(self.bench.config) else None,
+            surrogate_model=trial.surrogate_model if stored.surrogate_is_plain(self.setup.config) else None,
         )
 
 
 def pixel_radius(attack: AttackConfig, backbone: Backbone) -> float:
-    """The attack's radius in pixels of [0, 1]: 8/255 in normalised space is about 1.8/255 with ImageNet's std."""
+    """The attack's radius in pixels of [0, 1]: 8/255 in normalized space is about 1.8/255 with ImageNet's std."""
     return attack.eps * (float(backbone.std.mean()) if attack.units == "normalized" else 1.0)
 
 
-def open_surrogate(bench: Bench) -> ChosenSurrogate:
-    """Load the surrogate that the config names."""
-    chosen, model = bench.config.surrogate, bench.config.surrogate_model
-    same = model == bench.config.model
-    if same and chosen.tokens is None and chosen.head == "same":
-        return ChosenSurrogate(model.name)
-    backbone = bench.backbone if same else open_backbone(model, bench.compute)
-    if backbone.image_size != bench.backbone.image_size:
-        raise UserError(
-            f"surrogate.model.image_size is {model.height} x {model.width}, but the victim sees images of "
-            f"{bench.config.model.height} x {bench.config.model.width}: both must see the same images."
-        )
-    if chosen.tokens is None:
-        return ChosenSurrogate(model.name, backbone)
-    tokens = RobustnessTokens.load(chosen.tokens)
-    tokens.check(backbone, chosen.tokens)
-    values = tokens.values.to(bench.compute.device)
-    return ChosenSurrogate(f"{model.name} + {chosen.tokens}", backbone, values)
+def open_surrogate(setup: Setup, plain: Victim) -> tuple[str, Victim]:
+    """Load the surrogate that the config names; return it with its name.
+
+    Raises:
+        UserError: a file of it cannot be read or does not fit.
+    """
+    chosen, model = setup.config.surrogate, setup.config.surrogate_model
+    same = model == setup.config.model
+    if same and chosen.defense is None and chosen.head == "same":
+        return model.name, plain
+    backbone = setup.backbone if same else open_backbone(model, setup.compute)
+    surrogate = Victim("surrogate", backbone, head=plain.head)
+    if chosen.defense is None:
+        return model.name, surrogate
+    defense = load_defense(chosen.defense)
+    defense.check(backbone, chosen.defense)
+    return f"{model.name} + {chosen.defense}", surrogate.with_defense(defense.to(setup.compute.device))

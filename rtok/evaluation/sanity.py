@@ -1,6 +1,6 @@
 """Is the attack what it should be? Checks after Athalye et al. (2018) and Carlini et al. (2019), on a few images.
 
-A defence can look robust because attacks on it fail for the wrong reason: gradients that vanish behind a rounding, too
+A defense can look robust because attacks on it fail for the wrong reason: gradients that vanish behind a rounding, too
 few steps, a bug. Each check computes something that must hold if attacks work, and says whether it does.
 """
 
@@ -15,22 +15,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rtok.attacks.build import build_attack
+from rtok.attacks.base import Context, build, craft
 from rtok.attacks.noise import start_noise
-from rtok.attacks.objective import Draw, FixedSurrogate, Objective
-from rtok.attacks.square import Square
-from rtok.config.attack import AttackConfig
+from rtok.attacks.objective import FixedSurrogate, Objective, Step
+from rtok.config.attack import AttackConfig, PGDConfig
 from rtok.data.loader import Batch
-from rtok.evaluation.bench import Bench
-from rtok.evaluation.loop import Attempt, Evaluator
+from rtok.evaluation.loop import AttackRun, Evaluator
 from rtok.evaluation.plan import pixel_radius
 from rtok.evaluation.victims import Victim
+from rtok.setup import Setup
 from rtok.statistics import paired_bootstrap
 
 Check = dict[str, Any]
 # How much of what the attack achieves (in its loss) a comparison may be off: PGD is not exactly monotone.
 SLACK = 0.05
-# A gradient this much smaller than the plain model's counts as vanished. A defence that really flattens the loss makes
+# A gradient this much smaller than the plain model's counts as vanished. A defense that really flattens the loss makes
 # it a few times smaller; one that masks gradients makes it zero, or as good as.
 VANISHED = 1e-3
 # A gradient step is one pass forward and one backward, which costs about two more: so many queries cost as much.
@@ -39,38 +38,38 @@ QUERIES_A_STEP = 3
 BROKEN_SHARE = 0.1
 
 
-def sanity(bench: Bench, evaluator: Evaluator, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def sanity(setup: Setup, evaluator: Evaluator, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Return `{"verdict", "images", "checks"}`, or None where `sanity.images` is 0.
 
     Args:
         rows: the per-image rows of the evaluation; what they hold is compared without attacking again.
     """
-    settings, source = bench.config.sanity, bench.source
-    batch = bench.examples(source.keys[: settings.images]) if settings.images else None
+    settings, source = setup.config.sanity, setup.source
+    batch = setup.examples(source.keys[: settings.images]) if settings.images else None
     if batch is None:
         return None
-    lab = Laboratory(evaluator, batch, *_attack(bench))
-    checks = [lab.unbounded()]
+    on_these = SanityChecks(evaluator, batch, *_attack(setup))
+    checks = [on_these.unbounded()]
     for victim in evaluator.victims:
-        if victim.kind == "robust":
+        if victim.role == "robust":
             about = {"tokens": victim.file, "head_features": victim.head}
-            checks += [{**check, **about} for check in lab.of_victim(victim)]
-    checks += adaptive_in_results(rows, evaluator.task.severity)
+            checks += [{**check, **about} for check in on_these.of_victim(victim)]
+    checks += adaptive_in_results(rows, evaluator.task.worst_by)
     sound = all(check["passed"] for check in checks)
     return {"verdict": "sound" if sound else "suspicious", "images": len(batch.keys), "checks": checks}
 
 
-def _attack(bench: Bench) -> tuple[AttackConfig, float]:
+def _attack(setup: Setup) -> tuple[PGDConfig, float]:
     """The checks' attack, plain Linf PGD as strong as the config's first, and its radius in pixels."""
-    crafted = [attack for attack in bench.config.attacks if attack.method == "pgd" and not attack.from_]
-    first = crafted[0] if crafted else AttackConfig(preset="standard")
-    radius = pixel_radius(first, bench.backbone) if first.norm == "linf" else AttackConfig().eps
-    steps = min(first.steps, bench.config.sanity.steps)
-    return AttackConfig(steps=steps, axis=first.axis, quantize="none"), radius
+    crafted = [attack for attack in setup.config.attacks if isinstance(attack, PGDConfig)]
+    first = crafted[0] if crafted else PGDConfig(preset="standard")
+    radius = pixel_radius(first, setup.backbone) if first.norm == "linf" else PGDConfig().eps
+    steps = min(first.steps, setup.config.sanity.steps)
+    return PGDConfig(steps=steps, axis=first.axis, quantize="none"), radius
 
 
 @dataclass
-class Laboratory:
+class SanityChecks:
     """Attacks on a few images, with other settings each time.
 
     Losses are the attack's objective, away from plain(clean): larger is stronger. All are means over the images.
@@ -78,20 +77,20 @@ class Laboratory:
 
     evaluator: Evaluator
     batch: Batch
-    attack: AttackConfig
+    attack: PGDConfig
     radius: float
 
     def unbounded(self) -> Check:
         """An attack that may change the plain model's image as it likes must break it."""
         plain, task = self.evaluator.victims[0], self.evaluator.task
         found = self._craft(plain, eps=1.0)
-        severity = self.evaluator.severity(plain, self.batch, self.images, found)
+        worst = self.evaluator.worst_by(plain, self.batch, self.images, found)
         limit = BROKEN_SHARE if task.objective == "labels" else self._other_images()
         return {
             "check": "an unbounded radius breaks the plain model",
-            "passed": severity <= limit,
-            "seen": f"{task.severity} {severity:.3f}, at most {limit:.3f} wanted",
-            "values": {task.severity: severity, "limit": limit},
+            "passed": worst <= limit,
+            "seen": f"{task.worst_by} {worst:.3f}, at most {limit:.3f} wanted",
+            "values": {task.worst_by: worst, "limit": limit},
         }
 
     def of_victim(self, victim: Victim) -> Iterator[Check]:
@@ -112,8 +111,9 @@ class Laboratory:
         yield self._gradients(objective)
 
         queries = QUERIES_A_STEP * steps
-        search = Square(self.radius, queries=queries, quantize="none")
-        found = search.run(self.images, objective, keys=self.batch.keys, seed=self.evaluator.seed).loss
+        settings = self.attack.model_copy(update={"eps": self.radius}).by_queries(queries)
+        context = Context(self.batch.keys, seed=self.evaluator.seed)
+        found = craft(build(settings), self.images, objective, context).loss
         yield self._weaker("random search of equal cost is weaker", float(found.mean()), full, slack)
 
         transfer = self._mean(objective, self._on_plain)
@@ -126,7 +126,7 @@ class Laboratory:
         )
         place = (self.images + noise.to(self.images)).clamp(0, 1)
         norms = [
-            one.loss_and_gradient(place, Draw(0, 0))[1].flatten(1).norm(dim=1)
+            one.loss_and_gradient(place, Step(0, 0))[1].flatten(1).norm(dim=1)
             for one in (objective, self._objective(self.evaluator.victims[0]))
         ]
         ratio = float((norms[0] / norms[1]).nan_to_num(0.0, posinf=1.0).min())
@@ -156,22 +156,21 @@ class Laboratory:
         }
 
     def _objective(self, victim: Victim) -> Objective:
-        return self.evaluator.objective(self._attempt(victim), self.batch, self.images)
+        return self.evaluator.objective(self._run(victim), self.batch, self.images)
 
-    def _attempt(self, victim: Victim, **changes: Any) -> Attempt:
+    def _run(self, victim: Victim, **changes: Any) -> AttackRun:
         settings = self.attack.model_copy(update={"eps": self.radius, **changes})
-        attack = build_attack(settings, self.evaluator.task.objective)
         models = self.evaluator.models
-        return Attempt(settings, attack, FixedSurrogate(models[victim]), models[self.evaluator.victims[0]])
+        return AttackRun(settings, build(settings), FixedSurrogate(models[victim]), models[self.evaluator.victims[0]])
 
     def _craft(self, victim: Victim, **changes: Any) -> Tensor:
-        return self.evaluator.craft(self._attempt(victim, **changes), self.batch, self.images)
+        return self.evaluator.craft(self._run(victim, **changes), self.batch, self.images)
 
     def _strength(self, victim: Victim, **changes: Any) -> float:
         return self._mean(self._objective(victim), self._craft(victim, **changes))
 
     def _mean(self, objective: Objective, images: Tensor) -> float:
-        return float(objective.loss(images, Draw(0, 0)).mean())
+        return float(objective.loss(images, Step(0, 0)).mean())
 
     @cached_property
     def images(self) -> Tensor:
@@ -191,7 +190,7 @@ class Laboratory:
         return float(torch.cosine_similarity(features, others, dim=-1).mean())
 
 
-def adaptive_in_results(rows: Sequence[Mapping[str, Any]], severity: str) -> list[Check]:
+def adaptive_in_results(rows: Sequence[Mapping[str, Any]], worst: str) -> list[Check]:
     """Per attack, token file and head: over all images, `adaptive` must not do less harm than `transfer`."""
     found: dict[tuple[Any, ...], dict[str, dict[str, Mapping[str, Any]]]] = {}
     for row in rows:
@@ -203,16 +202,16 @@ def adaptive_in_results(rows: Sequence[Mapping[str, Any]], severity: str) -> lis
         if len(by_threat) < 2:
             continue
         pairs = [(row, by_threat["transfer"][image]) for image, row in by_threat["adaptive"].items()]
-        known = [(a, b) for a, b in pairs if a[severity] is not None and b[severity] is not None]
+        known = [(a, b) for a, b in pairs if a[worst] is not None and b[worst] is not None]
         if not known:
             continue
-        adaptive, transfer = ([row[severity] for row in column] for column in zip(*known, strict=True))
+        adaptive, transfer = ([row[worst] for row in column] for column in zip(*known, strict=True))
         mean, low, _ = paired_bootstrap(adaptive, transfer, [a["group"] for a, _ in known])
         checks.append(
             {
                 "check": f"adaptive does no less harm than transfer ({attack}, all images)",
                 "passed": mean <= 0 or (low is not None and low <= 0),
-                "seen": f"{severity} {mean:+.3f} against transfer, not above 0 wanted (beyond chance)",
+                "seen": f"{worst} {mean:+.3f} against transfer, not above 0 wanted (beyond chance)",
                 "values": {"difference": mean, "low": low},
                 "tokens": tokens,
                 "head_features": head,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -14,9 +16,9 @@ from rtok.evaluation.victims import Victim
 if TYPE_CHECKING:
     from rtok.config.attack import AttackConfig
     from rtok.data.loader import Batch
-    from rtok.models.backbone import Backbone
-    from rtok.runs.folder import RunFolder
-
+    from rtok.evaluation.loop import Evaluator
+    from rtok.runs.run import Run
+    from rtok.setup import Setup
 
 # Per-image values by name: a tensor (b,) of numbers, or a list of b lists for what is added up over the data
 # set and shown in no table. Over the control's draws numbers are averaged and lists joined.
@@ -28,10 +30,9 @@ class View:
     """What a victim made of one batch, clean and attacked.
 
     Attributes:
-        clean, adversarial: the victim's output on the clean and the adversarial images, as `Task.digest`
-            left it.
+        clean, adversarial: the victim's output on the clean and the adversarial images, as `Task.reduce` left it.
         plain_clean: the plain victim's output on the clean images.
-        probe_clean, probe_adversarial: the surrogate's output on both, where the task asks for it and the
+        surrogate_clean, surrogate_adversarial: the surrogate's output on both, where the task asks for it and the
             surrogate is one fixed model.
         images, adversarial_images: (b, 3, H, W) in [0, 1].
     """
@@ -42,78 +43,66 @@ class View:
     clean: Tensor
     plain_clean: Tensor
     adversarial: Tensor
-    probe_clean: Tensor | None
-    probe_adversarial: Tensor | None
-
-
-def hidden_features(backbone: Backbone, tokens: Tensor | None, depth: float) -> Model:
-    """`Task.hidden` where images are as large as the backbone's."""
-    return lambda images: backbone.intermediate(images, tokens, [backbone.block_at(depth)])[0]
-
-
-class Task(Protocol):
-    """One kind of measurement: features, classification or segmentation."""
+    surrogate_clean: Tensor | None
+    surrogate_adversarial: Tensor | None
 
     @property
-    def command(self) -> str:
-        """The command's name."""
+    def image_linf_255(self) -> Tensor:
+        """The largest change of a pixel, (b,), in levels of 255."""
+        return (self.adversarial_images - self.images).abs().flatten(1).amax(1) * 255
 
-    @property
-    def objective(self) -> Literal["features", "labels"]:
-        """What attacks pull away from."""
 
-    @property
-    def plain_head(self) -> str | None:
-        """The head of the plain victim, the control and every attacker without tokens; None without heads."""
+class Task(ABC):
+    """One kind of measurement: features, classification or segmentation.
 
-    @property
-    def robust_heads(self) -> tuple[str | None, ...]:
-        """The heads that each robust victim is tried with."""
+    Attributes:
+        command: the command's name.
+        objective: what attacks pull away from.
+        worst_by: the per-image column by which the worst of several attacks is chosen: smaller is worse.
+        compared: the columns of `results.json` in which victims are compared, and the per-image columns behind them.
+        several_targets: whether `adaptive` has several clean outputs to pull away from.
+        wants_surrogate: whether `measure` needs the surrogate's own output on the clean and adversarial images.
+        plain_head: the head of the plain victim, the control and every attacker without a defense; None without heads.
+        robust_heads: the heads that each robust victim is tried with.
+    """
 
-    @property
-    def severity(self) -> str:
-        """The per-image column by which the worst of several attacks is chosen: smaller is worse."""
+    command: ClassVar[str]
+    objective: ClassVar[Literal["features", "labels"]] = "labels"
+    worst_by: ClassVar[str]
+    compared: ClassVar[Mapping[str, str]]
+    several_targets: ClassVar[bool] = False
+    wants_surrogate: ClassVar[bool] = False
+    plain_head: str | None = None
+    robust_heads: Sequence[str | None] = (None,)
 
-    @property
-    def paired(self) -> Mapping[str, str]:
-        """The columns of `results.json` in which victims are compared, and the per-image columns behind them."""
-
-    @property
-    def several_targets(self) -> bool:
-        """Whether `adaptive` has several targets to pull away from."""
-
-    @property
-    def wants_probe(self) -> bool:
-        """Whether `measure` needs the surrogate's own output on the clean and adversarial images."""
-
+    @abstractmethod
     def model(self, victim: Victim) -> Model:
         """The victim as a function from images (b, 3, H, W) to this task's output; `prepare` comes first."""
-        ...
 
-    def surrogate(self, backbone: Backbone, tokens: Tensor | None) -> Model:
-        """A surrogate of the user's choice, as a function like that of a victim."""
-        ...
+    def hidden(self, victim: Victim, depth: float) -> Model:
+        """Images to the features (b, N, D) inside a victim's backbone, at this share of its depth."""
+        features = victim.features
+        block = features.backbone.block_at(depth)
+        return lambda images: features.intermediate(images, [block])[0]
 
-    def hidden(self, backbone: Backbone, tokens: Tensor | None, depth: float) -> Model:
-        """Images to the features (b, N, D) inside a backbone, at this share of its depth."""
-        ...
-
-    def prepare(self, folder: RunFolder) -> None:
+    def prepare(self, run: Run) -> None:
         """Make what the models still lack, such as fitted heads, now that the run's folder is there."""
-        ...
 
+    @abstractmethod
     def criterion(self, attack: AttackConfig, batch: Batch, target: Tensor) -> Criterion:
-        """What an attack maximises, given the target model's output on the clean images."""
-        ...
+        """What an attack maximizes, given the target model's output on the clean images."""
 
-    def digest(self, output: Tensor, batch: Batch) -> Tensor:
+    def reduce(self, output: Tensor, batch: Batch) -> Tensor:
         """What the loop keeps of a model's output: all of it, or the little that `measure` needs."""
-        ...
+        return output
 
+    @abstractmethod
     def measure(self, view: View) -> Columns:
         """Per-image values: column name to a tensor (b,), or to a list."""
-        ...
 
-    def summarise(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    @abstractmethod
+    def summarize(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """The columns of `results.json` for the per-image rows of one victim under one attack."""
-        ...
+
+    def draw(self, setup: Setup, evaluator: Evaluator, rows: Sequence[dict[str, Any]], out: Path) -> None:
+        """Draw the figures of the finished evaluation into its folder."""

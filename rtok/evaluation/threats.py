@@ -1,158 +1,178 @@
-"""What the attacker knows: which model an attack is crafted on, and whom it is tried on (DESIGN section 1)."""
+"""What the attacker knows: which model an attack is crafted on, and whom it is tried on. One function per threat."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from rtok.attacks.objective import Draw, FixedSurrogate, Model, Surrogate
-from rtok.evaluation.victims import Victim, random_tokens
+from rtok.attacks.objective import Model, Step
+from rtok.defenses import Defense
+from rtok.evaluation.victims import Victim
+
+if TYPE_CHECKING:
+    from rtok.config.attack import AttackConfig
+    from rtok.config.schema import Config
 
 ModelOf = Callable[[Victim], Model]
+Members = Callable[[Step], Sequence[tuple[float, Victim]]]
 
 
 @dataclass(frozen=True)
-class Craft:
-    """One crafting of adversarial images and the victims it is tried on.
+class ThreatContext:
+    """What a threat is made from.
 
     Attributes:
-        name: the surrogate, in words, for the results.
-        targets: the attack is run once for each of these models, away from its output on the clean images; per image
-            and victim the worse result counts.
-        probe: the model whose success tells whether an image fooled its surrogate; None when the surrogate changes.
+        plain, control, robust: the victims; the plain one has the public head.
+        surrogate: what the config chose to craft on; the plain victim where it chose nothing else.
+        guesses: the attacker's own defenses, as victims; they may be filled in later.
+        name, surrogate_name: the backbone and the surrogate in words, for the results.
+        several_targets: whether an attack may pull away from several models' clean outputs.
     """
 
-    threat: str
-    name: str
-    surrogate: Surrogate
-    targets: tuple[Model, ...]
-    victims: tuple[Victim, ...]
-    probe: Model | None
+    config: Config
+    plain: Victim
+    surrogate: Victim
+    control: Sequence[Victim] = ()
+    robust: Sequence[Victim] = ()
+    guesses: Sequence[Victim] = ()
+    surrogate_name: str = ""
+    several_targets: bool = False
+
+    @property
+    def name(self) -> str:
+        """The backbone's name."""
+        return self.config.model.name
 
 
 @dataclass(frozen=True)
-class InformedSurrogate:
-    """The attacker knows that there are tokens, not which: the plain model and fresh random draws at every step.
+class Scenario:
+    """What a threat gives: the model to craft on and the victims to try the result on.
 
-    A draw depends on (seed, restart, step, its number) alone, so an image's result does not depend on its batch.
-
-    Args:
-        draws: how many draws a step; they share what `plain_weight` leaves.
-        plain_weight: the weight of the plain model, in [0, 1].
+    Attributes:
+        surrogate: the surrogate in words, for the results.
+        crafted_on: the model attacked, or a function from the attack's step to weighted models.
+        targets: the attack is run once for each, away from its output on the clean images; per image and victim the
+            worst result counts.
+        victims: whom the result is tried on.
+        attack: replaces the attack of the config; None keeps it.
+        start: what the attack starts from, in words for the results; `transfer` starts from the transfer attack.
     """
 
-    plain: Model
-    with_tokens: ModelOf
-    count: int
-    dim: int
-    init_std: float
+    surrogate: str
+    crafted_on: Victim | Members
+    targets: tuple[Victim, ...]
+    victims: tuple[Victim, ...]
+    attack: AttackConfig | None = None
+    start: str | None = None
+
+    @property
+    def fixed(self) -> Victim | None:
+        """The model whose success tells whether an image fooled its surrogate; None where that changes."""
+        return self.crafted_on if isinstance(self.crafted_on, Victim) else None
+
+
+Threat = Callable[[ThreatContext, "AttackConfig"], "Iterator[Scenario]"]
+
+
+@dataclass(frozen=True)
+class BoundSurrogate:
+    """A scenario's surrogate at one depth of the model: what an attack takes gradients of."""
+
+    crafted_on: Victim | Members
+    model_of: ModelOf
+    _models: dict[Victim, Model] = field(default_factory=dict)
+
+    def members(self, step: Step) -> Sequence[tuple[float, Model]]:
+        """The models of this step as (weight, model) with weights that sum to 1."""
+        if isinstance(self.crafted_on, Victim):
+            return [(1.0, self._model(self.crafted_on))]
+        return [(weight, self.model_of(victim)) for weight, victim in self.crafted_on(step) if weight]
+
+    def _model(self, victim: Victim) -> Model:
+        if victim not in self._models:
+            self._models[victim] = self.model_of(victim)
+        return self._models[victim]
+
+
+def transfer(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:
+    """The attacker has the public model only; one adversarial image serves every victim."""
+    surrogate = context.surrogate
+    target = surrogate
+    if surrogate.defense is not None and attack.target == "plain":
+        target = Victim("surrogate", surrogate.features.backbone, head=surrogate.head)
+    everyone = (context.plain, *context.control, *context.robust)
+    yield Scenario(context.surrogate_name, surrogate, (target,), everyone)
+
+
+def informed(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:
+    """The attacker knows the kind of defense, not its parameters: the plain model and fresh untrained twins at every step.
+
+    The attacker has the public head: one that was fitted on robust features is as private as the defense.
+    """
+    groups: dict[tuple[object, ...], list[Victim]] = {}
+    for victim in context.robust:
+        if victim.defense is not None:
+            groups.setdefault(victim.defense.twin_key, []).append(victim)
+    settings = context.config.informed
+    for victims in groups.values():
+        assert victims[0].defense is not None
+        members = FreshTwins(
+            context.plain, victims[0].defense, context.config.seed, settings.draws, settings.plain_weight
+        )
+        yield Scenario(f"{context.name} + drawn tokens", members, (context.plain,), tuple(victims))
+
+
+@dataclass(frozen=True)
+class FreshTwins:
+    """The plain model and fresh untrained twins of a defense at every step.
+
+    A twin depends on (seed, restart, step, its number) alone, so an image's result does not depend on its batch.
+    """
+
+    plain: Victim
+    defense: Defense
     seed: int
-    like: Victim
     draws: int = 1
     plain_weight: float = 0.5
 
-    def members(self, draw: Draw) -> Sequence[tuple[float, Model]]:
-        """The plain model and the model with each of this step's untrained tokens; weights of zero are left out."""
-        drawn = [(1 - self.plain_weight) / self.draws] * self.draws
+    def __call__(self, step: Step) -> Sequence[tuple[float, Victim]]:
+        """The plain model with its weight; the twins share the rest."""
         found = [(self.plain_weight, self.plain)]
-        found += [(weight, self._drawn(draw, number)) for number, weight in enumerate(drawn)]
-        return [(weight, model) for weight, model in found if weight]
-
-    def _drawn(self, draw: Draw, number: int) -> Model:
-        assert self.like.tokens is not None
-        parts = ("informed", draw.restart, draw.step, *([number] if number else []))
-        tokens = random_tokens(self.count, self.dim, self.init_std, self.seed, *parts)
-        return self.with_tokens(Victim("random", tokens.to(self.like.tokens), head=self.like.head))
+        for number in range(self.draws):
+            draw = ("informed", step.restart, step.step, *([number] if number else []))
+            twin = self.plain.with_defense(self.defense.untrained(self.seed, *draw))
+            found.append(((1 - self.plain_weight) / self.draws, twin))
+        return found
 
 
-@dataclass(frozen=True)
-class GuessedSurrogate:
-    """The model with each of the attacker's own tokens, equally weighted; `guesses` may be filled later."""
+def guessed(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:
+    """The attacker trained defenses of their own, and hopes that the private one is like them."""
 
-    guesses: Sequence[Victim]
-    model_of: ModelOf
+    def members(step: Step) -> Sequence[tuple[float, Victim]]:
+        return [(1 / len(context.guesses), guess) for guess in context.guesses]
 
-    def members(self, draw: Draw) -> Sequence[tuple[float, Model]]:
-        """The same models at every step."""
-        return [(1 / len(self.guesses), self.model_of(guess)) for guess in self.guesses]
+    yield Scenario(f"{context.name} + own tokens", members, (context.plain,), tuple(context.robust))
 
 
-def transfer(
-    plain: Victim,
-    victims: Sequence[Victim],
-    model_of: ModelOf,
-    *,
-    name: str,
-    surrogate: tuple[Model, Model] | None = None,
-) -> list[Craft]:
-    """The attacker has the public model only; one adversarial image serves every victim.
-
-    Args:
-        surrogate: another (attacked, target) pair of models instead of the plain victim's.
-    """
-    attacked, target = surrogate or (model_of(plain), model_of(plain))
-    return [Craft("transfer", name, FixedSurrogate(attacked), (target,), tuple(victims), attacked)]
+def adaptive(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:
+    """The attacker has the defense: white-box on each robust victim, away from plain(clean) and victim(clean)."""
+    for victim in context.robust:
+        targets = (context.plain, victim) if context.several_targets else (victim,)
+        yield Scenario(f"{context.name} + tokens", victim, targets, (victim,))
 
 
-def informed(
-    plain: Victim,
-    robust: Sequence[Victim],
-    model_of: ModelOf,
-    *,
-    name: str,
-    seed: int,
-    draws: int = 1,
-    plain_weight: float = 0.5,
-) -> list[Craft]:
-    """One crafting for every token count and start; tried on the robust victims that have them.
-
-    The attacker has the public head: one that was fitted on robust features is as private as the tokens.
-    """
-    kinds: dict[tuple[object, ...], list[Victim]] = {}
-    for victim in robust:
-        kinds.setdefault((victim.count, victim.init_std), []).append(victim)
-    crafts = []
-    for members in kinds.values():
-        like = replace(members[0], head=plain.head)
-        assert like.tokens is not None
-        _, n, D = like.tokens.shape
-        surrogate = InformedSurrogate(
-            model_of(plain), model_of, n, D, like.init_std, seed, like, draws, plain_weight
-        )
-        crafts.append(
-            Craft("informed", f"{name} + drawn tokens", surrogate, (model_of(plain),), tuple(members), None)
-        )
-    return crafts
-
-
-def guessed(
-    plain: Victim, robust: Sequence[Victim], model_of: ModelOf, *, name: str, guesses: Sequence[Victim]
-) -> list[Craft]:
-    """The attacker trained tokens of their own, and hopes that the private ones are like them."""
-    surrogate = GuessedSurrogate(guesses, model_of)
-    return [
-        Craft("guessed", f"{name} + own tokens", surrogate, (model_of(plain),), tuple(robust), None),
-    ]
-
-
-def adaptive(
-    plain: Victim, robust: Sequence[Victim], model_of: ModelOf, *, name: str, several_targets: bool
-) -> list[Craft]:
-    """The attacker has the tokens: a white-box crafting per robust victim, away from plain(clean) and victim(clean)."""
-    crafts = []
-    for victim in robust:
-        model = model_of(victim)
-        targets = (model_of(plain), model) if several_targets else (model,)
-        crafts.append(Craft("adaptive", f"{name} + tokens", FixedSurrogate(model), targets, (victim,), model))
-    return crafts
-
-
-def query(plain: Victim, robust: Sequence[Victim], model_of: ModelOf, *, name: str) -> list[Craft]:
-    """The attacker sees the deployed model's scores only: a crafting per robust victim, away from plain(clean)."""
-    crafts = []
-    for victim in robust:
-        model = model_of(victim)
-        crafts.append(
-            Craft("query", f"{name}'s scores", FixedSurrogate(model), (model_of(plain),), (victim,), model)
-        )
-    return crafts
+def query(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:
+    """The attacker sees the deployed model's scores only: a random search for each robust victim and budget."""
+    settings = context.config.query
+    for victim in context.robust:
+        for queries in settings.queries:
+            for start in settings.starts:
+                yield Scenario(
+                    f"{context.name}'s scores",
+                    victim,
+                    (context.plain,),
+                    (victim,),
+                    attack=attack.by_queries(queries),
+                    start=start,
+                )

@@ -1,54 +1,55 @@
-"""Who is attacked: the plain backbone, the control with untrained tokens, and the backbone with trained tokens."""
+"""Who is attacked: the plain backbone, the control with an untrained defense, and the backbone with a trained one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import Tensor
-
-from rtok.seeding import image_seed
-from rtok.tokens import RobustnessTokens
+from rtok.defenses import Defense, load_defense
+from rtok.defenses.base import same_twins
 
 if TYPE_CHECKING:
     from rtok.models.backbone import Backbone
+    from rtok.models.defended import Features
 
-VictimKind = Literal["plain", "random", "robust"]
-DEFAULT_INIT_STD = 0.01  # the paper's initialisation, for token files that do not say theirs
+Role = Literal["plain", "random", "robust", "surrogate"]
 
 
 @dataclass(frozen=True, eq=False)
 class Victim:
-    """A model that attacks are tried on.
+    """A model that attacks are tried on, or crafted on.
 
     Attributes:
-        kind: `plain` f(x), `robust` f(x, r) with trained tokens, `random` f(x, r0) with untrained ones (the control).
-        tokens: (1, n, D) on the compute device; None for `plain`.
-        file: the token file of a robust victim, as the user named it.
+        role: `plain` is the backbone alone, `robust` has a trained defense, `random` an untrained one (the control), and
+            `surrogate` is a model of the user's choice that attacks are crafted on.
+        features: the backbone, with the defense inside where there is one.
+        file: the file of a robust victim's defense, as the user named it.
         draw: which of the control's draws this is.
-        init_std: the standard deviation that the tokens started from; an informed attacker draws with it.
         head: which features the head on top was fitted on (`plain` or `robust`); None without a head.
     """
 
-    kind: VictimKind
-    tokens: Tensor | None = None
+    role: Role
+    features: Features
+    defense: Defense | None = None
     file: str | None = None
     draw: int | None = None
-    init_std: float = DEFAULT_INIT_STD
     head: str | None = None
 
     @property
     def count(self) -> int | None:
         """The number of extra tokens, n."""
-        return None if self.tokens is None else self.tokens.shape[1]
+        return None if self.defense is None else self.defense.count
+
+    def with_defense(self, defense: Defense) -> Victim:
+        """Return the same victim with another defense."""
+        return replace(self, defense=defense, features=defense.model(self.features.backbone))
 
     def identity(self) -> dict[str, Any]:
         """The columns that say which victim a row is about."""
         return {
-            "victim": self.kind,
+            "victim": self.role,
             "tokens": self.file,
             "n": self.count,
             "draw": self.draw,
@@ -56,39 +57,28 @@ class Victim:
         }
 
 
-def random_tokens(count: int, dim: int, std: float, seed: int, *parts: object) -> Tensor:
-    """Untrained tokens (1, count, dim): std * N(0, 1), from a CPU generator of their own."""
-    generator = torch.Generator().manual_seed(image_seed(seed, "tokens", count, *parts))
-    return std * torch.randn(1, count, dim, generator=generator)
-
-
 def robust_victims(
     files: Sequence[Path], backbone: Backbone, heads: Sequence[str | None] = (None,)
 ) -> list[Victim]:
-    """Load each token file, one victim a head; files of another backbone or width are refused."""
-    device = backbone.mean.device
+    """Load each defense file, one victim per head; files made for another backbone are refused."""
     victims = []
     for file in files:
-        tokens = RobustnessTokens.load(file)
-        tokens.check(backbone, file)
-        std = (
-            tokens.config.get("tokens", {}).get("init_std", DEFAULT_INIT_STD)
-            if tokens.config
-            else DEFAULT_INIT_STD
-        )
-        values = tokens.values.to(device)
-        victims += [Victim("robust", values, str(file), init_std=float(std), head=head) for head in heads]
+        defense = load_defense(file)
+        defense.check(backbone, file)
+        defense = defense.to(backbone.mean.device)
+        model = defense.model(backbone)
+        victims += [Victim("robust", model, defense, str(file), head=head) for head in heads]
     return victims
 
 
 def control_victims(
-    robust: Sequence[Victim], draws: int, dim: int, seed: int, device: torch.device, head: str | None = None
+    robust: Sequence[Victim], draws: int, backbone: Backbone, seed: int, head: str | None = None
 ) -> list[Victim]:
-    """Untrained tokens of every count (and start) that occurs among the robust victims, `draws` of each."""
-    kinds = sorted({(victim.count or 0, victim.init_std) for victim in robust})
+    """Untrained twins of the robust victims, `draws` for all that have the same."""
+    twins = same_twins(victim.defense for victim in robust if victim.defense is not None)
+    controls = [
+        (defense.untrained(seed, "control", draw), draw) for defense in twins.values() for draw in range(draws)
+    ]
     return [
-        Victim("random", tokens.to(device), draw=draw, init_std=std, head=head)
-        for count, std in kinds
-        for draw in range(draws)
-        for tokens in [random_tokens(count, dim, std, seed, "control", draw)]
+        Victim("random", defense.model(backbone), defense, draw=draw, head=head) for defense, draw in controls
     ]

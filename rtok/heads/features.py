@@ -18,21 +18,20 @@ from rtok.heads.linear import Layout
 
 if TYPE_CHECKING:
     from rtok.data.loader import Batches
-    from rtok.models.backbone import Backbone
+    from rtok.models.defended import Features
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Whose features: a backbone, with tokens or without, read in a layout."""
+    """Whose features, read in a layout."""
 
-    backbone: Backbone
-    tokens: Tensor | None
+    model: Features
     layout: Layout
 
     @property
     def width(self) -> int:
         """How many numbers an image becomes."""
-        return self.layout.width(self.backbone)
+        return self.layout.width(self.model.backbone)
 
 
 def extract_features(
@@ -73,7 +72,7 @@ def extract_features(
                 rows = [row[key] for key in batch.keys]
                 for name, reading in readings.items():
                     with torch.no_grad():
-                        found = reading.layout.inputs(reading.backbone, images, reading.tokens)
+                        found = reading.layout.inputs(reading.model, images)
                     arrays[name][rows] = found.float().cpu().numpy()
             bar.advance(len(batch) * compute.processes)
     compute.wait()

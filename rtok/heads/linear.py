@@ -13,6 +13,7 @@ from rtok.errors import UserError
 
 if TYPE_CHECKING:
     from rtok.models.backbone import Backbone
+    from rtok.models.defended import Features
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,12 @@ class Layout:
             return int(backbone.vit.num_classes)
         return (self.blocks + self.average) * backbone.dim
 
-    def inputs(self, backbone: Backbone, images: Tensor, tokens: Tensor | None = None) -> Tensor:
+    def inputs(self, model: Features, images: Tensor) -> Tensor:
         """Return what the head reads of images (B, 3, H, W): (B, width), float32."""
-        if backbone.kind == "embedding":
-            return backbone(images, tokens)
-        blocks = range(backbone.depth - self.blocks, backbone.depth)
-        features = backbone.intermediate(images, tokens, blocks)
+        if model.backbone.kind == "embedding":
+            return model(images)
+        depth = model.backbone.depth
+        features = model.intermediate(images, range(depth - self.blocks, depth))
         parts = [f[:, 0] for f in features]
         if self.average:
             parts.append(features[-1][:, 1:].mean(dim=1))
@@ -84,9 +85,9 @@ class LinearHead:
         """The number of classes, K."""
         return self.weight.shape[0]
 
-    def __call__(self, backbone: Backbone, images: Tensor, tokens: Tensor | None = None) -> Tensor:
+    def __call__(self, model: Features, images: Tensor) -> Tensor:
         """Return the logits (B, K) of images (B, 3, H, W) in [0, 1]."""
-        return self.on(self.layout.inputs(backbone, images, tokens))
+        return self.on(self.layout.inputs(model, images))
 
     def on(self, inputs: Tensor) -> Tensor:
         """Return the logits (B, K) of what the layout reads, (B, width)."""

@@ -1,17 +1,18 @@
-"""The frozen backbone: images in [0, 1] in, features out, robustness tokens as one more argument."""
+"""The frozen backbone: images in [0, 1] in, features out, and one more argument for what enters its blocks."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from rtok.models.entry import NOTHING, AppendedTokens, Entry, embed, run_blocks
 from rtok.models.frozen import freeze_linears
-from rtok.models.injection import append_tokens, embed, run_block
 from rtok.models.spec import ModelSpec
 
 # What `.to(dtype)` must leave in float32: bf16 would move a mean by 0.1 %, a rotary angle by more.
@@ -19,12 +20,12 @@ _ALWAYS_FLOAT32 = ("mean", "std", "rope")
 
 
 class Backbone(nn.Module):
-    """A plain ViT of timm, frozen, whose features can be had with and without extra tokens.
+    """A plain ViT of timm, frozen, whose features can be had with and without a defense.
 
-    There is nothing to switch: `backbone(images)` is timm's own `forward_features` (for `kind == "embedding"`
-    its `forward`), bit for bit, and `backbone(images, tokens)` is the robust model. No weight ever gets a
-    gradient. `.to(torch.bfloat16)` runs the transformer in bfloat16; pixels are normalised and features
-    returned in float32.
+    There is nothing to switch: `backbone(images)` is timm's own `forward_features` (for `kind == "embedding"` its
+    `forward`), bit for bit, and `backbone(images, entry)` is the same with something entering the blocks. No weight ever
+    gets a gradient. `.to(torch.bfloat16)` runs the transformer in bfloat16; pixels are normalized and features returned
+    in float32.
 
     Attributes:
         spec: what is known of the model; `dim`: token width D; `kind`: `tokens` or `embedding`.
@@ -59,37 +60,45 @@ class Backbone(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
-    def forward(self, images: Tensor, tokens: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, entry: Entry | Tensor | None = None) -> Tensor:
         """Return features of images (B, 3, H, W) in [0, 1].
 
-        Tokens (1, n, D) or (B, n, D) join the end of the sequence before block 0, without a position; what
-        comes out in their places is dropped. In a plain ViT the place does not matter, since attention treats
-        all alike.
+        Args:
+            entry: what enters the blocks; tokens (1, n, D) or (B, n, D) are short for `AppendedTokens(tokens)`. What
+                comes out in their places is dropped.
 
         Returns:
             The final-norm class and patch tokens (B, 1+P, D), or the embedding (B, E); float32.
         """
-        (sequence,) = self._sequences(images, tokens, [self.depth - 1])
+        (sequence,) = self._sequences(images, [self.depth - 1], entry)
         if self.kind == "embedding":
-            # only the class token is pooled, so only it is normalised
+            # only the class token is pooled, so only it is normalized
             return self.vit.forward_head(self.vit.norm(sequence[:, :1])).float()
         return self._features(sequence)
 
-    def intermediate(self, images: Tensor, tokens: Tensor | None, blocks: Sequence[int]) -> list[Tensor]:
+    def intermediate(
+        self, images: Tensor, blocks: Sequence[int], entry: Entry | Tensor | None = None
+    ) -> list[Tensor]:
         """Return the final-norm features (B, 1+P, D) after each of these blocks (from 0), in their order."""
-        return [self._features(sequence) for sequence in self._sequences(images, tokens, blocks)]
+        return [self._features(sequence) for sequence in self._sequences(images, blocks, entry)]
+
+    @property
+    def backbone(self) -> Backbone:
+        """Itself: a plain model is its own backbone."""
+        return self
 
     def block_at(self, share: float) -> int:
         """Return the block (from 0) that ends at this share of the depth, in (0, 1]: at 0.5 the middle one."""
         return max(0, round(share * self.depth) - 1)
 
-    def largest_activations(self, images: Tensor, tokens: Tensor | None = None) -> Tensor:
+    def largest_activations(self, images: Tensor, entry: Entry | Tensor | None = None) -> Tensor:
         """Return the largest absolute activation of every position after every block, (B, depth, N), float32.
 
         The activations are those that pass from block to block, before the final norm, where a ViT keeps few but
-        massive ones (Sun et al., 2024). Positions: class token, the model's registers, patches, and last the n tokens.
+        massive ones (Sun et al., 2024). Positions: class token, the model's registers, patches, and last what the entry
+        added.
         """
-        sequences = self._sequences(images, tokens, range(self.depth))
+        sequences = self._sequences(images, range(self.depth), entry)
         return torch.stack([sequence.abs().amax(-1) for sequence in sequences], dim=1).float()
 
     def fingerprint(self) -> str:
@@ -109,31 +118,31 @@ class Backbone(nn.Module):
         """Stay in evaluation mode, whatever is asked: dropout has no place in a frozen model."""
         return super().train(False)
 
-    def _sequences(self, images: Tensor, tokens: Tensor | None, blocks: Sequence[int]) -> list[Tensor]:
+    def _sequences(
+        self, images: Tensor, blocks: Sequence[int], entry: Entry | Tensor | None
+    ) -> list[Tensor]:
         """Return the whole sequence (B, 1 + registers + P [+ n], D) after each block asked for."""
-        normalised = (images - self.mean) / self.std
-        sequence, _ = embed(self.vit, normalised.to(self.vit.patch_embed.proj.weight.dtype))
-        rope = self.rope  # not the one of `embed`, which may have been rounded with the weights
-        if tokens is not None:
-            sequence, rope = append_tokens(sequence, rope, tokens)
-        after: dict[int, Tensor] = {}
-        for index, block in enumerate(self.vit.blocks[: max(blocks) + 1]):
-            sequence = self._run_block(block, sequence, rope)
-            if index in blocks:
-                after[index] = sequence
-        return [after[index] for index in blocks]
+        if not isinstance(entry, Entry):
+            entry = NOTHING if entry is None else AppendedTokens(entry)
+        normalized = (images - self.mean) / self.std
+        sequence, _ = embed(self.vit, normalized.to(self.vit.patch_embed.proj.weight.dtype))
+        # The rotary table is not the one of `embed`, which may have been rounded with the weights.
+        run = partial(self._run_checkpointed, entry) if self.activation_checkpointing else None
+        return run_blocks(self.vit, sequence, self.rope, entry, blocks, run)
 
-    def _run_block(self, block: nn.Module, sequence: Tensor, rope: Tensor | None) -> Tensor:
-        if self.activation_checkpointing and torch.is_grad_enabled() and sequence.requires_grad:
+    def _run_checkpointed(
+        self, entry: Entry, index: int, block: nn.Module, sequence: Tensor, rope: Tensor | None
+    ) -> Tensor:
+        if torch.is_grad_enabled() and sequence.requires_grad:
             # no block draws random numbers, so there is no generator's state to restore
             checkpointed: Tensor = checkpoint(
-                run_block, block, sequence, rope, use_reentrant=False, preserve_rng_state=False
+                entry.run_block, index, block, sequence, rope, use_reentrant=False, preserve_rng_state=False
             )
             return checkpointed
-        return run_block(block, sequence, rope)
+        return entry.run_block(index, block, sequence, rope)
 
     def _features(self, sequence: Tensor) -> Tensor:
-        """Keep the class token and the patches, then normalise, which goes row by row."""
+        """Keep the class token and the patches, then normalize, which goes row by row."""
         patches = 1 + self.num_registers
         end = patches + self.grid[0] * self.grid[1]
         if self.num_registers:

@@ -1,20 +1,19 @@
-"""The attacks of a training step: on the plain backbone, through the tokens that it trains, or half of each."""
+"""The attacks of a training step: on the plain backbone, through the defense that it trains, or half of each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from rtok.attacks import FeatureCriterion, FixedSurrogate, Objective, Perturbed, cosine
-from rtok.attacks.build import build_pgd
-from rtok.attacks.objective import Model
+from rtok.attacks.base import Context, Crafted, build, craft
+from rtok.attacks.objective import FeatureCriterion, FixedSurrogate, Model, Objective, cosine
 from rtok.compute import Compute
 from rtok.data.loader import Batch
+from rtok.defenses import Defense
 
 if TYPE_CHECKING:
     from rtok.config.schema import Config
@@ -31,7 +30,7 @@ class AttackedBatch:
         undefended: (b,) cosine of plain(adversarial) to plain(clean); where the attack was crafted on the plain
             backbone, that of its last gradient evaluation, which is free.
         keys, visits: what each image's noise derives from.
-        private: the places of the images that are attacked through the tokens; `adversarial` is clean there before.
+        through_defense: the places of the images that are attacked through the defense; `adversarial` is clean there before.
     """
 
     clean: Tensor
@@ -40,21 +39,21 @@ class AttackedBatch:
     undefended: Tensor
     keys: Sequence[str]
     visits: Sequence[int]
-    private: list[int]
+    through_defense: list[int]
 
 
 class Attacker:
     """Crafts a step's adversarial images as `train.threat` says, always away from the plain clean features.
 
-    `transfer`: on the plain backbone, once for all token sets (the paper). `adaptive`: on the backbone with the tokens
-    as they are now, once a token set. `mixed`: every second image of the run each, so that every update answers both
+    `transfer`: on the plain backbone, once for all defenses of the run (the paper). `adaptive`: on the backbone with the
+    defense as it is now, once for each. `mixed`: every second image of the run each, so that every update answers both
     attackers at the cost of one; which image meets which changes with every shuffle.
     """
 
     def __init__(self, config: Config, compute: Compute, backbone: Backbone) -> None:
         self.compute = compute
         self.backbone = backbone
-        self.attack = build_pgd(config.attacks[0])
+        self.attack = build(config.attacks[0])
         self.axis = config.attacks[0].axis
         self.seed = config.seed
         self.threat = config.train.threat
@@ -64,7 +63,7 @@ class Attacker:
     def on_plain(self, step: int, batch: Batch) -> AttackedBatch:
         """Attack the images that the plain backbone is attacked with; the others wait for `through`."""
         clean = batch.images.to(self.compute.device, non_blocking=True)
-        private = self._private(step, len(clean))
+        places = self._through_defense(step, len(clean))
         attacked = AttackedBatch(
             clean,
             clean.clone(),
@@ -72,36 +71,36 @@ class Attacker:
             clean.new_zeros(len(clean)),
             batch.keys,
             batch.visits,
-            private,
+            places,
         )
-        public = [b for b in range(len(clean)) if b not in private]
+        public = [b for b in range(len(clean)) if b not in places]
         found = self._craft(self.backbone, attacked, public)
         attacked.adversarial[public], attacked.undefended[public] = found.images, -found.loss
         return attacked
 
-    def through(self, tokens: Tensor, attacked: AttackedBatch) -> AttackedBatch:
-        """Attack the images that wait on the backbone with `tokens` (1, n, D); `attacked` stays as it is."""
-        private = attacked.private
-        if not private:
+    def through(self, defense: Defense, attacked: AttackedBatch) -> AttackedBatch:
+        """Attack the images that wait on the backbone with `defense`; `attacked` stays as it is."""
+        places = attacked.through_defense
+        if not places:
             return attacked
-        found = self._craft(partial(self.backbone, tokens=tokens.detach()), attacked, private)
+        found = self._craft(defense.detached().model(self.backbone), attacked, places)
         adversarial, undefended = attacked.adversarial.clone(), attacked.undefended.clone()
-        adversarial[private] = found.images
-        undefended[private] = cosine(self._features(found.images), attacked.target[private], self.axis)
+        adversarial[places] = found.images
+        undefended[places] = cosine(self._features(found.images), attacked.target[places], self.axis)
         return replace(attacked, adversarial=adversarial, undefended=undefended)
 
-    def _craft(self, model: Model, attacked: AttackedBatch, places: list[int]) -> Perturbed:
+    def _craft(self, model: Model, attacked: AttackedBatch, places: list[int]) -> Crafted:
         criterion = FeatureCriterion(attacked.target[places], self.axis)
-        return self.attack.run(
-            attacked.clean[places],
-            Objective(FixedSurrogate(model), criterion, self.micro_batch),
-            keys=[attacked.keys[b] for b in places],
-            std=self.backbone.std,
+        objective = Objective(FixedSurrogate(model), criterion, self.micro_batch)
+        context = Context(
+            [attacked.keys[b] for b in places],
             seed=self.seed,
             visits=[attacked.visits[b] for b in places],
+            std=self.backbone.std,
         )
+        return craft(self.attack, attacked.clean[places], objective, context)
 
-    def _private(self, step: int, size: int) -> list[int]:
+    def _through_defense(self, step: int, size: int) -> list[int]:
         """Which of this process's images meet the adaptive attack, whatever the number of processes."""
         if self.threat == "transfer":
             return []

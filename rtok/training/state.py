@@ -11,29 +11,37 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from rtok.defenses import Defense
 from rtok.errors import UserError
 from rtok.files import write_atomic
 
 
 @dataclass
-class TokenSet:
-    """One set of tokens in training: a count and a seed, with an optimizer of its own.
+class Trainee:
+    """One defense in training, with an optimizer of its own.
 
     Attributes:
-        name: how the set is told from the others of its run, and its token file's suffix; "" when it is alone.
-        values: (1, n, D) float32, the only leaf with a gradient.
+        name: what tells it from the others of its run, and its file's suffix; "" when it is alone.
+        count: the number of extra tokens, where the kind has them.
+        defense: its parameters are the only leaves with a gradient.
     """
 
     name: str
-    count: int
+    count: int | None
     seed: int
-    values: Tensor
+    defense: Defense
     optimizer: torch.optim.Optimizer
 
     @property
+    def parameters(self) -> dict[str, Tensor]:
+        """What is trained, by name."""
+        return self.defense.parameters()
+
+    @property
     def file_name(self) -> str:
-        """`rtokens.safetensors`, or with the set's name when a run trains several."""
-        return f"rtokens-{self.name}.safetensors" if self.name else "rtokens.safetensors"
+        """`rtokens.safetensors` for tokens, with the name when a run trains several."""
+        stem = self.defense.stem
+        return f"{stem}-{self.name}.safetensors" if self.name else f"{stem}.safetensors"
 
 
 def digest_of(keys: Sequence[str]) -> str:
@@ -41,32 +49,36 @@ def digest_of(keys: Sequence[str]) -> str:
     return hashlib.sha256("\0".join(keys).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def save_state(path: Path, step: int, sets: Sequence[TokenSet], images: str) -> None:
-    """Write the tokens and optimizers after `step` steps on the images of this digest."""
-    state = {
-        "step": step,
-        "images": images,
-        "sets": {s.name: {"values": s.values.detach(), "optimizer": s.optimizer.state_dict()} for s in sets},
+def save_state(path: Path, step: int, trainees: Sequence[Trainee], images: str) -> None:
+    """Write the parameters and optimizers after `step` steps on the images of this digest."""
+    states = {
+        t.name: {
+            "parameters": {name: values.detach() for name, values in t.parameters.items()},
+            "optimizer": t.optimizer.state_dict(),
+        }
+        for t in trainees
     }
+    state = {"step": step, "images": images, "trainees": states}
     buffer = io.BytesIO()  # writing to a full disk, torch.save raises a RuntimeError that does not say so
     torch.save(state, buffer)
     write_atomic(path, buffer.getvalue())
 
 
-def load_state(path: Path, sets: Sequence[TokenSet], images: str) -> int:
-    """Restore the tokens and optimizers in place and return the number of steps done; 0 when nothing was saved yet.
+def load_state(path: Path, trainees: Sequence[Trainee], images: str) -> int:
+    """Restore the parameters and optimizers in place and return the number of steps done; 0 when nothing was saved yet.
 
     Raises:
-        UserError: the file is damaged, holds other token sets, or was saved on other images.
+        UserError: the file is damaged, holds other defenses, or was saved on other images.
     """
     if not path.exists():
         return 0
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        saved = state["sets"]
-        for s in sets:
-            s.values.data.copy_(saved[s.name]["values"])
-            s.optimizer.load_state_dict(saved[s.name]["optimizer"])
+        saved = state["trainees"]
+        for t in trainees:
+            for name, values in t.parameters.items():
+                values.data.copy_(saved[t.name]["parameters"][name])
+            t.optimizer.load_state_dict(saved[t.name]["optimizer"])
         step, before = int(state["step"]), state["images"]
     except Exception as error:
         # Not torch's own words: they advise to read the file without weights_only.

@@ -18,7 +18,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from rtok.cli.app import build
-from rtok.tokens import RobustnessTokens
+from rtok.defenses import RobustnessTokens
 
 
 class Opener:
@@ -136,7 +136,7 @@ def test_a_pickle_that_would_run_code(good: dict[str, Any], tmp_path: Path) -> N
 
 def test_tokens_of_another_width(good: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "wide.safetensors"
-    RobustnessTokens.initialise(3, 768, backbone="dinov2_vitb14", image_size=(28, 28)).save(path)
+    RobustnessTokens.draw(3, 768, backbone="dinov2_vitb14", image_size=(28, 28)).save(path)
     result = run(tmp_path, {**good, "tokens": str(path)}, command="eval-features")
     refused(result, Path(good["out"]), "wide.safetensors", "dinov2_vitb14", "768", "384")
 

@@ -11,7 +11,7 @@ from rtok.cli.app import build
 from rtok.cli.convert import parse_size
 from rtok.errors import UserError
 from rtok.models import registry
-from rtok.tokens import RobustnessTokens
+from rtok.defenses import RobustnessTokens
 
 
 @pytest.fixture

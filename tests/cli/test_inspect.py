@@ -6,7 +6,7 @@ import torch
 from typer.testing import CliRunner
 
 from rtok.cli.app import build
-from rtok.tokens import RobustnessTokens
+from rtok.defenses import RobustnessTokens
 
 
 def test_it_prints_all_there_is_to_say(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rtok.models import registry
-from rtok.tokens import RobustnessTokens
+from rtok.defenses import RobustnessTokens
 
 
 @dataclass

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from rtok.conversion import convert
 from rtok.models import registry
-from rtok.tokens import RobustnessTokens
+from rtok.defenses import RobustnessTokens
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 # golden file: the model it is a tiny member of, and what differs from that member
@@ -36,7 +36,7 @@ def golden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         tiny = {"embed_dim": 64, "depth": 2, "num_heads": 2, **kwargs}
         monkeypatch.setitem(registry._BY_NAME, name, replace(registry.find(name), dim=64, timm_kwargs=tiny))
         io = load_file(GOLDEN / f"dinov2_{kind}_io.safetensors")
-        RobustnessTokens(io["tokens"], name).save(tmp_path / "rtokens.safetensors")
+        RobustnessTokens(io["tokens"], backbone=name).save(tmp_path / "rtokens.safetensors")
         return GOLDEN / f"dinov2_{kind}.pth", io
 
     return make

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rtok.models import registry
-from rtok.tokens import RobustnessTokens
+from rtok.defenses import RobustnessTokens
 
 
 @pytest.fixture
@@ -42,5 +42,5 @@ def make_tokens(tmp_path: Path) -> Callable[[str, int], str]:
 
 
 def _save_tokens(path: Path, seed: int = 0) -> str:
-    RobustnessTokens.initialise(3, 64, std=0.5, seed=seed, backbone="dinov2_vits14").save(path)
+    RobustnessTokens.draw(3, 64, std=0.5, seed=seed, backbone="dinov2_vits14").save(path)
     return str(path)

@@ -19,7 +19,7 @@ from rtok.data.transforms import Transform
 from rtok.errors import UserError
 from rtok.evaluation import evaluate_features
 from rtok.models import Backbone, load_backbone
-from rtok.tokens import RobustnessTokens
+from rtok.defenses import RobustnessTokens
 
 IMAGES = 5
 
@@ -28,7 +28,7 @@ IMAGES = 5
 def analysed(settings: dict[str, Any], tmp_path: Path) -> Config:
     """An evaluation with the analysis, and tokens with larger activations than the patches, at first."""
     path = tmp_path / "rtokens.safetensors"
-    RobustnessTokens.initialise(3, 384, std=5, backbone="dinov2_vits14", image_size=(28, 28)).save(path)
+    RobustnessTokens.draw(3, 384, std=5, backbone="dinov2_vits14", image_size=(28, 28)).save(path)
     more = {"tokens": str(path), "threats": ["transfer"], "control_draws": 2, "batch_size": 2}
     analysis = {"activations": True, "images": IMAGES}
     return Config.model_validate({**settings, **more, "analysis": analysis, "sanity": {"images": 0}})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from rtok.data.transforms import Transform
 from rtok.errors import UserError
 from rtok.evaluation import evaluate_features
 from rtok.models import Backbone, load_backbone
-from rtok.tokens import RobustnessTokens
+from rtok.defenses import RobustnessTokens
 
 
 def run(small: dict[str, Any], out: Path, **changes: Any) -> dict[str, Any]:
@@ -155,8 +156,8 @@ def test_the_attacker_trains_their_own_tokens(small: dict[str, Any], tmp_path: P
         "train": {"steps": 2, "batch_size": 2},
         "data": {"resize": "random-crop"},
     }
-    tokens = RobustnessTokens.initialise(4, 64, backbone="dinov2_vits14", image_size=(28, 28))
-    tokens = RobustnessTokens(tokens.values, tokens.backbone, tokens.image_size, recipe)
+    tokens = RobustnessTokens.draw(4, 64, backbone="dinov2_vits14", image_size=(28, 28))
+    tokens = replace(tokens, config=recipe)
     tokens.save(tmp_path / "known.safetensors")
     changes = {
         "tokens": str(tmp_path / "known.safetensors"),

@@ -29,7 +29,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from safetensors.torch import save_file
 
-    from rtok.tokens import RobustnessTokens
+    from rtok.defenses import RobustnessTokens
 
     root = tmp_path_factory.mktemp("inputs")
     g = torch.Generator().manual_seed(0)
@@ -37,7 +37,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_file(
         {name: 0.3 * torch.randn(t.shape, generator=g) for name, t in state.items()}, root / "vit.safetensors"
     )
-    tokens = RobustnessTokens.initialise(3, WIDTH, std=1.0, backbone=MODEL, image_size=(32, 32))
+    tokens = RobustnessTokens.draw(3, WIDTH, std=1.0, backbone=MODEL, image_size=(32, 32))
     tokens.save(root / "tokens.safetensors")
     random = np.random.default_rng(0)
     for split, count in (("train", 10), ("test", 6)):

@@ -26,7 +26,7 @@ from rtok.data.loader import training_batches
 from rtok.data.transforms import Transform
 from rtok.errors import UserError
 from rtok.models import load_backbone
-from rtok.tokens import RobustnessTokens
+from rtok.defenses import RobustnessTokens
 from rtok.training import train
 from rtok.training.loop import Trainer
 
@@ -58,7 +58,7 @@ def test_a_step_is_the_papers(settings: dict[str, Any], threat: str) -> None:
     backbone = load_backbone(cfg.model.name, weights=cfg.model.weights, image_size=28)
     source = open_source(cfg.data, seed=0)
     batches = training_batches(source, Transform("squash", (28, 28)), batch_size=3, start=0, steps=3, seed=0)
-    r = RobustnessTokens.initialise(3, 384).values.requires_grad_(True)
+    r = RobustnessTokens.draw(3, 384).values.requires_grad_(True)
     adam = torch.optim.Adam([r], lr=1e-3)
     from rtok.attacks.noise import start_noise
 
@@ -147,7 +147,7 @@ def test_only_the_tokens_change(settings: dict[str, Any], monkeypatch: pytest.Mo
     backbone = seen[0].backbone
     assert all(torch.equal(before[name], tensor) for name, tensor in backbone.state_dict().items())
     assert all(p.grad is None and not p.requires_grad for p in backbone.parameters())
-    start = RobustnessTokens.initialise(3, 384).values
+    start = RobustnessTokens.draw(3, 384).values
     assert ((tokens(cfg.out) - start).abs() > 1e-4).float().mean() > 0.9
 
 

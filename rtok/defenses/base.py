@@ -1,0 +1,177 @@
+"""What a defense is: parameters beside a frozen backbone, and one way to enter it."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from rtok.checkpoints import Checkpoint, to_safetensors
+from rtok.errors import UserError
+from rtok.files import write_atomic
+from rtok.models.defended import Defended, Features
+from rtok.models.entry import Entry
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from rtok.models.backbone import Backbone
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Defense(ABC):
+    """Parameters that are added to a frozen backbone; immutable, like everything made from it.
+
+    Attributes:
+        backbone: the model name it was trained for; None when the file does not say.
+        image_size: (height, width) in pixels of its training; None when the file does not say.
+        config: the resolved configuration of its training.
+        version: the version of rtok that made it.
+        fingerprint: that of the weights it was trained on (`Backbone.fingerprint`), when the file says.
+
+    A subclass says what it is in `kind` (the name in configs and rows), `stem` (how its files' names begin) and `noun`
+    (the word for messages), and is registered with `rtok.register_defense`.
+    """
+
+    kind: ClassVar[str]
+    stem: ClassVar[str] = "defense"
+    noun: ClassVar[str] = "defense"
+
+    backbone: str | None = None
+    image_size: tuple[int, int] | None = None
+    config: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    version: str | None = None
+    fingerprint: str | None = None
+
+    @classmethod
+    @abstractmethod
+    def create(cls, settings: Any, backbone: Backbone, seed: int) -> Self:
+        """Return an untrained defense for a backbone, as `rtok train` starts with it.
+
+        Args:
+            settings: the config section that the kind is registered with.
+        """
+
+    @classmethod
+    @abstractmethod
+    def parse(cls, content: Checkpoint, path: Path) -> Self:
+        """Take the defense out of a checkpoint that was read; `path` is for the message of the UserError."""
+
+    @abstractmethod
+    def parameters(self) -> dict[str, Tensor]:
+        """Return all that is trained and saved, by name."""
+
+    @abstractmethod
+    def replaced(self, parameters: Mapping[str, Tensor]) -> Self:
+        """Return the same defense with other values of its parameters."""
+
+    @abstractmethod
+    def entry(self) -> Entry:
+        """Return how it enters the blocks of a backbone; the parameters stay in the graph."""
+
+    @abstractmethod
+    def untrained(self, seed: int, *draw: object) -> Self:
+        """Return an untrained twin, the control: a function of the seed, what names the draw, and `twin_key`."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Return the config section that trains another of the same form, without seeds; plain, hashable values."""
+
+    @property
+    def twin_key(self) -> tuple[Any, ...]:
+        """What untrained twins depend on beside the draw: defenses with equal keys share their controls."""
+        return tuple(self.settings().values())
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """The token width D of the backbones that it fits."""
+
+    @property
+    def count(self) -> int | None:
+        """The number of extra tokens, n; None for a kind that adds none."""
+        return None
+
+    def model(self, backbone: Backbone) -> Features:
+        """Return the backbone with this defense inside, as one pure function of the images."""
+        return Defended(backbone, self.entry())
+
+    def to(self, device: torch.device) -> Self:
+        """Return the defense on another device."""
+        return self.replaced({name: values.to(device) for name, values in self.parameters().items()})
+
+    def detached(self) -> Self:
+        """Return the defense without gradients."""
+        return self.replaced({name: values.detach() for name, values in self.parameters().items()})
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What it was made for, as the metadata of a file."""
+        return {
+            "kind": self.kind,
+            "backbone": self.backbone or "",
+            "image_size": json.dumps(self.image_size),
+            "config": json.dumps(self.config),
+            "rtok_version": self.version or "",
+            "fingerprint": self.fingerprint or "",
+        }
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file: the parameters in float32, and as metadata what they were made for."""
+        plain = {name: v.detach().to("cpu", torch.float32).contiguous() for name, v in self.parameters().items()}
+        write_atomic(path, to_safetensors(plain, self.metadata))
+
+    def check(self, backbone: Backbone, file: Path | None = None) -> None:
+        """Refuse a defense that was made for another backbone; `file` is where it came from.
+
+        Raises:
+            UserError: another name or another width; the message says what the defense was made for.
+        """
+        name = backbone.spec.name
+        if self.backbone not in (None, name) or self.dim != backbone.dim:
+            made_for = f"'{self.backbone}'" if self.backbone else "a backbone that the file does not name"
+            what = self.noun if self.count is None else f"{self.count} {self.noun}"
+            which = f"The {what} in '{file}'" if file else f"These {what}"
+            raise UserError(
+                f"{which} were made for {made_for} (width {self.dim}), not for '{name}' "
+                f"(width {backbone.dim}). Set `model.name` to theirs, or give {self.noun} trained for '{name}'."
+            )
+
+
+def parse_made_for(about: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """Return what a file's metadata says of the training, as keyword arguments of a `Defense`.
+
+    Raises:
+        UserError: the metadata is damaged.
+    """
+    try:
+        size, config = json.loads(about.get("image_size", "null")), json.loads(about.get("config", "{}"))
+        height, width = (1, 1) if size is None else size
+        if not (isinstance(config, dict) and isinstance(height, int) and isinstance(width, int)):
+            raise ValueError("of other types")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"'{path}' has damaged metadata ({type(error).__name__}): its image size or its config. "
+            "Copy it again, or train it again."
+        ) from error
+    return {
+        "backbone": about.get("backbone") or None,
+        "image_size": None if size is None else (height, width),
+        "config": config,
+        "version": about.get("rtok_version") or None,
+        "fingerprint": about.get("fingerprint") or None,
+    }
+
+
+def same_twins(defenses: Any) -> dict[Hashable, Defense]:
+    """Return the first defense of each `twin_key`, in the order of the keys."""
+    found: dict[Any, Defense] = {}
+    for defense in defenses:
+        found.setdefault(defense.twin_key, defense)
+    return dict(sorted(found.items()))

@@ -1,0 +1,60 @@
+"""The files of defenses: one file, or those in the folder of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rtok.checkpoints import read_checkpoint
+from rtok.config.defenses import DEFENSES
+from rtok.defenses.base import Defense
+from rtok.errors import UserError
+
+
+def load_defense(path: Path) -> Defense:
+    """Read a defense of any registered kind; a file that says nothing of its kind holds tokens.
+
+    Raises:
+        UserError: the file is unreadable, damaged, or of a kind that is not registered.
+    """
+    content = read_checkpoint(Path(path))
+    kind = content.metadata.get("kind", "tokens")
+    if kind not in DEFENSES:
+        raise UserError(
+            f"'{path}' holds a defense of the kind '{kind}', which this rtok does not know. Known are "
+            f"{', '.join(DEFENSES)}; one from outside needs its --plugin."
+        )
+    defense: Defense = DEFENSES.find(kind).load().parse(content, Path(path))
+    return defense
+
+
+def defense_files(path: Path) -> list[Path]:
+    """Return the files that a path stands for: a file itself, or those of a run folder.
+
+    Raises:
+        UserError: the path does not exist, or the folder holds no defense.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise UserError(
+            f"There is no token file or run folder '{path}'. Give one that `rtok train` has written."
+        )
+    stems = {entry.load().stem for entry in DEFENSES.entries()}
+    # rtokens-5 comes before rtokens-10
+    files = sorted(
+        (file for stem in stems for file in path.glob(f"{stem}*.safetensors")),
+        key=lambda file: (len(file.name), file.name),
+    )
+    if not files:
+        raise UserError(
+            f"The folder '{path}' holds no tokens ({', '.join(f'{stem}*.safetensors' for stem in sorted(stems))}). "
+            "Give the folder of a finished `rtok train`."
+        )
+    return files
+
+
+def resolve_defenses(paths: Sequence[Path]) -> list[Path]:
+    """Return every defense file that the config's files and run folders name."""
+    return [file for path in paths for file in defense_files(path)]

@@ -1,0 +1,105 @@
+"""A defense inside a timm model: the same calls, the same head, a defended model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from rtok.defenses.base import Defense
+from rtok.errors import UserError
+from rtok.models.backbone import Backbone
+from rtok.models.entry import embed, run_blocks
+from rtok.models.families.timm_any import why_no_tokens
+from rtok.models.registry import find
+from rtok.release import describe, to_metadata
+
+
+class RobustViT(nn.Module):
+    """A timm ViT that always runs with its defense; made by `robustify`.
+
+    It shares its weights with `model`, which is left as it is. Its state dict holds `model.*` and the defense's
+    parameters (tokens: `rtokens`), and in its `_metadata` what they were made for: saved with `torch.save`, it is a
+    checkpoint that `rtok convert` and `rtok inspect` read. For safetensors, pass `metadata` to `save_file`.
+
+    Attributes:
+        model: the timm model.
+        defense: the defense and what it was made for; its parameters are buffers here: they move with the module and
+            get no gradient.
+    """
+
+    def __init__(self, model: Any, defense: Defense) -> None:
+        super().__init__()
+        self.model = model
+        self.defense = defense
+        for name, values in defense.parameters().items():
+            self.register_buffer(name, values.clone())
+        self.train(model.training)
+        self.register_state_dict_post_hook(_add_metadata)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the model is, as the metadata of a file."""
+        return to_metadata(describe(self.defense.metadata, "robustify"))
+
+    @property
+    def pretrained_cfg(self) -> Any:
+        """timm's record of the weights, for `timm.data.resolve_model_data_config`."""
+        return self.model.pretrained_cfg
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the features of timm's own `forward_features` (B, N, D), of images normalized as it takes them."""
+        sequence, rope = embed(self.model, x)
+        own = sequence.shape[1]
+        values = {name: getattr(self, name) for name in self.defense.parameters()}
+        entry = self.defense.replaced(values).entry()
+        (sequence,) = run_blocks(self.model, sequence, rope, entry, [len(self.model.blocks) - 1])
+        return self.model.norm(sequence[:, :own])
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Pool the features and classify them, as the model does."""
+        return self.model.forward_head(x, pre_logits=pre_logits)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the model returns: logits, or an embedding."""
+        return self.forward_head(self.forward_features(x))
+
+
+def robustify(model: nn.Module, defense: Defense) -> RobustViT:
+    """Put a defense into any ViT of timm; the result is called like the model.
+
+    Args:
+        model: a timm `VisionTransformer` or `Eva`, with or without a classifier. It is not changed.
+        defense: for this architecture.
+
+    Raises:
+        UserError: the defense cannot enter this model, or was made for another.
+    """
+    if isinstance(model, Backbone):
+        raise UserError(
+            "robustify takes a model of timm. A Backbone takes a defense the other way round: "
+            "defense.model(backbone)(images)."
+        )
+    reason = why_no_tokens(model)
+    if reason:
+        raise UserError(f"Tokens cannot join this model: {reason}. robustify takes plain ViTs of timm.")
+    _check(model, defense)
+    return RobustViT(model, defense)
+
+
+def _check(vit: Any, defense: Defense) -> None:
+    """Refuse a defense for another architecture: by width, and by name where both sides have one."""
+    architecture = (getattr(vit, "pretrained_cfg", None) or {}).get("architecture")
+    made_for = find(defense.backbone).timm_name.partition(".")[0] if defense.backbone else None
+    if defense.dim != vit.embed_dim or (architecture and made_for and architecture != made_for):
+        what = defense.noun if defense.count is None else f"{defense.count} {defense.noun}"
+        raise UserError(
+            f"These {what} were made for {defense.backbone or 'an unnamed backbone'} (width "
+            f"{defense.dim}), not for {architecture or 'a model'} of width {vit.embed_dim}. Give that model, or "
+            f"{defense.noun} trained for this one."
+        )
+
+
+def _add_metadata(module: nn.Module, state: dict[str, Any], prefix: str, local_metadata: Any) -> None:
+    assert isinstance(module, RobustViT)
+    local_metadata.update(module.metadata)

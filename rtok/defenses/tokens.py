@@ -1,0 +1,154 @@
+"""Robustness tokens: drawn, saved, and read again, whoever wrote them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from rtok.checkpoints import Checkpoint, is_plain, read_checkpoint
+from rtok.defenses.base import Defense, parse_made_for
+from rtok.errors import UserError
+from rtok.models.entry import AppendedTokens
+from rtok.release import description
+from rtok.seeding import image_seed
+from rtok.version import __version__
+
+if TYPE_CHECKING:
+    from rtok.models.backbone import Backbone
+
+FORMAT = "rtok-tokens-1"
+DEFAULT_INIT_STD = 0.01  # the paper's, for files that do not say theirs
+_KEY = "rtokens"
+
+
+@dataclass(frozen=True, eq=False)
+class RobustnessTokens(Defense):
+    """The paper's defense: n extra input tokens, which enter before block 0 without a position.
+
+    Attributes:
+        values: (1, n, D) float32.
+    """
+
+    values: Tensor
+
+    kind: ClassVar[str] = "tokens"
+    stem: ClassVar[str] = "rtokens"
+    noun: ClassVar[str] = "tokens"
+
+    @property
+    def count(self) -> int:
+        """The number of tokens, n."""
+        return self.values.shape[1]
+
+    @property
+    def dim(self) -> int:
+        """The width of a token, D."""
+        return self.values.shape[2]
+
+    @property
+    def init_std(self) -> float:
+        """The standard deviation that they started from, as far as their training says."""
+        trained = self.config.get("defense", self.config.get("tokens"))  # rtok 0.1 called the section `tokens`
+        return float(trained.get("init_std", DEFAULT_INIT_STD)) if isinstance(trained, Mapping) else DEFAULT_INIT_STD
+
+    @classmethod
+    def draw(
+        cls, count: int, dim: int, *draw: object, std: float = DEFAULT_INIT_STD, seed: int = 0, **made_for: Any
+    ) -> RobustnessTokens:
+        """Draw untrained tokens, std * N(0, 1): a function of seed, count, dim and what names the draw."""
+        generator = torch.Generator().manual_seed(image_seed(seed, "tokens", count, *draw))
+        values = std * torch.randn(1, count, dim, generator=generator)
+        return cls(values, **{"version": __version__, **made_for})
+
+    @classmethod
+    def create(cls, settings: Any, backbone: Backbone, seed: int) -> RobustnessTokens:
+        """Draw the tokens that a training starts with, on the CPU."""
+        made_for = {"backbone": backbone.spec.name, "image_size": backbone.image_size}
+        return cls.draw(settings.count, backbone.dim, std=settings.init_std, seed=seed, **made_for)
+
+    def untrained(self, seed: int, *draw: object) -> RobustnessTokens:
+        """Draw as many untrained tokens, on the same device."""
+        drawn = self.draw(self.count, self.dim, *draw, std=self.init_std, seed=seed, config=self.config)
+        return drawn.to(self.values.device)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the kind, the count and the standard deviation of the start."""
+        return {"kind": self.kind, "count": self.count, "init_std": self.init_std}
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Return `rtokens`, (1, n, D)."""
+        return {_KEY: self.values}
+
+    def replaced(self, parameters: Mapping[str, Tensor]) -> RobustnessTokens:
+        """Return tokens of other values, made for the same."""
+        return replace(self, values=parameters[_KEY])
+
+    def entry(self) -> AppendedTokens:
+        """Return the tokens as they join the sequence."""
+        return AppendedTokens(self.values)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the tokens were made for, as the metadata of a file."""
+        return {"format": FORMAT, **super().metadata, "n": str(self.count), "dim": str(self.dim)}
+
+    @classmethod
+    def load(cls, path: Path) -> RobustnessTokens:
+        """Read a token file of ours, the original's `{"rtokens": tensor}`, or its whole-model checkpoint.
+
+        In the latter the tokens lie beside the model's weights, possibly under `state_dict` and after `module.`.
+
+        Raises:
+            UserError: the file is unreadable, holds no tokens, or tokens that are not finite numbers (1, n, D).
+        """
+        return cls.parse(read_checkpoint(Path(path)), Path(path))
+
+    @classmethod
+    def parse(cls, content: Checkpoint, path: Path) -> RobustnessTokens:
+        """Take the tokens out of a checkpoint that was read; `path` is for the message of the UserError."""
+        values = _find(content, path)
+        _check_values(values, path)
+        # a clone: a slice of a whole-model file would keep all of it in memory
+        return cls(values.detach().float().clone(), **parse_made_for(_metadata(content, path), path))
+
+
+def _find(content: Checkpoint, path: Path) -> Tensor:
+    """Return the one tensor `rtokens` of a checkpoint, at its top or under `state_dict`."""
+    inner = content.get("state_dict")
+    entries = inner if isinstance(inner, Mapping) else content
+    found = [value for key, value in entries.items() if str(key).removeprefix("module.") == _KEY]
+    if len(found) != 1 or not is_plain(found[0]):
+        raise UserError(
+            f"'{path}' holds no robustness tokens: there is no tensor '{_KEY}' in it. "
+            "Give a token file of rtok, or the original's rtokens.pt or last.ckpt."
+        )
+    return found[0]
+
+
+def _check_values(values: Tensor, path: Path) -> None:
+    if values.dim() != 3 or values.shape[0] != 1 or 0 in values.shape or not values.is_floating_point():
+        raise UserError(
+            f"The tokens in '{path}' have the shape {tuple(values.shape)} ({values.dtype}); "
+            "tokens are floating-point numbers of shape (1, count, width)."
+        )
+    if not values.isfinite().all():
+        raise UserError(
+            f"The tokens in '{path}' hold NaN or infinity: their training diverged. Train them again, "
+            "with a lower learning rate."
+        )
+
+
+def _metadata(content: Checkpoint, path: Path) -> Mapping[str, str]:
+    """Return what a file says of its tokens; a file that others wrote says nothing of ours."""
+    robust = description(content.metadata)
+    about: Mapping[str, str] = content.metadata if robust is None else robust["tokens"]
+    if about.get("format", FORMAT) not in (FORMAT, "pt"):  # "pt" is what transformers writes
+        raise UserError(
+            f"'{path}' has the token format '{about['format']}'; this rtok reads '{FORMAT}'. Upgrade rtok."
+        )
+    return about

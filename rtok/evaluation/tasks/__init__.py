@@ -1,0 +1,1 @@
+"""The measurements: features, classification, segmentation."""

@@ -1,0 +1,161 @@
+"""`rtok eval-class`: what tokens do to a classifier on the backbone, clean and under attack."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+from typing_extensions import Unpack
+
+from rtok.attacks.autoattack import AutoAttack
+from rtok.attacks.base import build
+from rtok.attacks.objective import Criterion, LabelCriterion, Model
+from rtok.config.rules import checked
+from rtok.evaluation.examples import attacked_examples
+from rtok.evaluation.loop import Evaluator
+from rtok.evaluation.run import run_evaluation
+from rtok.evaluation.task import Columns, Task, View
+from rtok.evaluation.tasks.headed import headed
+from rtok.evaluation.victims import Victim
+from rtok.heads.classifiers import Classifiers
+from rtok.heads.store import PLAIN
+from rtok.runs.run import Run, RunOptions
+from rtok.setup import Setup
+from rtok.statistics import wilson
+
+if TYPE_CHECKING:
+    from rtok.config.attack import AttackConfig
+    from rtok.config.schema import Config
+    from rtok.data.loader import Batch
+
+NO_LABEL = -100  # torch's own: every index from 0 on may be a class
+# Columns of results.json that are shares of the images, and the per-image columns they are the means of.
+SHARES = {
+    "clean_accuracy": "clean_correct",
+    "adversarial_accuracy": "adversarial_correct",
+    "flipped": "flipped",
+    "surrogate_success": "surrogate_fooled",
+}
+PAIRED = ("adversarial_accuracy", "clean_accuracy")  # the shares in which victims are compared
+EXAMPLES = 4  # images in examples.png
+
+
+class ClassificationTask(Task):
+    """Compares predictions; attacks raise the cross-entropy of the right label."""
+
+    command = "eval-class"
+    worst_by = "adversarial_correct"
+    compared: ClassVar = {name: SHARES[name] for name in PAIRED}
+    wants_surrogate = True
+    plain_head = PLAIN
+
+    def __init__(self, heads: Classifiers) -> None:
+        self.heads = heads
+        self.robust_heads = heads.settings.robust_victims
+
+    @classmethod
+    def open(cls, setup: Setup) -> ClassificationTask:
+        """Read and check the heads.
+
+        Raises:
+            UserError: a head does not fit the backbone or the data, or an attack the number of classes.
+        """
+        heads = Classifiers(setup)
+        for settings in setup.config.attacks:
+            attack = None if settings.stored else build(settings)
+            if isinstance(attack, AutoAttack):
+                attack.check(len(heads.class_names))
+        return cls(heads)
+
+    def model(self, victim: Victim) -> Model:
+        """The victim with its head: images to logits (b, K)."""
+        return headed(self.heads, victim)
+
+    def prepare(self, run: Run) -> None:
+        """Fit or choose the heads that no file names."""
+        self.heads.prepare(run)
+
+    def criterion(self, attack: AttackConfig, batch: Batch, target: Tensor) -> Criterion:
+        """The loss of the labels that the attack names."""
+        return LabelCriterion(_labels(batch, target), ignore_index=NO_LABEL, loss=attack.loss)
+
+    def measure(self, view: View) -> Columns:
+        """The label, the predictions with their confidences, and what follows from them, as 0 or 1.
+
+        `surrogate_fooled`: the surrogate was right about the clean image and wrong about the adversarial one;
+        NaN where there was nothing to fool, or where the surrogate is not one fixed model.
+        """
+        labels = _labels(view.batch, view.clean)
+        columns: Columns = {"label": labels}
+        predictions = []
+        for name, logits in (("clean", view.clean), ("adversarial", view.adversarial)):
+            confidence, prediction = logits.float().softmax(-1).max(-1)
+            columns[f"{name}_prediction"] = prediction
+            columns[f"{name}_confidence"] = confidence
+            columns[f"{name}_correct"] = (prediction == labels).float()
+            predictions.append(prediction)
+        columns["flipped"] = (predictions[0] != predictions[1]).float()
+        fooled = torch.full(labels.shape, torch.nan, device=labels.device)
+        if view.surrogate_clean is not None and view.surrogate_adversarial is not None:
+            right = view.surrogate_clean.argmax(-1) == labels
+            fooled[right] = (view.surrogate_adversarial.argmax(-1) != labels)[right].float()
+        columns["surrogate_fooled"] = fooled
+        columns["image_linf_255"] = view.image_linf_255
+        return columns
+
+    def summarize(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Shares with Wilson intervals; null where there is nothing to divide by.
+
+        `surrogate_success` is over the images that the surrogate classified rightly, `accuracy_on_success`
+        over those among them that fooled it. Rows of the control are means over its draws: their interval is
+        that of one victim with the mean share.
+        """
+        summary: dict[str, Any] = {}
+        intervals: dict[str, list[float] | None] = {}
+        shares = {name: [row[column] for row in rows] for name, column in SHARES.items()}
+        shares["accuracy_on_success"] = [r["adversarial_correct"] for r in rows if r["surrogate_fooled"] == 1]
+        for name, values in shares.items():
+            known = [value for value in values if value is not None]
+            interval = wilson(sum(known), len(known))
+            summary[name] = statistics.fmean(known) if known else None
+            intervals[name] = None if interval is None else list(interval)
+        summary["image_linf_255"] = statistics.fmean(row["image_linf_255"] for row in rows)
+        return {**summary, "ci95": intervals}
+
+    def draw(self, setup: Setup, evaluator: Evaluator, rows: Sequence[dict[str, Any]], out: Path) -> None:
+        """Draw the summary, and a few attacked images with what is made of them."""
+        from rtok.reporting.figures.examples import adversarial_examples
+        from rtok.reporting.figures.summary import summary_figures
+
+        summary_figures(rows, out, "adversarial_accuracy")
+        trial, keys = evaluator.trials[0], setup.source.keys[:EXAMPLES]
+        found = attacked_examples(setup, evaluator, trial, keys)
+        if found is None:
+            return
+        names = setup.source.class_names or ()
+        shown = (evaluator.victims[0], evaluator.victims[-1])
+        with torch.no_grad():
+            seen = [evaluator.models[victim](found.adversarial).argmax(-1).tolist() for victim in shown]
+        titles = [f"plain: {names[p]}, robust: {names[r]}" for p, r in zip(*seen, strict=True)]
+        adversarial_examples(found.images.cpu(), found.adversarial.cpu(), out / "examples.png", titles)
+
+
+def evaluate_classification(config: Config, **options: Unpack[RunOptions]) -> dict[str, Any]:
+    """Measure the accuracy of the plain, random and robust victims, and write the run folder `config.out`.
+
+    Returns:
+        The content of `results.json`.
+
+    Raises:
+        UserError: the input is wrong; nothing has been written then.
+    """
+    return run_evaluation(checked(config, "eval-class"), ClassificationTask.open, **options)
+
+
+def _labels(batch: Batch, like: Tensor) -> Tensor:
+    assert batch.labels is not None
+    return batch.labels.to(like.device)

@@ -1,0 +1,142 @@
+"""`rtok eval-features`: how far an attack moves a backbone's features, with and without tokens."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from typing_extensions import Unpack
+
+from rtok.attacks.objective import Axis, Criterion, FeatureCriterion, Model, cosine
+from rtok.config.rules import checked
+from rtok.evaluation.activations import write_activations
+from rtok.evaluation.examples import attacked_examples, patch_cosines, transfer_trial
+from rtok.evaluation.loop import Evaluator
+from rtok.evaluation.run import run_evaluation
+from rtok.evaluation.task import Columns, Task, View
+from rtok.evaluation.victims import Victim
+from rtok.runs.run import RunOptions
+from rtok.setup import Setup
+from rtok.statistics import mean_interval
+
+if TYPE_CHECKING:
+    from rtok.config.attack import AttackConfig
+    from rtok.config.schema import Config
+    from rtok.data.loader import Batch
+
+EXAMPLES = 3  # images in features.png
+AXES: tuple[tuple[Axis, str], ...] = (("channel", ""), ("token", "_token"))
+COLUMNS = (
+    "fidelity",
+    "cosine",
+    "cosine_to_plain",
+    "fidelity_token",
+    "cosine_token",
+    "cosine_to_plain_token",
+    "cosine_cls",
+    "mse",
+    "image_linf_255",
+)
+
+
+class FeatureTask(Task):
+    """Compares features; the worse attack is the one with the lower `cosine_to_plain`."""
+
+    command = "eval-features"
+    objective = "features"
+    worst_by = "cosine_to_plain"
+    compared: ClassVar = {"cosine_to_plain": "cosine_to_plain"}
+    several_targets = True
+
+    def model(self, victim: Victim) -> Model:
+        """The victim's features (b, 1+P, D) or embeddings (b, E)."""
+        return victim.features
+
+    def criterion(self, attack: AttackConfig, batch: Batch, target: Tensor) -> Criterion:
+        """Minus the cosine to the target's clean features, over the attack's axis."""
+        return FeatureCriterion(target, attack.axis)
+
+    def measure(self, view: View) -> Columns:
+        """How far the features moved, per image.
+
+        `fidelity`: victim(clean) to plain(clean). `cosine`: victim(adv) to victim(clean). `cosine_to_plain`:
+        victim(adv) to plain(clean). `cosine_cls` and `mse` compare like `cosine`, on the CLS token and on all features.
+        Columns over the token axis are NaN for embeddings, which have no tokens.
+        """
+        columns: Columns = {}
+        for axis, suffix in AXES:
+            pairs = {
+                "fidelity": (view.clean, view.plain_clean),
+                "cosine": (view.adversarial, view.clean),
+                "cosine_to_plain": (view.adversarial, view.plain_clean),
+            }
+            for name, (a, b) in pairs.items():
+                absent = axis == "token" and a.ndim == 2
+                columns[name + suffix] = (
+                    a.new_full(a.shape[:1], float("nan")) if absent else cosine(a, b, axis)
+                )
+        cls = (
+            (view.adversarial, view.clean)
+            if view.clean.ndim == 2
+            else (view.adversarial[:, 0], view.clean[:, 0])
+        )
+        columns["cosine_cls"] = F.cosine_similarity(*cls, dim=-1)
+        columns["mse"] = (view.adversarial - view.clean).square().flatten(1).mean(1)
+        columns["image_linf_255"] = view.image_linf_255
+        return {name: columns[name] for name in COLUMNS}
+
+    def summarize(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Means over images, with 95 % intervals clustered by `group`; null where a column does not apply."""
+        groups = [row["group"] for row in rows]
+        summary: dict[str, Any] = {}
+        intervals: dict[str, list[float] | None] = {}
+        for name in COLUMNS:
+            values = [row[name] for row in rows]
+            applies = all(value is not None for value in values)
+            summary[name] = statistics.fmean(values) if applies else None
+            interval = mean_interval(values, groups) if applies else None
+            intervals[name] = None if interval is None else list(interval)
+        return {**summary, "ci95": intervals}
+
+    def draw(self, setup: Setup, evaluator: Evaluator, rows: Sequence[dict[str, Any]], out: Path) -> None:
+        """Draw the summary, the activations where they are asked for, and how far patches moved in a few images."""
+        from rtok.reporting.figures.features import feature_movement
+        from rtok.reporting.figures.summary import summary_figures
+
+        summary_figures(rows, out, "cosine_to_plain")
+        if setup.config.analysis.activations:
+            write_activations(setup, evaluator, out)
+        trial, backbone = transfer_trial(evaluator), setup.backbone
+        if trial is None or backbone.kind == "embedding":
+            return
+        first_of_group = dict(zip(reversed(setup.source.groups), reversed(setup.source.keys), strict=True))
+        found = attacked_examples(setup, evaluator, trial, list(first_of_group.values())[-EXAMPLES:])
+        if found is None:
+            return
+        shown = {victim.role: victim for victim in reversed(evaluator.victims)}  # the first of each
+        with torch.no_grad():
+            target = backbone(found.images)
+            maps = {
+                role: patch_cosines(evaluator.models[shown[role]](found.adversarial), target, backbone.grid)
+                for role in ("plain", "random", "robust")
+                if role in shown
+            }
+        images = (found.images.cpu(), found.adversarial.cpu())
+        feature_movement(*images, maps, out / "features.png", titles=found.batch.keys)
+
+
+def evaluate_features(config: Config, **options: Unpack[RunOptions]) -> dict[str, Any]:
+    """Measure the features of the plain, random and robust victims, and write the run folder `config.out`.
+
+    Returns:
+        The content of `results.json`.
+
+    Raises:
+        UserError: the input is wrong; nothing has been written then.
+    """
+    return run_evaluation(checked(config, "eval-features"), lambda setup: FeatureTask(), **options)

@@ -1,0 +1,50 @@
+"""`rtok eval-seg`: what tokens do to semantic segmentation, clean and under attack."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import Unpack
+
+from rtok.config.rules import checked
+from rtok.data.framing import Framing
+from rtok.evaluation.run import run_evaluation
+from rtok.heads.segmentation import engine
+from rtok.runs.run import RunOptions
+from rtok.setup import Setup
+
+if TYPE_CHECKING:
+    from rtok.config.schema import Config
+    from rtok.evaluation.task import Task
+
+
+def evaluate_segmentation(config: Config, **options: Unpack[RunOptions]) -> dict[str, Any]:
+    """Measure the mIoU of the plain, random and robust victims, and write the run folder `config.out`.
+
+    Returns:
+        The content of `results.json`.
+
+    Raises:
+        UserError: the input is wrong, or mmsegmentation is not installed; nothing has been written then.
+    """
+    checked(config, "eval-seg")
+    engine.start()
+    return run_evaluation(config, open_task, open_framing(config), **options)
+
+
+def open_framing(config: Config) -> Framing:
+    """Return how the config has pictures resized."""
+    sizes = config.segmentation
+    return Framing(sizes.mode, sizes.short_side, sizes.window, config.seed)
+
+
+def open_task(setup: Setup) -> Task:
+    """Start mmsegmentation and check every mask and the heads that there are.
+
+    Raises:
+        UserError: data without masks, masks that cannot be used, heads that do not fit.
+    """
+    engine.start()
+    from rtok.evaluation.tasks.segmentation.task import SegmentationTask
+
+    return SegmentationTask.open(setup)

@@ -1,0 +1,174 @@
+"""Segmentation as a task of the evaluation loop: mIoU of the predicted classes, clean and under attack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rtok.attacks.objective import Criterion, LabelCriterion, Model
+from rtok.data.framing import Framing
+from rtok.data.masks import IGNORE, MaskedFiles
+from rtok.evaluation.tasks.segmentation import metrics
+from rtok.evaluation.tasks.segmentation.figures import draw_predictions, per_class
+from rtok.evaluation.examples import transfer_trial
+from rtok.evaluation.task import Columns, Task, View
+from rtok.evaluation.tasks.headed import headed
+from rtok.evaluation.victims import Victim
+from rtok.files import write_atomic
+from rtok.heads.segmentation.heads import SegmentationHeads, check_masks
+from rtok.heads.store import PLAIN
+from rtok.statistics import mean_interval
+
+if TYPE_CHECKING:
+    from rtok.config.attack import AttackConfig
+    from rtok.data.loader import Batch
+    from rtok.evaluation.loop import Evaluator
+    from rtok.evaluation.tasks.segmentation.metrics import Areas
+    from rtok.runs.run import Run
+    from rtok.setup import Setup
+
+PAIRED = ("adversarial_image_miou", "clean_image_miou")  # what victims are compared in, image by image
+KEPT_MASKS = 64  # an image's mask is used for each of its attacks and victims: more than a batch's are kept
+
+
+class SegmentationTask(Task):
+    """Compares the class that a victim predicts for each pixel with the mask.
+
+    In `slide` an image is measured at its own size, as the field does; in `crop` at the crop's.
+    """
+
+    command = "eval-seg"
+    worst_by = "adversarial_image_miou"
+    compared: ClassVar = {name: name for name in PAIRED}
+    plain_head = PLAIN
+
+    def __init__(self, source: MaskedFiles, framing: Framing, heads: SegmentationHeads) -> None:
+        self.source = source
+        self.framing = framing
+        self.heads = heads
+        self.robust_heads = heads.settings.robust_victims
+        self._places = {key: index for index, key in enumerate(source.keys)}
+        self._mask = lru_cache(KEPT_MASKS)(self._read_mask)
+
+    @classmethod
+    def open(cls, setup: Setup) -> SegmentationTask:
+        """Check every mask and the heads that there are.
+
+        Raises:
+            UserError: data without masks, masks that cannot be used, heads that do not fit.
+        """
+        source, framing = setup.source, setup.transform
+        assert isinstance(source, MaskedFiles) and isinstance(framing, Framing)
+        check_masks(source, setup.config.data.split, enabled=setup.compute.is_main)
+        return cls(source, framing, SegmentationHeads(setup, source, framing))
+
+    def model(self, victim: Victim) -> Model:
+        """The victim with its head: images (b, 3, H, W) to logits (b, K, H, W)."""
+        return headed(self.heads, victim)
+
+    def hidden(self, victim: Victim, depth: float) -> Model:
+        """Images to the features (b, windows * (1+P), D) inside a backbone, window after window."""
+        return self.heads.hidden(victim.features, depth)
+
+    def prepare(self, run: Run) -> None:
+        """Fit the heads that no file names."""
+        self.heads.prepare(run)
+
+    def criterion(self, attack: AttackConfig, batch: Batch, target: Tensor) -> Criterion:
+        """The cross-entropy of the labels of the pixels that the model sees, averaged over those with one."""
+        labels = torch.stack([self.framing.mask(self._mask(key), key) for key in batch.keys])
+        return LabelCriterion(labels.to(target.device), ignore_index=IGNORE, loss=attack.loss)
+
+    def reduce(self, output: Tensor, batch: Batch) -> Tensor:
+        """The predicted classes (b, H, W), as large as the labels that they are measured with."""
+        H, W = self.labels(batch.keys[0]).shape
+        return metrics.predicted_classes(output, (H, W))
+
+    def measure(self, view: View) -> Columns:
+        """Per image its mean IoU over the classes that occur in it, its pixel accuracy, and its areas."""
+        columns: Columns = {}
+        for name, predictions in (("clean", view.clean), ("adversarial", view.adversarial)):
+            areas = [
+                self._areas(key, prediction)
+                for key, prediction in zip(view.batch.keys, predictions, strict=True)
+            ]
+            totals = [metrics.total([image], self._classes) for image in areas]
+            columns[f"{name}_image_miou"] = _column(map(metrics.mean_iou, totals))
+            columns[f"{name}_pixel_accuracy"] = _column(map(metrics.pixel_accuracy, totals))
+            columns[f"{name}_areas"] = [[image] for image in areas]  # one draw, which others may join
+        columns["image_linf_255"] = view.image_linf_255
+        return columns
+
+    def summarize(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """IoU from one confusion matrix over the data set, and means of per-image values; with 95 % intervals.
+
+        Rows of the control hold several draws: their numbers are means over the draws.
+        """
+        groups = [row["group"] for row in rows]
+        summary: dict[str, Any] = {}
+        intervals: dict[str, list[float] | None] = {}
+        ious: dict[str, np.ndarray] = {}
+        for name in ("clean", "adversarial"):
+            draws: list[Sequence[Areas]] = list(zip(*(row[f"{name}_areas"] for row in rows), strict=True))
+            totals = [metrics.total(images, self._classes) for images in draws]
+            ious[name] = metrics.mean_known(np.stack([metrics.class_iou(t) for t in totals]))
+            summary[f"{name}_miou"] = _mean([metrics.mean_iou(t) for t in totals])
+            both = metrics.bootstrap_intervals(draws, groups, self._classes)
+            intervals[f"{name}_miou"], intervals[f"{name}_pixel_accuracy"] = both
+            known = [row for row in rows if row[f"{name}_image_miou"] is not None]  # some pixel has a label
+            values = [row[f"{name}_image_miou"] for row in known]
+            summary[f"{name}_image_miou"] = _mean(values)
+            interval = mean_interval(values, [row["group"] for row in known]) if known else None
+            intervals[f"{name}_image_miou"] = None if interval is None else list(interval)
+            summary[f"{name}_pixel_accuracy"] = _mean([metrics.pixel_accuracy(t) for t in totals])
+        summary["pixel_accuracy"] = summary.pop("adversarial_pixel_accuracy")
+        intervals["pixel_accuracy"] = intervals.pop("adversarial_pixel_accuracy")
+        summary["image_linf_255"] = fmean(row["image_linf_255"] for row in rows)
+        classes = {
+            name: [None if np.isnan(iou) else float(iou) for iou in pair]
+            for name, *pair in zip(self.source.class_names, ious["clean"], ious["adversarial"], strict=True)
+            if not np.isnan(pair).all()
+        }
+        return {**summary, "ci95": intervals, "class_iou": classes}
+
+    def draw(self, setup: Setup, evaluator: Evaluator, rows: Sequence[dict[str, Any]], out: Path) -> None:
+        """Write `per_class.csv` and draw the summary and the predictions on a few pictures."""
+        from rtok.reporting.figures.summary import summary_figures
+
+        summary_figures(rows, out, "adversarial_miou")
+        write_atomic(out / "per_class.csv", per_class(rows))
+        trial = transfer_trial(evaluator)
+        for key in self.source.keys[: setup.config.segmentation.pictures] if trial else ():
+            draw_predictions(self, setup, evaluator, trial, key, out / "pictures")
+
+    def labels(self, key: str) -> Tensor:
+        """The labels (H, W) that predictions are measured with; the mask is a part of the image in `crop`."""
+        mask = self._mask(key)
+        return self.framing.mask(mask, key) if self.framing.mode == "crop" else torch.from_numpy(mask)
+
+    @property
+    def _classes(self) -> int:
+        return len(self.source.class_names)
+
+    def _read_mask(self, key: str) -> np.ndarray:
+        return self.source.read_mask(self._places[key])
+
+    def _areas(self, key: str, prediction: Tensor) -> Areas:
+        labels = self.labels(key).to(prediction.device)
+        return metrics.areas(metrics.confusion(prediction, labels, self._classes))
+
+
+def _column(values: Iterable[float]) -> Tensor:
+    return torch.tensor(list(values), dtype=torch.float64)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    known = [value for value in values if value == value]
+    return fmean(known) if known else None

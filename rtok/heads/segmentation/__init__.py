@@ -1,0 +1,1 @@
+"""Segmentation heads on mmsegmentation; nothing outside this package imports mmseg."""

@@ -1,0 +1,153 @@
+"""The life of a run, the same for every command: look, refuse, lock, start or resume, journal, record, finish, tidy."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from rtok.compute import Compute
+from rtok.console import say
+from rtok.runs.folder import RunFolder
+from rtok.runs.journal import Journal
+from rtok.runs.record import RunRecord
+
+if TYPE_CHECKING:
+    from rtok.config.schema import Config
+
+
+class RunOptions(TypedDict, total=False):
+    """What is said of a run beside its config.
+
+    resume: continue what the folder holds; overwrite: replace it; command: the command line, for the run's record.
+    """
+
+    resume: bool
+    overwrite: bool
+    command: Sequence[str]
+
+
+class Run:
+    """One run of a command in its folder.
+
+    with Run.open(config, compute, **options) as run:
+        if run.finished("results.json"):
+            return ...
+        ...  # open and check everything that the run needs: nothing is written yet
+        run.start()
+        run.mend()
+        ...  # the work, row by row into run.journal
+        run.finish(skipped=skipped)
+
+    An error on the way ends the run, its folder released and resumable.
+    """
+
+    def __init__(
+        self, folder: RunFolder, compute: Compute, command: Sequence[str], journal: str, keep_state: bool
+    ) -> None:
+        self.folder = folder
+        self.compute = compute
+        self.command = command
+        self.journal = Journal(folder.path / journal)
+        self._keep_state = keep_state
+        self._record: RunRecord | None = None
+        self._stack = ExitStack()
+
+    @classmethod
+    def open(
+        cls,
+        config: Config,
+        compute: Compute,
+        *,
+        journal: str = "state/images.jsonl",
+        record: str = "config.yaml",
+        keep_state: bool = False,
+        resume: bool = False,
+        overwrite: bool = False,
+        command: Sequence[str] = ("rtok",),
+    ) -> Run:
+        """Look at the folder `config.out`.
+
+        Args:
+            journal: the file, within the folder, that the run appends its rows to.
+            record: the file that marks the folder as a run of this kind.
+            keep_state: leave `state/` when the run has finished.
+            resume, overwrite, command: see `RunOptions`.
+
+        Raises:
+            UserError: the folder holds a run and neither flag was given, a run with other settings, or something else.
+        """
+        folder = RunFolder(config.out, config.to_dict(), record=record, resume=resume, overwrite=overwrite)
+        return cls(folder, compute, command, journal, keep_state)
+
+    def __enter__(self) -> Run:
+        self._stack.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self._stack.__exit__(kind, error, trace)
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self.folder.path
+
+    @property
+    def state(self) -> Path:
+        """The sub-folder for what `--resume` needs."""
+        return self.folder.state
+
+    @property
+    def resuming(self) -> bool:
+        """Whether the run goes on with what an earlier one left."""
+        return self.folder.resuming
+
+    def finished(self, *files: str) -> bool:
+        """Whether the run to be resumed ran to its end and these files are there: then there is nothing left to do."""
+        if not (self.folder.resuming and self.folder.finished(*files)):
+            return False
+        if self.compute.is_main:
+            self.folder.tidy(keep_state=self._keep_state)
+        say(f"{self.path} holds a finished run: nothing is left to do", enabled=self.compute.is_main)
+        return True
+
+    def start(self) -> None:
+        """Lock the folder and write the settings and the beginning of the record.
+
+        Raises:
+            UserError: another run uses the folder, or it cannot be written to.
+        """
+        self.compute.wait()  # every process has looked at the folder before one writes into it
+        if self.compute.is_main:
+            self.folder.start()
+        self._stack.enter_context(self.folder.running())
+        self._record = RunRecord(self.folder, self.command, self.compute.describe())
+        if self.compute.is_main:
+            self._record.write(finished=False)
+        self.compute.wait()
+
+    def mend(self, wanted: Callable[[dict[str, Any]], bool] = lambda row: True) -> None:
+        """Cut a torn last line off the journal and keep the rows that are wanted, before any process reads it."""
+        if self.compute.is_main and self.journal.path.exists():
+            self.journal.keep(wanted)
+        self.compute.wait()
+
+    def finish(self, *, skipped: Sequence[str] = (), **facts: Any) -> None:
+        """Write the end of the record, and remove what only a resumption needs.
+
+        Args:
+            skipped: the files that could not be decoded, which the record names.
+            facts: what else the record says.
+        """
+        if self.compute.is_main and self._record is not None:
+            self._record.write(finished=True, **facts, skipped=list(skipped))
+            if not self._keep_state:
+                shutil.rmtree(self.state)
+            if skipped:
+                say(f"skipped {len(skipped)} files that cannot be decoded (named in {self._record.path.name})")
+        self.compute.wait()

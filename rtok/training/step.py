@@ -1,0 +1,95 @@
+"""One training step: attack a batch, then update every defense with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from rtok.attacks.objective import cosine
+from rtok.compute import Compute
+from rtok.data.loader import Batch
+from rtok.training.attacker import AttackedBatch, Attacker
+from rtok.training.state import Trainee
+
+if TYPE_CHECKING:
+    from rtok.config.schema import Config
+    from rtok.models.backbone import Backbone
+
+
+class Trainer:
+    """Attacks batches and updates defenses; knows nothing of files."""
+
+    def __init__(
+        self, config: Config, compute: Compute, backbone: Backbone, trainees: Sequence[Trainee]
+    ) -> None:
+        self.settings = config.train
+        self.compute = compute
+        self.backbone = backbone
+        self.trainees = trainees
+        self.attacker = Attacker(config, compute, backbone)
+
+    def step(self, step: int, batch: Batch) -> list[dict[str, Any]]:
+        """Attack one batch and update every defense with it; one row of metrics for each."""
+        begin = time.perf_counter()
+        shared = self.attacker.on_plain(step, batch)
+        shared_seconds = time.perf_counter() - begin
+        rows = []
+        for t in self.trainees:
+            begin = time.perf_counter()
+            attacked = self.attacker.through(t.defense, shared)
+            lr = self.warm_up(t, step)
+            values = self.compute.mean(torch.stack([*self.update(t, attacked), *_about(attacked)])).tolist()
+            invariance, adversarial, undefended, image_mse = values
+            row: dict[str, Any] = {"step": step}
+            if t.name:
+                row |= {"count": t.count, "seed": t.seed}
+            row |= {
+                "loss": -(invariance + adversarial),
+                "invariance": invariance,
+                "adversarial": adversarial,
+                "undefended": undefended,
+                "image_mse": image_mse,
+                "lr": lr,
+                "seconds": round(shared_seconds + time.perf_counter() - begin, 4),
+            }
+            rows.append(row)
+        return rows
+
+    def update(self, t: Trainee, batch: AttackedBatch) -> tuple[Tensor, Tensor]:
+        """Maximize invariance + adversarial similarity over the defense alone; returns both means over the batch."""
+        B, axis = batch.clean.shape[0], self.settings.axis
+        t.optimizer.zero_grad(set_to_none=True)
+        model = t.defense.model(self.backbone)
+        invariance, adversarial = [], []
+        for part in self.parts(B):
+            images = torch.cat([batch.clean[part], batch.adversarial[part]])  # one forward for both terms
+            clean, attacked = model(images).chunk(2)
+            similarity = cosine(clean, batch.target[part], axis), cosine(attacked, batch.target[part], axis)
+            (-(similarity[0] + similarity[1]).sum() / B).backward()
+            invariance.append(similarity[0].detach())
+            adversarial.append(similarity[1].detach())
+        for values in t.parameters.values():
+            if values.grad is not None:
+                values.grad = self.compute.mean(values.grad)
+        t.optimizer.step()
+        return torch.cat(invariance).mean(), torch.cat(adversarial).mean()
+
+    def parts(self, size: int) -> Iterator[slice]:
+        """Cut a batch into micro-batches."""
+        micro_batch = self.settings.micro_batch or size
+        return (slice(i, min(size, i + micro_batch)) for i in range(0, size, micro_batch))
+
+    def warm_up(self, t: Trainee, step: int) -> float:
+        """Set and return this step's learning rate: linear over `warmup_steps`, then constant."""
+        lr = self.settings.lr * min(1.0, step / max(1, self.settings.warmup_steps))
+        for group in t.optimizer.param_groups:
+            group["lr"] = lr
+        return lr
+
+
+def _about(batch: AttackedBatch) -> tuple[Tensor, Tensor]:
+    return batch.undefended.mean(), (batch.adversarial - batch.clean).square().mean()

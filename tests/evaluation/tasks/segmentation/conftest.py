@@ -1,0 +1,3 @@
+"""The small segmentation set."""
+
+from tests.masked import *  # noqa: F403 (fixtures)
