@@ -116,12 +116,16 @@ class Run:
         say(f"{self.path} holds a finished run: nothing is left to do", enabled=self.compute.is_main)
         return True
 
-    def start(self) -> None:
-        """Lock the folder and write the settings and the beginning of the record.
+    def start(self, *about: str) -> None:
+        """Say what computes, lock the folder and write the settings and the beginning of the record.
+
+        Args:
+            about: what else the line at the start says.
 
         Raises:
             UserError: another run uses the folder, or it cannot be written to.
         """
+        say("; ".join([self.compute.summary(), *about]), enabled=self.compute.is_main)
         self.compute.wait()  # every process has looked at the folder before one writes into it
         if self.compute.is_main:
             self.folder.start()

@@ -18,7 +18,7 @@ from typing_extensions import Unpack
 from rtok.compute import Compute
 from rtok.config.defenses import DEFENSES
 from rtok.config.rules import checked
-from rtok.console import progress, say
+from rtok.console import progress
 from rtok.data.loader import Batches, training_batches
 from rtok.errors import UserError
 from rtok.runs.folder import flatten
@@ -69,8 +69,7 @@ def train(config: Config, **options: Unpack[RunOptions]) -> TrainResult:
         files = [run.path / t.file_name for t in trainees]
         if run.finished(*(file.name for file in files)):
             return TrainResult(run.path, files, run.journal.rows()[-len(trainees) :])
-        say("; ".join([compute.summary(), *_about(config.train, trainees)]), enabled=compute.is_main)
-        run.start()
+        run.start(*_about(config.train, trainees))
         rows, skipped = _steps(setup, run, trainees)
         if compute.is_main:
             _write(config, setup.backbone, trainees, files, run)
