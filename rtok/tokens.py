@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FORMAT = "rtok-tokens-1"
 _KEY = "rtokens"
+INIT_STD = 0.01  # the paper's
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,19 @@ class RobustnessTokens:
         """The width of a token, D."""
         return self.values.shape[2]
 
+    @property
+    def init_std(self) -> float:
+        """The standard deviation that they started from; the paper's where the file does not say."""
+        settings = self.config.get("defense", self.config.get("tokens"))  # rtok 0.1 wrote `tokens`
+        return float(settings.get("init_std", INIT_STD)) if isinstance(settings, Mapping) else INIT_STD
+
     @classmethod
     def initialise(
         cls,
         count: int,
         dim: int,
         *,
-        std: float = 0.01,
+        std: float = INIT_STD,
         seed: int = 0,
         backbone: str | None = None,
         image_size: tuple[int, int] | None = None,

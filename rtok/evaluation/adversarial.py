@@ -19,8 +19,8 @@ from rtok.attacks.adversarial_set import (
     save_image,
 )
 from rtok.compute import Compute
+from rtok.config.rules import checked
 from rtok.console import progress, say
-from rtok.errors import UserError
 from rtok.evaluation.bench import Bench
 from rtok.evaluation.classification import ClassificationTask
 from rtok.evaluation.features import FeatureTask
@@ -64,13 +64,7 @@ def make_adversarial_set(
     Raises:
         UserError: the input is wrong; nothing has been written then.
     """
-    attack = config.attacks[0]
-    if len(config.attacks) > 1 or attack.from_ is not None or attack.variants:
-        raise UserError(
-            "attack: `rtok attack` crafts one set; give one attack, with its options or a preset."
-        )
-    if attack.quantize == "none":
-        raise UserError("attack.quantize is none, but a set is kept as 8-bit files: choose round or floor.")
+    attack = checked(config, "attack").attacks[0]
     compute = Compute.start(precision=config.precision, compile=config.compile)
     folder = RunFolder(config.out, config.to_dict(), record="attack.json", resume=resume, overwrite=overwrite)
     if folder.resuming and folder.finished("manifest.csv"):

@@ -14,10 +14,11 @@ from torch import Tensor
 from rtok.attacks.autoattack import AutoAttack
 from rtok.attacks.build import build_attack
 from rtok.attacks.objective import Criterion, LabelCriterion, Model
+from rtok.config.rules import checked
 from rtok.evaluation.bench import Bench
 from rtok.evaluation.heads import PLAIN, Heads
 from rtok.evaluation.loop import Evaluator
-from rtok.evaluation.run import require_tokens, run_evaluation
+from rtok.evaluation.run import run_evaluation
 from rtok.evaluation.task import Columns, View, hidden_features
 from rtok.evaluation.victims import Victim
 from rtok.statistics import wilson
@@ -152,9 +153,8 @@ def evaluate_classification(
     Raises:
         UserError: the input is wrong; nothing has been written then.
     """
-    require_tokens(config)
     return run_evaluation(
-        config,
+        checked(config, "eval-class"),
         ClassificationTask.open,
         resume=resume,
         overwrite=overwrite,

@@ -15,10 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rtok.attacks.objective import Axis, Criterion, FeatureCriterion, Model, cosine
+from rtok.config.rules import checked
 from rtok.evaluation.activations import write_activations
 from rtok.evaluation.bench import Bench
 from rtok.evaluation.loop import Evaluator
-from rtok.evaluation.run import require_tokens, run_evaluation
+from rtok.evaluation.run import run_evaluation
 from rtok.evaluation.task import Columns, View, hidden_features
 from rtok.evaluation.victims import Victim
 from rtok.statistics import mean_interval
@@ -140,9 +141,8 @@ def evaluate_features(
     Raises:
         UserError: the input is wrong; nothing has been written then.
     """
-    require_tokens(config)
     return run_evaluation(
-        config,
+        checked(config, "eval-features"),
         lambda bench: FeatureTask(bench.backbone),
         resume=resume,
         overwrite=overwrite,

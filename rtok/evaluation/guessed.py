@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from rtok.config.schema import Config
 from rtok.config.threats import GuessedConfig
-from rtok.errors import UserError
 from rtok.evaluation.bench import Bench, resolve_tokens
 from rtok.evaluation.victims import Victim, robust_victims
 from rtok.seeding import image_seed
@@ -35,11 +34,9 @@ class GuessedTokens:
         """Read and check the files, if the config names some.
 
         Raises:
-            UserError: nothing is configured, or a file does not fit the backbone.
+            UserError: a file does not fit the backbone.
         """
         chosen = bench.config.guessed
-        if chosen is None:
-            raise UserError("guessed: is missing: name the attacker's token files, or write {train: 2}.")
         if isinstance(chosen, GuessedConfig):
             return cls(bench, chosen, head)
         files = resolve_tokens(bench.config.guessed_paths)
@@ -61,22 +58,20 @@ class GuessedTokens:
         The attacker knows the method but not the draw (Kerckhoffs), and trains on `guessed.data`.
         """
         config = self.bench.config
-        known = RobustnessTokens.load(resolve_tokens(config.token_paths)[0])
+        known = RobustnessTokens.load(resolve_tokens(config.defense_paths)[0])
         told: dict[str, Any] = dict(known.config)
         data = (settings.data or config.data).model_dump(mode="json")
         if settings.data is None:
             resize = told.get("data", {}).get("resize", data["resize"])
             data |= {"split": "train", "limit": None, "resize": resize}
         seeds = [image_seed(config.seed, FOLDER, number) % _SEEDS for number in range(settings.train)]
-        tokens = {"count": known.count, "seeds": seeds}
-        if "init_std" in told.get("tokens", {}):
-            tokens["init_std"] = told["tokens"]["init_std"]
+        tokens = {"count": known.count, "init_std": known.init_std, "seeds": seeds}
         recipe = {key: told[key] for key in ("attack", "train") if key in told}
         return Config.model_validate(
             {
                 **recipe,
                 "model": config.model.model_dump(mode="json"),
-                "tokens": tokens,
+                "defense": tokens,
                 "data": data,
                 "precision": config.precision,
                 "seed": seeds[0],

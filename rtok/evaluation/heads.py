@@ -79,13 +79,10 @@ class Heads:
         """Check the data and the plain head.
 
         Raises:
-            UserError: no head, data without classes, a head that does not fit, a split that cannot be used.
+            UserError: data without classes, a head that does not fit, a split that cannot be used.
         """
         settings = bench.config.head
-        if settings is None:
-            raise UserError(
-                "head: is missing: write {type: fit}, {type: backbone} or {type: linear, path: FILE}."
-            )
+        assert settings is not None
         names = bench.source.class_names
         if names is None or bench.source.labels is None:
             raise UserError(
@@ -203,7 +200,7 @@ def robust_head(bench: Bench, victim: Victim) -> tuple[str, Path | None]:
         UserError: there are files, but not one a token file.
     """
     assert bench.config.head is not None
-    tokens = [str(file) for file in resolve_tokens(bench.config.token_paths)]
+    tokens = [str(file) for file in resolve_tokens(bench.config.defense_paths)]
     heads = bench.config.head.robust_files
     if heads and len(heads) != len(tokens):
         raise UserError(

@@ -11,7 +11,6 @@ from torch import Tensor
 from rtok.attacks.adversarial_set import AdversarialSet
 from rtok.attacks.build import build_attack
 from rtok.config.attack import AttackConfig
-from rtok.errors import UserError
 from rtok.evaluation import threats
 from rtok.evaluation.bench import Bench, open_backbone
 from rtok.evaluation.guessed import GuessedTokens
@@ -205,17 +204,12 @@ def open_surrogate(bench: Bench) -> ChosenSurrogate:
     """Load the surrogate that the config names."""
     chosen, model = bench.config.surrogate, bench.config.surrogate_model
     same = model == bench.config.model
-    if same and chosen.tokens is None and chosen.head == "same":
+    if same and chosen.defense is None and chosen.head == "same":
         return ChosenSurrogate(model.name)
     backbone = bench.backbone if same else open_backbone(model, bench.compute)
-    if backbone.image_size != bench.backbone.image_size:
-        raise UserError(
-            f"surrogate.model.image_size is {model.height} x {model.width}, but the victim sees images of "
-            f"{bench.config.model.height} x {bench.config.model.width}: both must see the same images."
-        )
-    if chosen.tokens is None:
+    if chosen.defense is None:
         return ChosenSurrogate(model.name, backbone)
-    tokens = RobustnessTokens.load(chosen.tokens)
-    tokens.check(backbone, chosen.tokens)
+    tokens = RobustnessTokens.load(chosen.defense)
+    tokens.check(backbone, chosen.defense)
     values = tokens.values.to(bench.compute.device)
-    return ChosenSurrogate(f"{model.name} + {chosen.tokens}", backbone, values)
+    return ChosenSurrogate(f"{model.name} + {chosen.defense}", backbone, values)

@@ -62,7 +62,7 @@ def run_evaluation(
     bench = Bench.prepare(config, compute, framing)
     task = make_task(bench)
     plain = Victim("plain", head=task.plain_head)
-    robust = robust_victims(resolve_tokens(config.token_paths), bench.backbone, task.robust_heads)
+    robust = robust_victims(resolve_tokens(config.defense_paths), bench.backbone, task.robust_heads)
     control = control_victims(
         robust, config.control_draws, bench.backbone.dim, config.seed, compute.device, task.plain_head
     )
@@ -157,12 +157,4 @@ def require_all(journal: Path, *, found: int, wanted: int) -> None:
         raise UserError(
             f"{journal} holds {found} images of {wanted}: it was changed while the run went on. The same command with "
             "--resume measures those that are missing."
-        )
-
-
-def require_tokens(config: Config) -> None:
-    """Refuse an evaluation without token files: it could only repeat the plain backbone."""
-    if not config.token_paths:
-        raise UserError(
-            "tokens: no token file is given: name a file or a run folder that `rtok train` wrote."
         )

@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 
 from rtok.seeding import image_seed
-from rtok.tokens import RobustnessTokens
+from rtok.tokens import INIT_STD, RobustnessTokens
 
 if TYPE_CHECKING:
     from rtok.models.backbone import Backbone
 
 VictimKind = Literal["plain", "random", "robust"]
-DEFAULT_INIT_STD = 0.01  # the paper's initialisation, for token files that do not say theirs
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +36,7 @@ class Victim:
     tokens: Tensor | None = None
     file: str | None = None
     draw: int | None = None
-    init_std: float = DEFAULT_INIT_STD
+    init_std: float = INIT_STD
     head: str | None = None
 
     @property
@@ -71,13 +70,8 @@ def robust_victims(
     for file in files:
         tokens = RobustnessTokens.load(file)
         tokens.check(backbone, file)
-        std = (
-            tokens.config.get("tokens", {}).get("init_std", DEFAULT_INIT_STD)
-            if tokens.config
-            else DEFAULT_INIT_STD
-        )
-        values = tokens.values.to(device)
-        victims += [Victim("robust", values, str(file), init_std=float(std), head=head) for head in heads]
+        values, std = tokens.values.to(device), tokens.init_std
+        victims += [Victim("robust", values, str(file), init_std=std, head=head) for head in heads]
     return victims
 
 

@@ -17,7 +17,9 @@ from torch import Tensor
 
 from rtok.attacks import cosine
 from rtok.compute import Compute
-from rtok.config.sections import TokensConfig, TrainConfig
+from rtok.config.defenses import TokensConfig
+from rtok.config.rules import checked
+from rtok.config.sections import TrainConfig
 from rtok.console import progress, say
 from rtok.data import ImageSource, open_source
 from rtok.data.loader import Batch, training_batches
@@ -60,7 +62,7 @@ def train(
     Raises:
         UserError: the input is wrong; nothing has been written then.
     """
-    tracker = config.tracking
+    tracker = checked(config, "train").tracking
     compute = Compute.start(
         precision=config.precision, compile=config.compile, trackers=tracker, out=config.out
     )
@@ -126,9 +128,8 @@ def _train(
 
 def make_token_sets(config: Config, dim: int, device: torch.device) -> list[TokenSet]:
     """Initialise one token set per count and seed."""
-    settings = config.tokens
-    if not isinstance(settings, TokensConfig):
-        raise UserError("tokens: `rtok train` wants a section such as {count: 10}, not token files.")
+    settings = config.defense
+    assert isinstance(settings, TokensConfig)
     counts, seeds = settings.counts, settings.seeds
     optimizer = OPTIMIZERS[config.train.optimizer]
     sets = []

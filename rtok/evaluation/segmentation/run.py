@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rtok.attacks.adversarial_set import file_name
-from rtok.config.segmentation import SegmentationConfig
+from rtok.config.rules import checked
 from rtok.data.framing import Framing
 from rtok.data.masks import MaskedFiles
 from rtok.evaluation.bench import Bench
 from rtok.evaluation.loop import Evaluator, Trial
-from rtok.evaluation.run import require_tokens, run_evaluation
+from rtok.evaluation.run import run_evaluation
 from rtok.evaluation.segmentation import engine
 from rtok.files import write_atomic
 
@@ -42,8 +42,8 @@ def evaluate_segmentation(
     Raises:
         UserError: the input is wrong, or mmsegmentation is not installed; nothing has been written then.
     """
+    checked(config, "eval-seg")
     engine.start()
-    require_tokens(config)
     return run_evaluation(
         config,
         open_task,
@@ -57,7 +57,7 @@ def evaluate_segmentation(
 
 def open_framing(config: Config) -> Framing:
     """Return how the config has pictures resized."""
-    sizes = config.segmentation or SegmentationConfig()
+    sizes = config.segmentation
     return Framing(sizes.mode, sizes.short_side, sizes.window, config.seed)
 
 
@@ -74,8 +74,7 @@ def open_task(bench: Bench) -> SegmentationTask:
     config, source, framing = bench.config, bench.source, bench.transform
     assert config.head is not None and isinstance(source, MaskedFiles) and isinstance(framing, Framing)
     check_masks(source, config.data.split, enabled=bench.compute.is_main)
-    stride = (config.segmentation or SegmentationConfig()).stride
-    heads = SegmentationHeads.open(bench, source, framing, stride)
+    heads = SegmentationHeads.open(bench, source, framing, config.segmentation.stride)
     return SegmentationTask(source, framing, heads, config.head.robust_victims)
 
 
@@ -84,10 +83,9 @@ def _report(bench: Bench, evaluator: Evaluator, rows: list[dict[str, Any]], out:
 
     summary_figures(rows, out, "adversarial_miou")
     write_atomic(out / "per_class.csv", _per_class(rows))
-    sizes = bench.config.segmentation or SegmentationConfig()
     trial = next((trial for trial in evaluator.trials if trial.threat == "transfer"), None)
     if trial is not None:
-        for key in bench.source.keys[: sizes.pictures]:
+        for key in bench.source.keys[: bench.config.segmentation.pictures]:
             _draw(bench, evaluator, trial, key, out / "pictures")
 
 
