@@ -47,7 +47,7 @@ bench-gpu: $(VENV)/.demo ## The same on a GPU: several models and batches, bf16,
 	$(BIN)/python -m benchmarks --models dinov2_vits14 dinov2_vitb14 dinov2_vitl14 --batch 8 32 --precision bf16 --compile --repeats 5
 
 docs: $(VENV)/.core ## Write docs/config.md from the config's schema.
-	$(BIN)/python -m rtok.config.reference docs/config.md
+	$(BIN)/python scripts/config_reference.py docs/config.md
 
 labels: $(VENV)/.core ## Write labels.txt, the names of ImageNet's classes, from timm's lists.
 	$(BIN)/python scripts/make_labels.py labels.txt

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from rtok.inspection import inspect
     from rtok.models import Backbone, load_backbone
     from rtok.defenses.robustify import robustify
+    from rtok.registration import (
+        register_attack,
+        register_backbone,
+        register_dataset,
+        register_defense,
+        register_threat,
+    )
     from rtok.defenses import RobustnessTokens
     from rtok.training import train
 
@@ -33,6 +40,11 @@ __all__ = [
     "inspect",
     "load_backbone",
     "load_config",
+    "register_attack",
+    "register_backbone",
+    "register_dataset",
+    "register_defense",
+    "register_threat",
     "robustify",
     "train",
 ]
@@ -48,6 +60,11 @@ _HOME = {
     "inspect": "rtok.inspection",
     "load_backbone": "rtok.models",
     "load_config": "rtok.config",
+    "register_attack": "rtok.registration",
+    "register_backbone": "rtok.registration",
+    "register_dataset": "rtok.registration",
+    "register_defense": "rtok.registration",
+    "register_threat": "rtok.registration",
     "robustify": "rtok.defenses.robustify",
     "train": "rtok.training",
 }

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 class UserError(Exception):
     """The input is wrong: the command line prints the message alone and exits with 2.
 
-    The message says what was given, what is valid and how to mend it.
+    The message says what was given, what is valid and how to fix it.
     """
 
 

@@ -108,7 +108,10 @@ class AdversarialSet:
         made, now = self.settings["config"], config.to_dict()
         keys = ("head", "seed") if self.objective == "labels" else ()
         same_head = all(_fitted(made[key]) == _fitted(now[key]) for key in keys)
-        return same_head and made["surrogate"] == {"model": "same", "tokens": None, "head": "same"}
+        written = (
+            {"model": "same", name: None, "head": "same"} for name in ("defense", "tokens")
+        )  # tokens: rtok 0.1
+        return same_head and made["surrogate"] in written
 
     def check(self, backbone: Backbone, keys: Sequence[str]) -> None:
         """Refuse a set that was made for other images, another size or another backbone.

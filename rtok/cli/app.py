@@ -12,9 +12,7 @@ from rtok.cli import (
     attack,
     configs,
     convert,
-    eval_class,
-    eval_features,
-    eval_seg,
+    evaluate,
     inspect,
     models,
     prepare_imagenet,
@@ -30,7 +28,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
 class _Group(TyperGroup):
-    """Turns the user's mistakes and Ctrl-C into one message; all else keeps its traceback."""
+    """Turns the user's mistakes and Ctrl-C into one message; other exceptions keep their traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -39,14 +37,14 @@ class _Group(TyperGroup):
             print("\n".join(map(printable, f"error: {error}".split("\n"))), file=sys.stderr)
             raise typer.Exit(WRONG_INPUT) from None
         except KeyboardInterrupt:
-            print(f"interrupted{_how_to_go_on()}", file=sys.stderr)
+            print(f"interrupted{_how_to_continue()}", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
 
 
-def _how_to_go_on() -> str:
+def _how_to_continue() -> str:
     if not any(argument.startswith("--config") for argument in sys.argv):
         return ""
-    return ": the same command with --resume (and without --overwrite) goes on from what is saved"
+    return ": the same command with --resume (and without --overwrite) continues from the last saved state"
 
 
 def _print_version(wanted: bool) -> None:
@@ -78,9 +76,8 @@ def build() -> typer.Typer:
 
     add_config_command(app, "train", train)
     add_config_command(app, "attack", attack)
-    add_config_command(app, "eval-features", eval_features)
-    add_config_command(app, "eval-class", eval_class)
-    add_config_command(app, "eval-seg", eval_seg)
+    for name, evaluation in evaluate.EVALUATIONS.items():
+        add_config_command(app, name, evaluation)
     app.command("convert")(convert.convert)
     app.command("report")(report.report)
     app.command("inspect")(inspect.inspect)

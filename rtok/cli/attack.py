@@ -21,5 +21,5 @@ def run(config: Config, options: Options) -> None:
     )
     say(
         f"{made.images} adversarial images in {made.out}: largest change of a pixel "
-        f"{made.mean_linf_255:.2f}/255 in the mean, {made.max_linf_255:.2f}/255 at most"
+        f"{made.mean_linf_255:.2f}/255 on average, {made.max_linf_255:.2f}/255 at most"
     )

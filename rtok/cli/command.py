@@ -1,4 +1,4 @@
-"""What the commands that run a config share: their options, stated once, and what happens before a run."""
+"""What the commands that run a config share: their options, and what happens before a run."""
 
 from __future__ import annotations
 
@@ -14,24 +14,26 @@ from rtok.errors import UserError
 
 if TYPE_CHECKING:
     from rtok.config import Config
+    from rtok.plugins import Plugin
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to run; `command` is the command line, for the run's record."""
+    """How to run; the command line and the plugin files are for the run's record."""
 
     resume: bool
     overwrite: bool
     command: Sequence[str]
+    plugins: Sequence[Plugin] = ()
 
 
 class ConfigCommand(Protocol):
-    """A module that makes a command."""
+    """A module or an object that implements a command."""
 
     HELP: str
 
     def run(self, config: Config, options: Options) -> None:
-        """Do the work. Heavy imports belong in here."""
+        """Do the work; heavy imports belong here."""
 
 
 def add_config_command(app: typer.Typer, name: str, module: ConfigCommand) -> None:
@@ -48,22 +50,31 @@ def add_config_command(app: typer.Typer, name: str, module: ConfigCommand) -> No
                 "--set", metavar="KEY=VALUE", help="Change a key, such as train.steps=20. Repeatable."
             ),
         ] = None,
+        plugin: Annotated[
+            list[str] | None,
+            typer.Option(
+                metavar="FILE.py", help="Run a Python file that registers attacks, data sets, ... Repeatable."
+            ),
+        ] = None,
         out: Annotated[str | None, typer.Option(metavar="DIR", help="The run's folder.")] = None,
-        resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+        resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False,
         overwrite: Annotated[
             bool, typer.Option("--overwrite", help="Replace the run in the folder.")
         ] = False,
         dry_run: Annotated[
-            bool, typer.Option("--dry-run", help="Check everything, print the whole config, touch nothing.")
+            bool, typer.Option("--dry-run", help="Check everything, print the whole config, write nothing.")
         ] = False,
         verbose: Annotated[bool, typer.Option("--verbose", help="Show the messages of libraries.")] = False,
     ) -> None:
         from rtok.config import load_config
+        from rtok.plugins import load_installed, load_plugin
 
         if resume and overwrite:
-            raise UserError("--resume and --overwrite exclude each other: choose one.")
+            raise UserError("--resume and --overwrite exclude each other: choose one of them.")
         if config is None:
             raise UserError(_no_config(name))
+        load_installed()
+        plugins = [load_plugin(file) for file in plugin or ()]
         loaded = load_config(name, config, overrides or (), out, files_must_exist=True)
         if dry_run:
             typer.echo(loaded.to_yaml(), nl=False)
@@ -71,7 +82,7 @@ def add_config_command(app: typer.Typer, name: str, module: ConfigCommand) -> No
         logging.basicConfig(
             level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s"
         )
-        module.run(loaded, Options(resume, overwrite, ("rtok", *sys.argv[1:])))
+        module.run(loaded, Options(resume, overwrite, ("rtok", *sys.argv[1:]), plugins))
 
     app.command(name, help=module.HELP)(command)
 

@@ -16,7 +16,7 @@ def inspect(
         typer.Argument(metavar="FILE...", help="Checkpoints, run folders, converted models, heads."),
     ],
 ) -> None:
-    """Say what a checkpoint is: its kind, backbone, tokens, tensors and training."""
+    """Describe a checkpoint: its kind, backbone, tokens, tensors and training."""
     from rtok.inspection import inspect
 
     found = [inspection for file in files for inspection in inspect(file)]

@@ -11,7 +11,8 @@ import typer
 def prepare_imagenet(
     root: Annotated[Path, typer.Option(metavar="DIR", help="The folder of train, val and test.")],
     extra: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where DINOv2's extra files go. Default: the root.")
+        Path | None,
+        typer.Option(metavar="DIR", help="The folder for DINOv2's extra files. Default: the root."),
     ] = None,
     labels: Annotated[
         Path | None,
@@ -23,10 +24,10 @@ def prepare_imagenet(
     split: Annotated[str, typer.Option(metavar="train|val|test|all", help="What to prepare.")] = "all",
     archives: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Unpack the official archives in this folder first."),
+        typer.Option(metavar="DIR", help="First unpack the official archives in this folder."),
     ] = None,
     allow_partial: Annotated[
-        bool, typer.Option("--allow-partial", help="Take what is good of a set that is not whole.")
+        bool, typer.Option("--allow-partial", help="Accept an incomplete data set: use what is valid.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
 ) -> None:

@@ -9,11 +9,11 @@ import typer
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders of any commands.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="The run folders of any commands.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The report's folder.")] = Path("results/report"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the report in the folder.")] = False,
 ) -> None:
-    """Put runs together in one Markdown page and one HTML page that needs nothing else."""
+    """Write one report about several runs, as Markdown and as a self-contained HTML page."""
     from rtok.reporting.labels import counted
     from rtok.reporting.report import write_report
 

@@ -1,6 +1,7 @@
 """The typed config: YAML, `--set` and the environment in; one frozen `Config` out."""
 
 from rtok.config.attack import AttackConfig
+from rtok.config.defenses import DefenseConfig, TokensConfig
 from rtok.config.head import HeadConfig
 from rtok.config.load import load_config
 from rtok.config.schema import Config
@@ -8,7 +9,6 @@ from rtok.config.sections import (
     DataConfig,
     ModelConfig,
     SurrogateConfig,
-    TokensConfig,
     TrainConfig,
 )
 
@@ -16,6 +16,7 @@ __all__ = [
     "AttackConfig",
     "Config",
     "DataConfig",
+    "DefenseConfig",
     "HeadConfig",
     "ModelConfig",
     "SurrogateConfig",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -243,6 +244,26 @@ class AttackConfig(Section):
         return [
             self.model_copy(update={"variants": None, **variant.model_dump()}) for variant in self.variants
         ]
+
+    @property
+    def depth(self) -> float:
+        """Where in the network it attacks; 1 is the model's output."""
+        return self.layer
+
+    @property
+    def warm(self) -> bool:
+        """Whether it starts from what it finds on the plain model."""
+        return self.init == "transfer"
+
+    @property
+    def stored(self) -> Path | None:
+        """The folder of a stored set."""
+        return self.from_
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """What it can attack: `features`, `labels`."""
+        return ("labels",) if self.method == "autoattack" else ("features", "labels")
 
     def at_radius(self, eps: float) -> AttackConfig:
         """The same attack with an Linf radius in pixels, for a curve: nothing else that bounds it, and no rounding.

@@ -1,6 +1,73 @@
-"""Defense kinds."""
+"""The `defense` section: what a kind of defense is trained with. `kind` says which section it is."""
 
-from rtok.config.registry import DEFENSES
-from rtok.config.sections import TokensConfig
+from __future__ import annotations
 
-DEFENSES.add("tokens", "rtok.defenses.tokens:RobustnessTokens", section=TokensConfig)
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import Field
+from typing_extensions import Self
+
+from rtok.config.registry import DEFENSES, NameIn, SectionOf
+from rtok.config.types import (
+    BY_SHAPE,
+    Index,
+    Listed,
+    Positive,
+    Section,
+    Single,
+    SmallCount,
+    UniqueList,
+)
+
+KIND = "tokens"  # of a section that names none
+
+
+class DefenseConfig(Section):
+    """The defense to train: the keys of every kind."""
+
+    kind: Annotated[str, NameIn(DEFENSES)] = Field(description="The kind of defense.")
+    seeds: UniqueList[Index] = Field(
+        [0], description="Seeds of the initial values; several train in one run."
+    )
+
+    def variants(self) -> Sequence[Self]:
+        """The sections of the defenses that are trained in one run, but for their seeds."""
+        return [self]
+
+
+class TokensConfig(DefenseConfig):
+    """Robustness tokens: extra input tokens."""
+
+    kind: Annotated[str, NameIn(DEFENSES)] = Field(KIND, description="The kind of defense.")
+    count: Annotated[Listed[UniqueList[SmallCount]] | Single[SmallCount], BY_SHAPE] = Field(
+        10,
+        description="How many tokens; a list trains all its counts in one run, on the same adversarial "
+        "images.",
+    )
+    init_std: Positive = Field(0.01, description="Tokens start as this times N(0, 1).")
+
+    @property
+    def counts(self) -> list[int]:
+        """The counts, as a list."""
+        return self.count if isinstance(self.count, list) else [self.count]
+
+    def variants(self) -> Sequence[Self]:
+        """One section per count."""
+        return [self.model_copy(update={"count": count}) for count in self.counts]
+
+
+DEFENSES.add(
+    KIND,
+    "rtok.defenses.tokens:RobustnessTokens",
+    about="extra input tokens, trained on a frozen backbone",
+    section=TokensConfig,
+)
+
+
+def _kind(written: Any) -> str:
+    kind = written.get("kind", KIND) if isinstance(written, Mapping) else getattr(written, "kind", KIND)
+    return kind if isinstance(kind, str) and kind in DEFENSES else KIND
+
+
+AnyDefense = Annotated[DefenseConfig, SectionOf(DEFENSES, _kind)]

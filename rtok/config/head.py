@@ -11,13 +11,13 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from rtok.config.types import (
     BY_SHAPE,
     Count,
-    Few,
     FilePath,
     Listed,
     Mapped,
     Positive,
     Section,
     Single,
+    SmallCount,
     UniqueList,
     broken_rule,
 )
@@ -77,7 +77,9 @@ class HeadConfig(Section):
     steps: Count = Field(
         40_000, description="`fit`, `eval-seg`: iterations of the training (DINOv2's recipe: 40,000)."
     )
-    batch_size: Few = Field(16, description="`fit`, `eval-seg`: crops an iteration (DINOv2's recipe: 16).")
+    batch_size: SmallCount = Field(
+        16, description="`fit`, `eval-seg`: crops an iteration (DINOv2's recipe: 16)."
+    )
 
     @model_validator(mode="before")
     @classmethod

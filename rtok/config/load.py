@@ -8,10 +8,10 @@ from typing import Any
 
 from rtok.config import strict_yaml
 from rtok.config.environment import substitute
-from rtok.config.needs import CHECKS, check_files
 from rtok.config.overrides import apply_overrides
 from rtok.config.problems import Problem, report, show
 from rtok.config.ready import find_config
+from rtok.config.rules import check, check_files
 from rtok.config.schema import Config
 from rtok.config.validation import validate
 from rtok.errors import UserError
@@ -28,32 +28,33 @@ def load_config(
     """Return the config that a command runs with.
 
     Args:
-        command: the command it is for, such as `train`; its needs are checked too.
+        command: the command it is for, such as `train`; its rules are checked too.
         file: a YAML file, or the name of a ready config for the command.
-        overrides: `key.path=value` each, applied in order.
-        out: the run's folder, stronger than the config's.
+        overrides: texts `key.path=value`, applied in order.
+        out: the run's folder; it overrides the config's.
         files_must_exist: also check that the files and folders that the config names exist.
 
-    Raises UserError, which lists every mistake with its dotted path.
+    Raises:
+        UserError: the config is wrong; the message lists every mistake with its dotted path.
     """
     path = find_config(command, file)
     raw, problems = _read(path)
-    # Now, so that `--set attack.steps=5` changes what would run without it.
+    # Before the overrides, so that `--set attack.steps=5` changes what would run without it.
     raw.setdefault("attack", {"preset": "paper"})
     problems += apply_overrides(raw, overrides)
     substituted, unset = substitute(raw)
     assert isinstance(substituted, dict)
     if out is not None:
         substituted["out"] = out
-    if command == "train" and substituted.get("tokens") is None:
-        substituted["tokens"] = {}
-    if command == "eval-seg" and substituted.get("segmentation") is None:
-        substituted["segmentation"] = {}
+    defense = "tokens" if "tokens" in substituted else "defense"
+    if command == "train" and substituted.get(defense) is None:
+        substituted[defense] = {}
     config, invalid = validate(substituted)
     if "out" not in substituted and command != "train":
         config = config.model_copy(update={"out": config.out.with_name(f"{config.out.name}-{command}")})
-    needs = [*CHECKS[command](config), *(check_files(config) if files_must_exist else ())]
-    problems += _without_repetition(unset, invalid, needs)
+    broken = [*check(config, command), *(check_files(config) if files_must_exist else ())]
+    broken = [problem._replace(path=defense) if problem.path == "defense" else problem for problem in broken]
+    problems += _without_repetition(unset, invalid, broken)
     if problems:
         raise report(str(file), problems)
     return config
@@ -71,7 +72,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[Problem]]:
         ) from None
     raw, duplicates = strict_yaml.parse(text, str(path))
     if raw is None:
-        raise UserError(f"{path} is empty: a config needs at least model and data.")
+        raise UserError(f"{path} is empty: write at least model and data.")
     if not isinstance(raw, dict):
         raise UserError(
             f"{path} holds {show(raw)}: a config is a mapping, such as model: {{name: dinov2_vits14}}."
@@ -79,9 +80,9 @@ def _read(path: Path) -> tuple[dict[str, Any], list[Problem]]:
     return raw, duplicates
 
 
-def _without_repetition(unset: list[Problem], invalid: list[Problem], needs: list[Problem]) -> list[Problem]:
+def _without_repetition(unset: list[Problem], invalid: list[Problem], broken: list[Problem]) -> list[Problem]:
     """Leave out what only follows from another mistake: an unset variable, a replaced section."""
     without_value = {problem.path for problem in unset}
     replaced = {problem.path.partition(".")[0] for problem in invalid}
-    kept = [problem for problem in [*invalid, *needs] if problem.path not in without_value]
+    kept = [problem for problem in [*invalid, *broken] if problem.path not in without_value]
     return [*unset, *(p for p in kept if p in invalid or p.path.partition(".")[0] not in replaced)]

@@ -9,12 +9,15 @@ from rtok.config import strict_yaml
 from rtok.config.problems import Problem, show
 from rtok.errors import UserError
 
+# Two names of one key: an override uses the name that the file has.
+_NAMES = {"tokens": "defense", "defense": "tokens"}
+
 
 def apply_overrides(raw: dict, overrides: Sequence[str]) -> list[Problem]:
-    """Change the parsed config in place, in the order given; return the overrides that make no sense.
+    """Change the parsed config in place, in the given order; return the overrides that are wrong.
 
-    The value is YAML (`--set 'attack={from: DIR}'`), a number in the path is the index in a list
-    (`attack.0.steps`), and sections that are not there yet are made.
+    The value is YAML (`--set 'attack={from: DIR}'`), a number in the path is an index into a list
+    (`attack.0.steps`), and missing sections are added.
     """
     problems = []
     for override in overrides:
@@ -38,20 +41,22 @@ def apply_overrides(raw: dict, overrides: Sequence[str]) -> list[Problem]:
 
 
 def _put(target: Any, keys: list[str], value: object) -> str | None:
-    """Store a value at a path below `target`; return what is wrong with the path, if anything is."""
+    """Store a value at a path below `target`; return what is wrong with the path, if anything."""
     for depth, key in enumerate(keys):
         here = ".".join(keys[:depth])
         index: int | str = key
         if isinstance(target, list):
             if not (key.isascii() and key.isdigit() and int(key) < len(target)):
-                return f"'{here}' is a list; '{key}' is none of its indices 0 to {len(target) - 1}"
+                return f"'{here}' is a list; '{key}' is not one of its indices 0 to {len(target) - 1}"
             index = int(key)
         elif not isinstance(target, dict):
-            return f"'{here}' is {show(target)}, not a mapping; set all of it with --set '{here}={{...}}'"
+            return f"'{here}' is {show(target)}, not a mapping; set the whole key with --set '{here}={{...}}'"
+        elif _NAMES.get(key) in target:
+            index = _NAMES[key]
         if depth == len(keys) - 1:
             target[index] = value
         else:
-            if isinstance(target, dict) and target.get(key) is None:
-                target[key] = {}
+            if isinstance(target, dict) and target.get(index) is None:
+                target[index] = {}
             target = target[index]
     return None

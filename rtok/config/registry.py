@@ -5,7 +5,7 @@ An entry names where the algorithm lives, which is imported when a run starts: r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from rtok.config.types import Section
+from rtok.config.types import Section, expected
 from rtok.errors import UserError, nearest
 
 
@@ -25,12 +25,14 @@ class Entry:
         about: a sentence for the docs.
         home: the algorithm itself, or `module:name`, where it is found once it is needed.
         section: its settings; None where the noun has none of its own.
+        traits: what else rules ask, such as `masks` of a data set that has them.
     """
 
     name: str
     about: str
     home: Any
     section: type[Section] | None = None
+    traits: frozenset[str] = frozenset()
 
     def load(self) -> Any:
         """Return the algorithm."""
@@ -48,13 +50,21 @@ class Registry:
         self._entries: dict[str, Entry] = {}
         self._listeners: list[Callable[[], None]] = []
 
-    def add(self, name: str, home: Any, *, about: str = "", section: type[Section] | None = None) -> None:
+    def add(
+        self,
+        name: str,
+        home: Any,
+        *,
+        about: str = "",
+        section: type[Section] | None = None,
+        traits: Iterable[str] = (),
+    ) -> None:
         """Register a name.
 
         Raises:
             UserError: it is taken by something else.
         """
-        entry = Entry(name, about, home, section)
+        entry = Entry(name, about, home, section, frozenset(traits))
         if self._entries.get(name, entry) != entry:
             raise UserError(f"The {self.noun} '{name}' is registered already: choose another name.")
         self._entries[name] = entry
@@ -92,6 +102,33 @@ class Registry:
     def entries(self) -> list[Entry]:
         """Return all entries."""
         return list(self._entries.values())
+
+    def described(self) -> str:
+        """Return every name with what is said about it, for the description of a key."""
+        return "; ".join(f"`{entry.name}`: {entry.about}" for entry in self.entries())
+
+
+class NameIn:
+    """Marks a config key that holds a registered name: `Annotated[str, NameIn(registry)]`.
+
+    It is looked up when a config is read, so names that are registered later count too.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Build the check of a text."""
+        return core_schema.no_info_before_validator_function(self.check, handler(source))
+
+    def check(self, written: object) -> object:
+        """Return a registered name, or raise the error that lists all of them."""
+        if not isinstance(written, str) or written not in self.registry:
+            *first, last = self.registry
+            valid = f"{', '.join(first)} or {last}" if first else last
+            hint = nearest(str(written), self.registry)
+            raise expected(f"{valid}.{hint}" if hint else valid)
+        return written
 
 
 class SectionOf:

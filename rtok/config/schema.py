@@ -5,25 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AliasChoices, BeforeValidator, Field
 
 from rtok.config import strict_yaml
 from rtok.config.attack import AttackConfig
+from rtok.config.defenses import AnyDefense, DefenseConfig
 from rtok.config.environment import escape
 from rtok.config.head import HeadConfig
+from rtok.config.registry import ATTACKS, DEFENSES, THREATS
 from rtok.config.sections import (
     AnalysisConfig,
     DataConfig,
     ModelConfig,
     SurrogateConfig,
-    TokensConfig,
     TrainConfig,
 )
 from rtok.config.segmentation import SegmentationConfig
-from rtok.config.threats import GuessedConfig, InformedConfig, QueryConfig, SanityConfig, Threat
+from rtok.config.threats import GuessedConfig, InformedConfig, QueryConfig, SanityConfig, ThreatName
 from rtok.config.types import (
     BY_SHAPE,
-    Few,
     FilePath,
     Index,
     Listed,
@@ -31,6 +31,7 @@ from rtok.config.types import (
     Positive,
     Section,
     Single,
+    SmallCount,
     UniqueList,
 )
 
@@ -47,16 +48,21 @@ def _spelled_out(attack: Any) -> Any:
     return {"preset": attack} if isinstance(attack, str) else attack
 
 
+def _defaults_for_null(section: Any) -> Any:
+    return {} if section is None else section
+
+
 class Config(Section):
-    """Everything a command can be told."""
+    """All settings of a command."""
 
     model: ModelConfig = Field(description="The backbone.")
-    tokens: (
-        Annotated[Mapped[TokensConfig] | Listed[UniqueList[FilePath]] | Single[FilePath], BY_SHAPE] | None
+    defense: (
+        Annotated[Mapped[AnyDefense] | Listed[UniqueList[FilePath]] | Single[FilePath], BY_SHAPE] | None
     ) = Field(
         None,
-        description="`train`: the tokens to train, a section. `attack`, `eval-*`: a token file, a run "
-        "folder, or a list of them.",
+        validation_alias=AliasChoices("defense", "tokens"),
+        description="`train`: the defense to train, a section. `eval-*`: a file or run folder that `train` wrote, "
+        "or a list of them. `tokens` is another name of this key.",
     )
     surrogate: SurrogateConfig = Field(
         SurrogateConfig(), description="`attack`, `eval-*`: the model that `transfer` crafts on."
@@ -71,42 +77,40 @@ class Config(Section):
     )
     train: TrainConfig = Field(TrainConfig(), description="`train`: the training.")
     head: HeadConfig | None = Field(None, description="`eval-class`, `eval-seg`: the head.")
-    segmentation: SegmentationConfig | None = Field(
-        None, description="`eval-seg`: what the model sees of a picture. Null: the defaults of that section."
+    segmentation: Annotated[SegmentationConfig, BeforeValidator(_defaults_for_null)] = Field(
+        SegmentationConfig(), description="`eval-seg`: what the model sees of an image. Null: the defaults."
     )
-    threats: UniqueList[Threat] = Field(
+    threats: UniqueList[ThreatName] = Field(
         ["transfer", "informed", "adaptive"],
-        description="`eval-*`: what the attacker has. `transfer`: the plain backbone; `informed`: knows "
-        "that there are tokens, not which; `guessed`: tokens of their own; `adaptive`: the tokens too; `query`: "
-        "the deployed robust model's scores only.",
+        description=f"`eval-*`: the attackers. {THREATS.described()}.",
     )
     informed: InformedConfig = Field(InformedConfig(), description="`eval-*`: the `informed` attacker.")
     guessed: (
         Annotated[Mapped[GuessedConfig] | Listed[UniqueList[FilePath]] | Single[FilePath], BY_SHAPE] | None
     ) = Field(
         None,
-        description="`eval-*`: the `guessed` attacker's tokens: files or run folders, or `{train: N}`.",
+        description="`eval-*`: the tokens of the `guessed` attacker: files or run folders, or `{train: N}`.",
     )
     query: QueryConfig = Field(QueryConfig(), description="`eval-*`: the `query` attacker.")
     curve: UniqueList[Positive] | None = Field(
         None,
         description="`eval-*`: Linf radii in pixels, such as `[0.5/255, 1/255, 2/255, 4/255, 8/255]`: the first attack "
-        "is tried at each, under every threat. Null: no curve.",
+        "runs at each, under every threat. Null: no curve.",
     )
     sanity: SanityConfig = Field(SanityConfig(), description="`eval-*`: checks of the attacks themselves.")
-    control_draws: Few = Field(
-        5, description="`eval-*`: how many draws of untrained tokens the random control averages."
+    control_draws: SmallCount = Field(
+        5, description="`eval-*`: the random control averages over this many draws of untrained tokens."
     )
-    analysis: AnalysisConfig = Field(
-        AnalysisConfig(), description="`eval-features`: what is looked at besides the results."
-    )
+    analysis: AnalysisConfig = Field(AnalysisConfig(), description="`eval-features`: further measurements.")
     tracking: Literal["none", "tensorboard", "wandb"] = Field(
-        "none", description="`train`: where curves are sent besides the run folder."
+        "none", description="`train`: where curves are logged besides the run folder."
     )
     precision: Literal["fp32", "tf32", "bf16"] = Field("fp32", description="Arithmetic of the backbone.")
     compile: bool = Field(False, description="Compile the backbone with `torch.compile`.")
-    batch_size: Few = Field(32, description="`attack`, `eval-*`: images a batch, over all processes.")
-    seed: Index = Field(0, description="What all noise derives from, together with each image's path.")
+    batch_size: SmallCount = Field(
+        32, description="`attack`, `eval-*`: images per batch, over all processes."
+    )
+    seed: Index = Field(0, description="The seed of all noise, together with each image's path.")
     out: FilePath = Field(
         default_factory=_default_out,
         description="The run's folder. By default `results/MODEL` for `train`, `results/MODEL-COMMAND` "
@@ -119,11 +123,11 @@ class Config(Section):
         return self.attack if isinstance(self.attack, list) else [self.attack]
 
     @property
-    def token_paths(self) -> list[Path]:
-        """The token files or run folders to evaluate; empty when there are none."""
-        if self.tokens is None or isinstance(self.tokens, TokensConfig):
+    def defense_paths(self) -> list[Path]:
+        """The defense files or run folders to evaluate; empty when there are none."""
+        if self.defense is None or isinstance(self.defense, DefenseConfig):
             return []
-        return self.tokens if isinstance(self.tokens, list) else [self.tokens]
+        return self.defense if isinstance(self.defense, list) else [self.defense]
 
     @property
     def guessed_paths(self) -> list[Path]:
@@ -147,3 +151,12 @@ class Config(Section):
     def to_yaml(self) -> str:
         """Return the config as YAML that `load_config` reads back equal."""
         return strict_yaml.dump(escape(self.to_dict()))
+
+
+def _rebuild() -> None:
+    Config.model_rebuild(force=True)
+
+
+# The sections that `attack` and `defense` accept are those that are registered when the model is built.
+for _registry in (ATTACKS, DEFENSES):
+    _registry.on_change(_rebuild)

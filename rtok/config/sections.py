@@ -1,16 +1,17 @@
-"""The sections of a config, except `attack`."""
+"""The sections about the model, the data and the training."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AliasChoices, BeforeValidator, Field, ValidationInfo, field_validator
 
+from rtok.config import datasets as datasets  # registers them
+from rtok.config.registry import DATASETS, NameIn
 from rtok.config.types import (
     BY_SHAPE,
     Count,
-    Few,
     FilePath,
     Index,
     Listed,
@@ -18,7 +19,7 @@ from rtok.config.types import (
     Positive,
     Section,
     Single,
-    UniqueList,
+    SmallCount,
     broken_rule,
     expected,
     parse_path,
@@ -27,7 +28,7 @@ from rtok.errors import UserError
 
 
 def _path_or(word: str) -> BeforeValidator:
-    """Read a path, unless it is the one word that means something else."""
+    """Read a path, unless it is the one word with a meaning of its own."""
     return BeforeValidator(lambda value: value if value == word else parse_path(value))
 
 
@@ -54,7 +55,7 @@ class ModelConfig(Section):
         description="`pretrained` downloads through timm; or a `.pth`, `.pt` or `.safetensors` file with "
         "DINOv2, timm or transformers names.",
     )
-    image_size: Annotated[Listed[tuple[Few, Few]] | Single[Few], BY_SHAPE] = Field(
+    image_size: Annotated[Listed[tuple[SmallCount, SmallCount]] | Single[SmallCount], BY_SHAPE] = Field(
         224,
         validate_default=True,
         description="Side of the square input in pixels, or `[height, width]`: multiples of the model's "
@@ -99,30 +100,17 @@ class ModelConfig(Section):
         return self.size[1]
 
 
-class TokensConfig(Section):
-    """The tokens to train."""
-
-    count: Annotated[Listed[UniqueList[Few]] | Single[Few], BY_SHAPE] = Field(
-        10,
-        description="How many tokens; a list trains all its counts in one run, on the same adversarial "
-        "images.",
-    )
-    init_std: Positive = Field(0.01, description="Tokens start as this times N(0, 1).")
-    seeds: UniqueList[Index] = Field([0], description="Seeds of the start; several train in one run.")
-
-    @property
-    def counts(self) -> list[int]:
-        """The counts, as a list."""
-        return self.count if isinstance(self.count, list) else [self.count]
-
-
 class SurrogateConfig(Section):
     """The model that `transfer` crafts on."""
 
     model: Annotated[Mapped[ModelConfig] | Single[str], BY_SHAPE] = Field(
         "same", description="`same`, a model's name, or a section like `model`."
     )
-    tokens: FilePath | None = Field(None, description="Tokens that the attacker has: a token file.")
+    defense: FilePath | None = Field(
+        None,
+        validation_alias=AliasChoices("defense", "tokens"),
+        description="The defense that the attacker has: a file that `train` wrote.",
+    )
     head: Annotated[Literal["same"] | Path, _path_or("same")] = Field(
         "same", description="The head to attack through: `same`, or a file."
     )
@@ -136,57 +124,55 @@ class SurrogateConfig(Section):
 class DataConfig(Section):
     """The images."""
 
-    name: Literal["imagenet", "folder", "photos", "digits", "ade20k", "folder-seg"] = Field(
-        description="`imagenet`: one folder a class; `folder`: any images, recursively; `photos`: the sample "
-        "photos of scikit-image and scikit-learn; `digits`: scikit-learn's; `ade20k`: ADEChallengeData2016; "
-        "`folder-seg`: `images`, `masks` and `classes.txt`.",
+    name: Annotated[str, NameIn(DATASETS)] = Field(
+        description=f"The data set. {DATASETS.described()}.",
     )
     root: FilePath | None = Field(
         None,
         validate_default=True,
-        description="The data set's folder; `photos` and `digits` come with packages.",
+        description="The folder of the data set; `photos` and `digits` come with packages.",
     )
     extra: FilePath | None = Field(
         None,
-        description="`imagenet`: the folder of the files that `rtok prepare-imagenet --extra` wrote. "
-        "Null: the root.",
+        description="`imagenet`: the folder that `rtok prepare-imagenet --extra` wrote to. Null: the root.",
     )
     split: Literal["train", "val", "test"] = Field(
         "train",
-        description="The part of the data set. A `folder` without folders of these names is all one part.",
+        description="The part of the data set. A `folder` without folders of these names has only one part.",
     )
     resize: Literal["squash", "crop", "random-crop"] = Field(
         "squash",
         description="`squash`: to the input size, whatever the shape (the paper's). `crop`: short side to"
-        " 256/224 of the size, then the centre. `random-crop`: training only.",
+        " 256/224 of the size, then the center. `random-crop`: for training only.",
     )
     limit: Count | None = Field(None, description="Use this many images. Null: all.")
     on_error: Literal["stop", "skip"] = Field(
-        "stop", description="What to do about a file that cannot be decoded; skipped ones are counted."
+        "stop", description="What to do with a file that cannot be decoded; skipped files are counted."
     )
     workers: Index = Field(
         8,
         le=1024,
-        description="Processes that decode images, for each process of the run. 0: none of their own.",
+        description="Processes that decode images, for each process of the run. 0: the run itself decodes.",
     )
 
     @field_validator("root")
     @classmethod
     def _needed(cls, root: Path | None, info: ValidationInfo) -> Path | None:
-        if root is None and info.data.get("name") not in ("photos", "digits", None):
-            raise broken_rule(f"is missing: data set '{info.data['name']}' needs its folder")
+        name = info.data.get("name")
+        if root is None and name is not None and "root" in DATASETS.find(name).traits:
+            raise broken_rule(f"is missing: data set '{name}' needs its folder")
         return root
 
 
 class AnalysisConfig(Section):
-    """What is looked at besides the results."""
+    """Measurements besides the results."""
 
     activations: bool = Field(
         False,
-        description="`eval-features`: the largest activation after each block, clean and adversarial, of every "
-        "victim: `activations.csv` and `activations.png`.",
+        description="`eval-features`: write the largest activation after each block, clean and adversarial, for every "
+        "victim to `activations.csv` and `activations.png`.",
     )
-    images: Count = Field(64, description="How many images it is measured on, the first of the data.")
+    images: Count = Field(64, description="Measure on this many images, the first of the data.")
 
 
 class TrainConfig(Section):
@@ -195,7 +181,7 @@ class TrainConfig(Section):
     steps: Count = Field(
         50, description="Updates of the tokens (the paper: 50 for DINOv2, 300 for DeiT-III and OpenCLIP)."
     )
-    batch_size: Few = Field(8, description="Images a step, over all processes.")
+    batch_size: SmallCount = Field(8, description="Images per step, over all processes.")
     lr: Positive = Field(1e-3, description="Learning rate.")
     optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="The optimizer.")
     axis: Literal["token", "channel"] = Field(
@@ -204,21 +190,21 @@ class TrainConfig(Section):
     )
     threat: Literal["transfer", "adaptive", "mixed"] = Field(
         "transfer",
-        description="What the attack knows during training. `transfer`: the plain backbone only (the paper's); "
-        "`adaptive`: the tokens too, as they are at each step; `mixed`: half of the images each.",
+        description="What the attack knows during training. `transfer`: only the plain backbone (the paper's); "
+        "`adaptive`: also the current tokens; `mixed`: half of the images each.",
     )
     warmup_steps: Index = Field(0, description="Steps over which the learning rate rises from 0.")
     checkpoint_every: Count = Field(
-        10, description="Steps between two states that `--resume` can go on from."
+        10, description="Save a state that `--resume` can continue from every so many steps."
     )
-    micro_batch: Few | None = Field(
+    micro_batch: SmallCount | None = Field(
         None,
-        description="Images that pass through the model at once; less memory, same result. Null: the "
+        description="Images that pass through the model at once: less memory, same result. Null: the "
         "whole batch.",
     )
     activation_checkpointing: bool = Field(
         False,
-        description="Keep one activation per block and compute the others again: much less memory, a third "
+        description="Keep one activation per block and recompute the others: much less memory, a third "
         "more work, same result.",
     )
 

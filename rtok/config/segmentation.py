@@ -1,4 +1,4 @@
-"""The `segmentation` section: what a segmentation model sees of a picture, and the protocols as data."""
+"""The `segmentation` section: what a segmentation model sees of an image, and the protocols as data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from rtok.config.types import Few, Index, Section, broken_rule
+from rtok.config.types import Index, Section, SmallCount, broken_rule
 
 # DINOv2's published heads were measured with windows of 512 pixels; the original code of the paper has 518
 # throughout, which is DINOv2's 37 x 37 patches without padding.
@@ -18,29 +18,31 @@ PROTOCOLS: dict[str, dict[str, int]] = {
 
 
 class SegmentationConfig(Section):
-    """What a segmentation model sees of a picture.
+    """What a segmentation model sees of an image.
 
-    Once read, every option is filled in from the protocol.
+    A resolved config states every option; those that were not written come from the protocol.
     """
 
     protocol: Literal["dinov2", "paper"] = Field(
         "dinov2",
-        description="The sizes, which the next three keys change one by one. `dinov2`: the published heads'; "
+        description="The sizes, which the next three keys override. `dinov2`: those of the published heads; "
         "`paper`: 518 pixels throughout.",
     )
-    short_side: Few = Field(
-        512, description="Pictures are resized until their short side has this many pixels."
+    short_side: SmallCount = Field(
+        512, description="Images are resized until their short side has this many pixels."
     )
-    window: Few = Field(
-        512, description="Side of the square that the backbone sees, padded to a multiple of its patch size."
+    window: SmallCount = Field(
+        512, description="Side of the square that the backbone sees, padded to a multiple of the patch size."
     )
-    stride: Few = Field(341, description="`slide`: pixels from one window to the next.")
+    stride: SmallCount = Field(341, description="`slide`: pixels from one window to the next.")
     mode: Literal["slide", "crop"] = Field(
         "slide",
-        description="`slide`: the whole picture, its logits averaged over sliding windows (the field's); "
-        "`crop`: one random window of each picture (the original code's).",
+        description="`slide`: the whole image, with logits averaged over sliding windows (the usual protocol); "
+        "`crop`: one random window of each image (the original code's).",
     )
-    pictures: Index = Field(8, description="How many images' predictions are drawn, from the first on.")
+    pictures: Index = Field(
+        8, description="The predictions of this many images are drawn, the first of the data."
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -6,34 +6,45 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from rtok.config.registry import THREATS, NameIn
 from rtok.config.sections import DataConfig
-from rtok.config.types import Count, Few, Index, NotNegative, Section, UniqueList
+from rtok.config.types import Count, Index, NotNegative, Section, SmallCount, UniqueList
 
-Threat = Literal["transfer", "informed", "guessed", "adaptive", "query"]
+_HOME = "rtok.evaluation.threats"
+for _name, _about in {
+    "transfer": "crafts on the plain backbone",
+    "informed": "knows that there are tokens, but not their values",
+    "guessed": "trains tokens of their own in the same way",
+    "adaptive": "knows the deployed tokens",
+    "query": "sees only the scores of the deployed robust model",
+}.items():
+    THREATS.add(_name, f"{_HOME}:{_name}", about=_about)
+
+ThreatName = Annotated[str, NameIn(THREATS)]
 
 
 class InformedConfig(Section):
-    """How the `informed` attacker averages over tokens they do not know."""
+    """How the `informed` attacker averages over tokens that they do not know."""
 
-    draws: Few = Field(1, description="Fresh draws of untrained tokens at every step.")
+    draws: SmallCount = Field(1, description="Fresh draws of untrained tokens per step.")
     plain_weight: Annotated[NotNegative, Field(le=1)] = Field(
-        0.5, description="Weight of the plain model's gradient, from 0 to 1; the draws share the rest."
+        0.5, description="Weight of the plain model's gradient; the draws share the rest."
     )
 
 
 class GuessedConfig(Section):
-    """The `guessed` attacker's own tokens, trained as the victim's were (its file says how) but from other seeds."""
+    """The `guessed` attacker's own tokens, trained like the victim's (its file says how) from other seeds."""
 
-    train: Few = Field(description="How many token sets the attacker trains and averages over.")
+    train: SmallCount = Field(description="How many token sets the attacker trains and averages over.")
     data: DataConfig | None = Field(
-        None, description="The images they are trained on. Null: the `train` split of `data`."
+        None, description="The images that they are trained on. Null: the `train` split of `data`."
     )
 
 
 class QueryConfig(Section):
     """The `query` attacker: Square attack on the deployed robust model's scores, within `attack`'s radius."""
 
-    queries: UniqueList[Count] = Field([1000, 5000], description="Budgets, in queries an image.")
+    queries: UniqueList[Count] = Field([1000, 5000], description="Budgets, in queries per image.")
     starts: UniqueList[Literal["cold", "transfer"]] = Field(
         ["cold", "transfer"],
         description="What the search starts from: the clean image, or what `attack` finds on the plain model.",
@@ -41,11 +52,9 @@ class QueryConfig(Section):
 
 
 class SanityConfig(Section):
-    """Checks that the attacks are what they should be, on a few images: see docs/eval-features.md."""
+    """Checks on a few images that the attacks work as they should."""
 
     images: Index = Field(
-        4, description="How many images the checks use, the first of the data. 0: no checks."
+        4, description="The checks use this many images, the first of the data. 0: no checks."
     )
-    steps: Count = Field(
-        10, description="Steps of the checks' attack, or `attack.steps` where those are fewer."
-    )
+    steps: Count = Field(10, description="Steps of the attack in the checks; at most `attack.steps`.")

@@ -92,11 +92,10 @@ def _shape(value: object) -> str:
 
 
 Whole = Annotated[int, BeforeValidator(parse_whole)]
-# A number above these is a slip of the keyboard, and would take all memory or time before anybody noticed.
+# A number above these bounds is a typing error, and would take all memory or time before anybody noticed.
 Count = Annotated[Whole, Field(ge=1, le=10**9)]
-Few = Annotated[
-    Whole, Field(ge=1, le=2**14)
-]  # of what memory holds at once: images, tokens, models, pixels a side
+# Of what memory holds at once: images, tokens, models, pixels per side.
+SmallCount = Annotated[Whole, Field(ge=1, le=2**14)]
 Index = Annotated[Whole, Field(ge=0)]
 Real = Annotated[float, BeforeValidator(parse_number)]
 Positive = Annotated[Real, Field(gt=0)]

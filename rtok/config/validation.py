@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AliasChoices, BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from rtok.config.problems import Problem, given
+from rtok.config.registry import ATTACKS, DEFENSES, SectionOf
 from rtok.config.schema import Config
 from rtok.config.types import Section
 from rtok.errors import nearest
 
-# What pydantic's own types of error expected, in words; `ctx` fills in the numbers.
+# What is valid, for pydantic's own types of error; `ctx` fills in the numbers.
 _EXPECTED = {
     "string_type": "text (quote it if it looks like something else)",
     "bool_type": "true or false",
@@ -34,13 +36,13 @@ _EXPECTED = {
 def validate(raw: dict[str, Any]) -> tuple[Config, list[Problem]]:
     """Check parsed YAML against the schema.
 
-    Returns the config and its problems. Top-level keys that have problems hold their defaults, so that rules
+    Returns the config and its problems. Top-level keys with problems hold their defaults, so that rules
     between the others can still be checked.
     """
     try:
         return Config.model_validate(raw), []
     except ValidationError as error:
-        # `out` derives from the other keys: without them it has no default, which is no mistake of its own.
+        # `out` derives from the other keys. Without them it has no default, which is not a mistake of its own.
         mistakes = [details for details in error.errors() if details["type"] != "default_factory_not_called"]
         problems = [_describe(details) for details in mistakes]
         wrong = {str(details["loc"][0]) for details in mistakes}
@@ -50,16 +52,31 @@ def validate(raw: dict[str, Any]) -> tuple[Config, list[Problem]]:
 
 
 def sections_in(annotation: Any) -> Iterator[type[Section]]:
-    """Yield the sections that a field's type may hold."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
+    """Yield the sections that a field's type may hold, the registered ones included."""
+    marks = [mark for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, SectionOf)]
+    if marks:
+        yield from (entry.section for entry in marks[0].registry.entries() if entry.section)
+    elif isinstance(annotation, type) and issubclass(annotation, Section):
         yield annotation
-    for part in get_args(annotation):
-        yield from sections_in(part)
+    else:
+        for part in get_args(annotation):
+            yield from sections_in(part)
 
 
-def key_names(section: type[BaseModel]) -> dict[str, Any]:
+def key_names(section: type[BaseModel]) -> dict[str, FieldInfo]:
     """Return a section's fields by the names that a config file uses."""
     return {field.alias or name: field for name, field in section.model_fields.items()}
+
+
+def other_names(section: type[BaseModel]) -> dict[str, str]:
+    """Return the further names that keys have, such as `tokens` for `defense`."""
+    return {
+        str(choice): name
+        for name, field in section.model_fields.items()
+        if isinstance(field.validation_alias, AliasChoices)
+        for choice in field.validation_alias.choices
+        if choice != name
+    }
 
 
 def _describe(details: ErrorDetails) -> Problem:
@@ -71,7 +88,7 @@ def _describe(details: ErrorDetails) -> Problem:
     if kind == "missing":
         return Problem(path, "is missing")
     if kind == "extra_forbidden":
-        return Problem(path, _unknown_key(keys))
+        return Problem(path, _unknown_key(details["loc"]))
     if kind == "expected":
         return Problem(path, given(value, details["msg"]))
     words = _EXPECTED[kind].format(**context) if kind in _EXPECTED else details["msg"]
@@ -86,18 +103,32 @@ def _choices(expected: str) -> list[str]:
     return [word.strip(" '") for word in expected.replace(" or ", ",").split(",")]
 
 
-def _unknown_key(keys: list[int | str]) -> str:
-    section: type[BaseModel] = Config
-    for key in keys[:-1]:
-        if isinstance(key, str):
-            section = next(sections_in(key_names(section)[key].annotation))
-    wrong, valid = str(keys[-1]), key_names(section)
+def _unknown_key(location: tuple[int | str, ...]) -> str:
+    section, wrong = _section_at(location[:-1]), str(location[-1])
+    valid, others = key_names(section), other_names(section)
+    if wrong in others:
+        return f"is another name of {others[wrong]}, which is written too: remove one of them"
     hint = nearest(wrong, valid) or _home(wrong)
     return f"unknown key.{hint} Valid here: {', '.join(valid)}"
 
 
+def _section_at(location: tuple[int | str, ...]) -> type[BaseModel]:
+    """Return the section that a location of pydantic's leads to; tags in it choose among registered sections."""
+    tags = {
+        entry.section: f"<{entry.name}>" for registry in (ATTACKS, DEFENSES) for entry in registry.entries()
+    }
+    sections: list[type[BaseModel]] = [Config]
+    for key in map(str, (key for key in location if isinstance(key, str))):
+        if key.startswith("<"):
+            sections = [section for section in sections if tags.get(section) == key] or sections
+        else:
+            name = other_names(sections[0]).get(key, key)
+            sections = list(sections_in(key_names(sections[0])[name].annotation))
+    return sections[0]
+
+
 def _home(key: str) -> str:
-    """Say where a key belongs that stands in the wrong section."""
+    """Say where a key belongs that was written in the wrong section."""
     if key in Config.model_fields:
         return " It belongs to the top level."
     for name, field in Config.model_fields.items():

@@ -1,4 +1,4 @@
-"""From the name of a backbone to what is known of it. A new family is one file and one line here."""
+"""From the name of a backbone to what is known about it. A new family is one file and one line here."""
 
 from __future__ import annotations
 
@@ -13,6 +13,19 @@ _BY_NAME = {spec.name: spec for family in _FAMILIES for spec in family}
 def all_specs() -> tuple[ModelSpec, ...]:
     """Return every backbone with a name of its own, family by family."""
     return tuple(_BY_NAME.values())
+
+
+def register(spec: ModelSpec) -> None:
+    """Add a backbone.
+
+    Raises:
+        UserError: it is not a `ModelSpec`, or another one has its name.
+    """
+    if not isinstance(spec, ModelSpec):
+        raise UserError(f"{spec!r} is not a backbone: give a ModelSpec.")
+    if spec.name.startswith(timm_any.PREFIX) or _BY_NAME.get(spec.name, spec) != spec:
+        raise UserError(f"The backbone '{spec.name}' exists already: choose another name.")
+    _BY_NAME[spec.name] = spec
 
 
 def find(name: str) -> ModelSpec:

@@ -16,7 +16,7 @@ import torch
 from typing_extensions import Unpack
 
 from rtok.compute import Compute
-from rtok.config.defenses import DEFENSES
+from rtok.config.defenses import DEFENSES, DefenseConfig
 from rtok.config.rules import checked
 from rtok.console import progress
 from rtok.data.loader import Batches, training_batches
@@ -80,7 +80,8 @@ def train(config: Config, **options: Unpack[RunOptions]) -> TrainResult:
 
 def make_trainees(config: Config, backbone: Backbone, device: torch.device) -> list[Trainee]:
     """Draw one untrained defense for each variant of its section (tokens: each count) and seed."""
-    section = config.defense_section
+    section = config.defense
+    assert isinstance(section, DefenseConfig)
     kind = DEFENSES.find(section.kind).load()
     variants, seeds = section.variants(), section.seeds
     optimizer = OPTIMIZERS[config.train.optimizer]

@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from rtok.cli import attack, eval_class, eval_features, train
+from rtok.cli import attack, evaluate, train
 from rtok.cli.app import build
 from rtok.cli.command import Options
 from rtok.config import Config, load_config
@@ -18,8 +18,10 @@ CONFIGS = {
     "attack": "",
     "eval-features": "tokens: t\n",
     "eval-class": "tokens: t\nhead: {type: backbone}\n",
+    "eval-seg": "tokens: t\nhead: {type: fit}\nsegmentation: {protocol: paper}\n"
+    "data: {name: ade20k, root: t, split: val}\nmodel: {name: dinov2_vits14, image_size: 518}\n",
 }
-MODULES = {"train": train, "attack": attack, "eval-features": eval_features, "eval-class": eval_class}
+MODULES = {"train": train, "attack": attack, **evaluate.EVALUATIONS}
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +29,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "t").mkdir()
     for name, text in CONFIGS.items():
-        (tmp_path / f"{name}.yaml").write_text("model: {name: dinov2_vits14}\ndata: {name: photos}\n" + text)
+        usual = "" if "model:" in text else "model: {name: dinov2_vits14}\ndata: {name: photos}\n"
+        (tmp_path / f"{name}.yaml").write_text(usual + text)
     return tmp_path
 
 
@@ -102,7 +105,7 @@ def test_wrong_input(arguments: list[str], message: str, calls: list[tuple[str, 
 
 def test_every_command_has_the_shared_options() -> None:
     group = typer.main.get_command(build())
-    shared = {"--config", "--set", "--out", "--resume", "--overwrite", "--dry-run", "--verbose"}
+    shared = {"--config", "--set", "--plugin", "--out", "--resume", "--overwrite", "--dry-run", "--verbose"}
     for name in MODULES:
         options = {option for parameter in group.commands[name].params for option in parameter.opts}  # type: ignore[attr-defined]
         assert options >= shared
@@ -134,6 +137,12 @@ def test_every_command_has_the_shared_options() -> None:
             "rtok.evaluation.evaluate_classification",
             {"command": "eval-class", "images": 0, "rows": []},
             "results/dinov2_vits14-eval-class",
+        ),
+        (
+            "eval-seg",
+            "rtok.evaluation.segmentation.evaluate_segmentation",
+            {"command": "eval-seg", "images": 0, "rows": []},
+            "results/dinov2_vits14-eval-seg",
         ),
     ],
 )

@@ -94,8 +94,8 @@ seed: 2
         "train.lr: -0.001 was given; valid: more than 0",
         "train.compile: unknown key. It belongs to the top level. Valid here: steps, batch_size,",
         "compile: 3 was given; valid: true or false",
-        "trian: unknown key. Did you mean 'train'? Valid here: model, tokens,",
-        "tokens: train makes tokens",
+        "trian: unknown key. Did you mean 'train'? Valid here: model, defense,",
+        "tokens: train makes a defense",
     ]
     assert len(lines) == len(expected)
     for start in expected:

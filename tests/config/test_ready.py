@@ -89,7 +89,7 @@ def test_ready_configs_repeat_no_default(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_evaluation_reads_what_training_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGENET_DIR", "/data/imagenet")
     for name in NAMED:
-        assert load_config("eval-features", name).token_paths == [load_config("train", name).out]
+        assert load_config("eval-features", name).defense_paths == [load_config("train", name).out]
 
 
 def test_a_file_comes_before_a_ready_config(folder: Path) -> None:

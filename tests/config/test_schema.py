@@ -17,7 +17,7 @@ def make(**sections: object) -> Config:
 def test_defaults_are_those_of_the_contract() -> None:
     config = make().to_dict()
     assert config["model"] == {**MODEL, "weights": "pretrained", "image_size": 224, "normalization": "auto"}
-    assert config["surrogate"] == {"model": "same", "tokens": None, "head": "same"}
+    assert config["surrogate"] == {"model": "same", "defense": None, "head": "same"}
     assert config["attack"]["preset"] == "paper"
     assert config["train"] == {
         "steps": 50,
@@ -31,7 +31,8 @@ def test_defaults_are_those_of_the_contract() -> None:
         "micro_batch": None,
         "activation_checkpointing": False,
     }
-    assert make(tokens={}).to_dict()["tokens"] == {"count": 10, "init_std": 0.01, "seeds": [0]}
+    tokens = {"kind": "tokens", "count": 10, "init_std": 0.01, "seeds": [0]}
+    assert make(defense={}).to_dict()["defense"] == tokens
     head = make(head={"path": "h"}).to_dict()["head"]
     assert head.items() >= {"type": "linear", "path": "h", "features": "both"}.items()
     rest = {key: config[key] for key in list(config)[list(config).index("threats") :]}
@@ -54,13 +55,13 @@ def test_defaults_are_those_of_the_contract() -> None:
 
 
 def test_one_or_many() -> None:
-    assert make(tokens="a").token_paths == [Path("a")]
-    assert make(tokens=["a", "b"]).token_paths == [Path("a"), Path("b")]
-    assert make().token_paths == make(tokens={"count": 3}).token_paths == []
+    assert make(defense="a").defense_paths == [Path("a")]
+    assert make(defense=["a", "b"]).defense_paths == [Path("a"), Path("b")]
+    assert make().defense_paths == make(defense={"count": 3}).defense_paths == []
     assert [a.preset for a in make(attack=[{"preset": "l2"}, {"preset": "paper"}]).attacks] == ["l2", "paper"]
     assert make(attack="ensemble").attack == AttackConfig(preset="ensemble")
     assert make(attack=["l2", {"preset": "paper"}]).attacks[0] == AttackConfig(preset="l2")
-    tokens = [make(tokens={"count": count}).tokens for count in (3, [1, 3])]
+    tokens = [make(defense={"count": count}).defense for count in (3, [1, 3])]
     assert [t.counts for t in tokens] == [[3], [1, 3]]  # type: ignore[union-attr]
 
 
@@ -92,10 +93,17 @@ def test_the_surrogate() -> None:
         {"tokens": {"count": 0}},
         {"tokens": {"count": []}},
         {"tokens": {"count": [1, 1]}},
-        {"tokens": {"seeds": []}},
+        {"defense": {"seeds": []}},
         {"tokens": {"seeds": [0, 0]}},
         {"tokens": {"seeds": [-1]}},
-        {"tokens": {"init_std": 0}},
+        {"defense": {"init_std": 0}},
+        {"defense": {"kind": "token"}},
+        {"defense": {"kind": 3}},
+        {"defense": {}, "tokens": {}},
+        {"surrogate": {"defense": "a", "tokens": "a"}},
+        {"threats": ["transfers"]},
+        {"threats": [["transfer"]]},
+        {"data": {"name": "photo"}},
         {"tokens": []},
         {"tokens": ["a", "a"]},
         {"tokens": 3},

@@ -54,7 +54,7 @@ def test_it_is_the_mean_over_images_of_the_largest(analysed: Config) -> None:
         rows = list(csv.DictReader(file))
     assert (analysed.out / "activations.png").stat().st_size > 1000
     backbone = load_backbone("dinov2_vits14", weights=analysed.model.weights, image_size=28)
-    tokens = RobustnessTokens.load(analysed.token_paths[0]).values
+    tokens = RobustnessTokens.load(analysed.defense_paths[0]).values
     source = open_source(analysed.data, seed=0)
     batch = next(iter(evaluation_batches(source, Transform("squash", (28, 28)), batch_size=IMAGES, seed=0)))
     pgd = PGD(
@@ -75,7 +75,7 @@ def test_it_is_the_mean_over_images_of_the_largest(analysed: Config) -> None:
         robust = seen_by_hooks(backbone, images, tokens)
         own, extra = robust[..., :-3].amax(-1).mean(-1), robust[..., -3:].amax(-1).mean(-1)
         assert (extra > 1.1 * own).any()  # else the own positions could hold the tokens too, unseen
-        about = {"victim": "robust", "images": kind, "tokens": str(analysed.token_paths[0])}
+        about = {"victim": "robust", "images": kind, "tokens": str(analysed.defense_paths[0])}
         assert found(**about, positions="own") == pytest.approx(own.tolist(), rel=2e-3)
         assert found(**about, positions="tokens") == pytest.approx(extra.tolist(), rel=2e-3)
     # plain: own positions; the control (one victim, two draws) and the robust one: both

@@ -79,7 +79,8 @@ def _trained(run: Run, columns: Sequence[str]) -> Iterator[list[str]]:
     sets: dict[tuple[Any, Any], list[Mapping[str, Any]]] = {}
     for row in run.metrics:
         sets.setdefault((row.get("count"), row.get("seed")), []).append(row)
-    alone = (run.setting("tokens", "count"), run.setting("tokens", "seeds"))
+    section = "defense" if run.setting("defense") else "tokens"  # rtok 0.1 wrote `tokens`
+    alone = (run.setting(section, "count"), run.setting(section, "seeds"))
     for (count, seed), rows in sets.items():
         count, seed = (count, seed) if count is not None else alone
         steps = f"{rows[-1].get('step')} of {run.setting('train', 'steps')}"

@@ -499,7 +499,7 @@ def test_another_surrogate_has_a_head_of_its_own(settings: dict[str, Any], tmp_p
     ("changes", "message"),
     [
         ({"head": None}, "head: is missing"),
-        ({"tokens": None}, "no token file is given"),
+        ({"tokens": None}, "defense: is missing"),
         ({"head": {"type": "backbone"}}, "dinov2_vits14 has no classifier on its class token"),
         ({"head": {"type": "fit", "split": "val"}}, "has no folder 'val'"),
     ],

@@ -1,11 +1,12 @@
 from pathlib import Path
 
-import rtok
 from rtok.config import AttackConfig, Config, DataConfig, ModelConfig, TokensConfig, TrainConfig
-from rtok.config.reference import render
+from rtok.config.attack import PRESETS
+from rtok.config.registry import ATTACKS, DATASETS, DEFENSES, THREATS
 from rtok.config.validation import key_names
+from scripts.config_reference import render
 
-PAGE = Path(rtok.__file__).parent.parent / "docs" / "config.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "config.md"
 
 
 def test_the_page_is_current() -> None:
@@ -13,7 +14,7 @@ def test_the_page_is_current() -> None:
 
 
 def test_every_key_is_described() -> None:
-    sections = {"": Config, "model.": ModelConfig, "tokens.": TokensConfig, "data.": DataConfig}
+    sections = {"": Config, "model.": ModelConfig, "defense.": TokensConfig, "data.": DataConfig}
     for prefix, section in {**sections, "attack.": AttackConfig, "train.": TrainConfig}.items():
         for name, field in key_names(section).items():
             assert field.description, name
@@ -30,3 +31,12 @@ def test_defaults_and_bounds() -> None:
         "| `standard-4` | `eps: 4/255` |",
     ):
         assert line in render()
+
+
+def test_everything_registered_is_listed() -> None:
+    page = render()
+    for registry in (ATTACKS, DATASETS, DEFENSES, THREATS):
+        for entry in registry.entries():
+            assert entry.about and f"| `{entry.name}` | {entry.about} |" in page
+    for preset in PRESETS:
+        assert f"| `{preset}` |" in page

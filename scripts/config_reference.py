@@ -1,4 +1,4 @@
-"""Every config key as Markdown, from the schema: `python -m rtok.config.reference FILE` writes the page."""
+"""Every config key as Markdown, from the schema: `python scripts/config_reference.py FILE` writes the page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from rtok.config import strict_yaml
-from rtok.config.attack import PRESETS, AttackConfig
+from rtok.config.attack import PRESETS
+from rtok.config.registry import ATTACKS, DATASETS, DEFENSES, THREATS, NameIn, Registry
 from rtok.config.schema import Config
 from rtok.config.types import Section
 from rtok.config.validation import key_names, sections_in
@@ -22,12 +23,11 @@ from rtok.config.validation import key_names, sections_in
 _INTRODUCTION = """\
 # Config keys
 
-*Made from the schema by `make docs`; a test checks that it is current.*
+*Generated from the schema by `make docs`; a test checks that it is current.*
 
-A config is a YAML file, one shape for all commands. Unknown keys are errors, and all mistakes are reported at
-once. `--set key.path=value` changes a key (`--set attack.0.steps=5` reaches into a list), `${VAR}` reads the
-environment and `.env`, and `--dry-run` prints the whole config that a run would use. Fractions such as
-`8/255` are numbers.
+A config is a YAML file with the same keys for all commands. Unknown keys are errors, and all mistakes are reported
+at once. `--set key.path=value` changes a key (`--set attack.0.steps=5` reaches into a list), `${VAR}` reads the
+environment and `.env`, and `--dry-run` prints the complete config of a run. Fractions such as `8/255` are numbers.
 """
 _NAMES = {
     int: "whole number",
@@ -37,18 +37,46 @@ _NAMES = {
     Path: "path",
     type(None): "null",
 }
+# Keys whose section is chosen by one of its own keys.
+_CHOICES = {"attack": ("method", ATTACKS), "defense": ("kind", DEFENSES)}
+_REGISTRIES = {
+    "Attack methods": ATTACKS,
+    "Threats": THREATS,
+    "Data sets": DATASETS,
+    "Kinds of defense": DEFENSES,
+}
 
 
 def render() -> str:
     """Return the page."""
     parts = [_INTRODUCTION, "## The top level\n", _table(Config, "")]
     for name, field in key_names(Config).items():
-        # A section inside a section (`surrogate.model`) is one of these again.
-        for section in dict.fromkeys(sections_in(field.annotation)):
-            parts += [f"## `{name}`\n", f"{inspect.getdoc(section)}\n", _table(section, f"{name}.")]
-            if section is AttackConfig:
-                parts.append(_presets())
+        sections = list(dict.fromkeys(sections_in(field.annotation)))
+        if sections:
+            parts.append(f"## `{name}`\n")
+        for section in sections:
+            kind = _CHOICES.get(name)
+            if kind and section in _named(kind[1]):
+                parts.append(f"### `{name}.{kind[0]}: {_named(kind[1])[section]}`\n")
+            parts += [f"{inspect.getdoc(section)}\n", _table(section, f"{name}.")]
+        if name == "attack":
+            parts.append(_presets())
+    for title, registry in _REGISTRIES.items():
+        if registry.entries():
+            parts += [f"## {title}\n", _registered(registry)]
     return "\n".join(parts)
+
+
+def _named(registry: Registry) -> dict[type[Section] | None, str]:
+    return {entry.section: entry.name for entry in registry.entries() if entry.section}
+
+
+def _registered(registry: Registry) -> str:
+    """List the names of a registry; plugins add more."""
+    lines = [
+        f"| `{entry.name}` | {entry.about.replace('|', chr(92) + '|')} |" for entry in registry.entries()
+    ]
+    return "\n".join(["| name | what it is |", "| --- | --- |", *lines]) + "\n"
 
 
 def _table(section: type[Section], prefix: str) -> str:
@@ -84,6 +112,9 @@ def _yaml(value: object) -> str:
 
 def _words(annotation: Any, metadata: tuple[Any, ...] = ()) -> str:
     """Say what a type holds."""
+    names = next((mark.registry for mark in metadata if isinstance(mark, NameIn)), None)
+    if names is not None:
+        return ", ".join(f"`{name}`" for name in names)
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _words(arguments[0], (*metadata, *annotation.__metadata__))
@@ -107,7 +138,7 @@ def _constraints(metadata: Iterable[Any]) -> Iterator[Any]:
 
 
 def _range(constraints: Sequence[Any]) -> str:
-    """Say the bounds: ` (1 to 8)`, ` (above 0)`."""
+    """State the bounds: ` (1 to 8)`, ` (above 0)`."""
     at_least = next((c.ge for c in constraints if isinstance(c, annotated_types.Ge)), None)
     above = next((c.gt for c in constraints if isinstance(c, annotated_types.Gt)), None)
     at_most = next((c.le for c in constraints if isinstance(c, annotated_types.Le)), None)

@@ -1,20 +1,21 @@
 import pytest
 
 from rtok.config import Config
-from rtok.config.needs import CHECKS
+from rtok.config.rules import RULES, check, checked
+from rtok.errors import UserError
 
 GOOD: dict[str, dict[str, object]] = {
-    "train": {"tokens": {}},
+    "train": {"defense": {}},
     "attack": {},
-    "eval-features": {"tokens": "t.safetensors"},
+    "eval-features": {"defense": "t.safetensors"},
     "eval-class": {
-        "tokens": "t.safetensors",
+        "defense": "t.safetensors",
         "head": {"path": "h"},
         "data": {"name": "digits", "split": "test"},
     },
     "eval-seg": {
         "model": {"name": "dinov2_vits14", "image_size": 518},
-        "tokens": "t.safetensors",
+        "defense": "t.safetensors",
         "head": {"type": "mmseg", "path": "h"},
         "data": {"name": "ade20k", "root": "r", "split": "val"},
     },
@@ -23,10 +24,10 @@ GOOD: dict[str, dict[str, object]] = {
 
 def problems(command: str, **sections: object) -> list[str]:
     raw = {"model": {"name": "dinov2_vits14"}, "data": {"name": "photos"}, **GOOD[command], **sections}
-    return [problem.path for problem in CHECKS[command](Config.model_validate(raw))]
+    return [problem.path for problem in check(Config.model_validate(raw), command)]
 
 
-@pytest.mark.parametrize("command", CHECKS)
+@pytest.mark.parametrize("command", RULES)
 def test_a_good_config_has_no_problem(command: str) -> None:
     assert problems(command) == []
 
@@ -34,7 +35,7 @@ def test_a_good_config_has_no_problem(command: str) -> None:
 @pytest.mark.parametrize(
     ("command", "sections", "path"),
     [
-        ("train", {"tokens": "t"}, "tokens"),
+        ("train", {"defense": "t"}, "defense"),
         ("train", {"attack": [{}]}, "attack"),
         ("train", {"attack": {"from": "x"}}, "attack.from"),
         ("train", {"attack": {"method": "autoattack"}}, "attack.method"),
@@ -53,18 +54,20 @@ def test_a_good_config_has_no_problem(command: str) -> None:
         ("eval-features", {"curve": [0.1], "attack": {"from": "x"}}, "curve"),
         ("attack", {"attack": [{}]}, "attack"),
         ("attack", {"attack": {"from": "x"}}, "attack.from"),
-        ("attack", {"attack": {"method": "autoattack"}}, "attack.method"),
-        ("attack", {"tokens": {}}, "tokens"),
+        ("attack", {"attack": {"method": "autoattack", "quantize": "round"}}, "attack.method"),
+        ("attack", {"attack": {"quantize": "none"}}, "attack.quantize"),
+        ("attack", {"head": {"path": "h"}, "attack": {"preset": "autoattack"}}, "attack.quantize"),
+        ("attack", {"defense": {}}, "defense"),
         ("attack", {"head": {"path": "h"}, "attack": {"target": "victim"}}, "attack.target"),
         ("attack", {"head": {"type": "fit"}}, "head.split"),
-        ("eval-class", {"tokens": None}, "tokens"),
+        ("eval-class", {"defense": None}, "defense"),
         ("eval-class", {"head": None}, "head"),
         ("eval-class", {"head": {"type": "fit", "split": "test"}}, "head.split"),
         ("eval-class", {"head": {"path": "h", "classifier": "best", "split": "test"}}, "head.split"),
         ("eval-class", {"attack": {"target": "victim"}}, "attack.target"),
         ("eval-class", {"data": {"name": "photos", "resize": "random-crop"}}, "data.resize"),
         ("eval-class", {"head": {"type": "mmseg", "path": "h"}}, "head.type"),
-        ("eval-seg", {"tokens": None}, "tokens"),
+        ("eval-seg", {"defense": None}, "defense"),
         ("eval-seg", {"head": None}, "head"),
         ("eval-seg", {"head": {"path": "h"}}, "head.type"),
         ("eval-seg", {"head": {"type": "fit", "split": "val"}}, "head.split"),
@@ -77,13 +80,14 @@ def test_a_good_config_has_no_problem(command: str) -> None:
         ("eval-seg", {"attack": {"method": "autoattack"}}, "attack.method"),
         ("eval-seg", {"model": {"name": "dinov2_vits14"}}, "model.image_size"),
         ("eval-seg", {"segmentation": {"window": 504}}, "model.image_size"),
+        ("train", {"defense": None}, "defense"),
         (
             "attack",
             {"head": {"type": "mmseg", "path": "h"}, "model": {"name": "dinov2_vits14", "image_size": 518}},
             "data.name",
         ),
-        ("eval-features", {"tokens": None}, "tokens"),
-        ("eval-features", {"tokens": {}}, "tokens"),
+        ("eval-features", {"defense": None}, "defense"),
+        ("eval-features", {"defense": {}}, "defense"),
         ("eval-features", {"attack": [{}, {"method": "autoattack"}]}, "attack.method"),
         ("eval-features", {"data": {"name": "photos", "resize": "random-crop"}}, "data.resize"),
         ("attack", {"data": {"name": "photos", "resize": "random-crop"}}, "data.resize"),
@@ -100,8 +104,21 @@ def test_what_a_command_cannot_use(command: str, sections: dict, path: str) -> N
 
 def test_autoattack_is_for_labels() -> None:
     assert problems("eval-class", attack={"preset": "autoattack"}) == []
-    assert problems("attack", attack={"preset": "autoattack"}, head={"path": "h"}) == []
+    attack = {"preset": "autoattack", "quantize": "round"}
+    assert problems("attack", attack=attack, head={"path": "h"}) == []
 
 
 def test_training_may_crop_at_random() -> None:
     assert problems("train", data={"name": "photos", "resize": "random-crop"}) == []
+
+
+def test_all_broken_rules_are_reported_at_once() -> None:
+    raw = {"model": {"name": "dinov2_vits14"}, "data": {"name": "photos"}}
+    config = Config.model_validate({**raw, "attack": [{"quantize": "none"}]})
+    with pytest.raises(UserError) as caught:
+        checked(config, "attack")
+    first, *rest = str(caught.value).split("\n")
+    assert first == "config for attack: 2 mistakes"
+    assert [line.split(":")[0].strip() for line in rest] == ["attack", "attack.quantize"]
+    good = Config.model_validate(raw)
+    assert checked(good, "attack") is good

@@ -1,0 +1,206 @@
+"""The rule book: what a command requires of a config beyond the schema."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from rtok.config.defenses import DefenseConfig
+from rtok.config.problems import Problem, report
+from rtok.config.registry import DATASETS
+from rtok.config.schema import Config
+from rtok.config.sections import ModelConfig
+from rtok.config.threats import GuessedConfig
+from rtok.models.registry import find
+
+
+def check(config: Config, command: str) -> list[Problem]:
+    """Return every rule of a command that the config breaks."""
+    return [problem for rule in RULES[command] for problem in rule(config)]
+
+
+def checked(config: Config, command: str) -> Config:
+    """Return the config.
+
+    Raises:
+        UserError: it breaks rules of the command; the message lists all of them.
+    """
+    problems = check(config, command)
+    if problems:
+        raise report(f"config for {command}", problems)
+    return config
+
+
+def check_files(config: Config) -> Iterator[Problem]:
+    """Every file and folder that the config names must exist."""
+    named: list[tuple[str, Path | str | None]] = [
+        ("model.weights", config.model.weights if config.model.weights != "pretrained" else None),
+        ("data.root", config.data.root),
+        ("data.extra", config.data.extra),
+        ("surrogate.defense", config.surrogate.defense),
+        ("surrogate.head", config.surrogate.head if config.surrogate.head != "same" else None),
+        *(("defense", path) for path in config.defense_paths),
+        *(("guessed", path) for path in config.guessed_paths),
+        *(("attack.from", attack.stored) for attack in config.attacks),
+    ]
+    if isinstance(config.guessed, GuessedConfig) and config.guessed.data:
+        named.append(("guessed.data.root", config.guessed.data.root))
+    if config.head:
+        named += [("head.path", path) for path in (config.head.plain_file, *config.head.robust_files)]
+    if isinstance(config.surrogate.model, ModelConfig) and config.surrogate.model.weights != "pretrained":
+        named.append(("surrogate.model.weights", config.surrogate.model.weights))
+    for key, path in named:
+        if path is not None and not Path(path).exists():
+            yield Problem(key, f"{path} does not exist")
+
+
+def _trains_a_defense(config: Config) -> Iterator[Problem]:
+    if not isinstance(config.defense, DefenseConfig):
+        yield Problem("defense", "train makes a defense: write a section such as {kind: tokens, count: 10}")
+
+
+def _measures_defenses(config: Config) -> Iterator[Problem]:
+    if config.defense is None:
+        yield Problem(
+            "defense", "is missing: name a file or run folder that `rtok train` wrote, or a list of them"
+        )
+
+
+def _trains_nothing(config: Config) -> Iterator[Problem]:
+    if isinstance(config.defense, DefenseConfig):
+        valid = "name a file or run folder that `rtok train` wrote, or a list of them"
+        yield Problem("defense", f"only train makes a defense: {valid}")
+
+
+def _features_attacked(config: Config) -> Iterator[Problem]:
+    for attack in config.attacks:
+        if "features" not in attack.objectives:
+            yield Problem("attack.method", f"{attack.method} attacks labels, this command features: use pgd")
+
+
+def _one_attack(config: Config) -> Iterator[Problem]:
+    """Adversarial images are crafted once per image, on one model, from scratch."""
+    if isinstance(config.attack, list):
+        yield Problem("attack", "this command takes one attack, not a list")
+    for attack in config.attacks:
+        if attack.stored:
+            yield Problem("attack.from", "this command crafts new images: write options or a preset")
+        if attack.members != [attack]:
+            yield Problem("attack.variants", "this command takes one attack, and an ensemble is several")
+        if attack.warm:
+            yield Problem("attack.init", "transfer is a start for eval-*: write uniform, gaussian or none")
+
+
+def _attack_of_training(config: Config) -> Iterator[Problem]:
+    for attack in config.attacks:
+        if attack.target == "victim":
+            yield Problem("attack.target", "train pulls away from the plain backbone's features: write plain")
+        if attack.method == "square":
+            yield Problem("attack.method", "train follows gradients, and square has none: use pgd")
+        if attack.depth < 1:
+            yield Problem("attack.layer", "train attacks the features that it trains on: leave it out")
+
+
+def _micro_batch(config: Config) -> Iterator[Problem]:
+    if config.train.micro_batch is not None and config.train.micro_batch > config.train.batch_size:
+        yield Problem("train.micro_batch", f"must be at most train.batch_size, {config.train.batch_size}")
+
+
+def _eight_bits(config: Config) -> Iterator[Problem]:
+    for attack in config.attacks:
+        if attack.quantize == "none" and not attack.stored:
+            yield Problem(
+                "attack.quantize", "is none, but a set is stored as 8-bit files: write round or floor"
+            )
+
+
+def _objective_of_a_set(config: Config) -> Iterator[Problem]:
+    """A set is crafted on features, or (with a head) on labels."""
+    if config.head is None:
+        yield from _features_attacked(config)
+    else:
+        yield from _segmentation(config) if config.head.type == "mmseg" else _labels_attacked(config)
+
+
+def _same_images(config: Config) -> Iterator[Problem]:
+    """Measuring takes images that are the same each time, and a surrogate of the same input size."""
+    if config.data.resize == "random-crop":
+        yield Problem("data.resize", "random-crop is for training: write squash or crop")
+    try:
+        surrogate = config.surrogate_model
+    except ValidationError as error:
+        yield Problem("surrogate.model", error.errors()[0]["msg"])
+    else:
+        if surrogate.size != config.model.size:
+            size = list(config.model.size)
+            yield Problem("surrogate.model.image_size", f"must be {size}, as model.image_size")
+
+
+def _threats(config: Config) -> Iterator[Problem]:
+    if "guessed" in config.threats and config.guessed is None:
+        yield Problem("guessed", "is missing: name the attacker's token files, or write {train: 2}")
+    crafted = [attack for attack in config.attacks if not attack.stored]
+    if "query" in config.threats and any(attack.norm != "linf" for attack in crafted):
+        yield Problem("threats", "query is Square attack for norm linf: leave it out for other norms")
+    if config.curve and config.attacks[0].stored:
+        yield Problem("curve", "crafts the first attack at each radius: a stored set has only one")
+
+
+def _activations(config: Config) -> Iterator[Problem]:
+    stored = any(attack.stored for attack in config.attacks)
+    if config.analysis.activations and "transfer" not in config.threats and not stored:
+        yield Problem("analysis.activations", "shows the images of the transfer threat: add it to threats")
+
+
+def _labels_attacked(config: Config) -> Iterator[Problem]:
+    """Attacks on labels go through a head that never saw the images."""
+    if config.head and config.head.reads_split and config.head.split == config.data.split:
+        yield Problem(
+            "head.split", f"must differ from data.split, {config.data.split}: a head must not see its test"
+        )
+    for attack in config.attacks:
+        if attack.target == "victim":
+            yield Problem("attack.target", "attacks on labels pull away from the label: leave it out")
+
+
+def _classification(config: Config) -> Iterator[Problem]:
+    if config.head is None:
+        yield Problem("head", "is missing: write {type: fit}, {type: backbone} or {type: linear, path: FILE}")
+    elif config.head.type == "mmseg":
+        yield Problem("head.type", "mmseg heads segment: write fit, backbone or linear")
+    else:
+        yield from _labels_attacked(config)
+
+
+def _segmentation(config: Config) -> Iterator[Problem]:
+    """Segmentation takes masks, a head for them, and a backbone as large as the windows."""
+    if "masks" not in DATASETS.find(config.data.name).traits:
+        valid = " or ".join(entry.name for entry in DATASETS.entries() if "masks" in entry.traits)
+        yield Problem("data.name", f"{config.data.name} has no masks: write {valid}")
+    if config.data.resize != "squash":
+        yield Problem("data.resize", "images are resized as `segmentation` says: leave it out")
+    if config.head is None:
+        yield Problem("head", "is missing: write {type: mmseg, path: FILE} or {type: fit}")
+    elif config.head.type not in ("mmseg", "fit"):
+        yield Problem("head.type", f"{config.head.type} heads do not segment: write mmseg or fit")
+    else:
+        yield from _labels_attacked(config)
+    for attack in config.attacks:
+        if attack.method == "autoattack":
+            yield Problem("attack.method", "autoattack attacks one label per image, masks have many: use pgd")
+    side = config.segmentation.model_size(find(config.model.name).patch_size)
+    if config.model.size != (side, side):
+        whole = f"windows of {config.segmentation.window} pixels, padded to whole patches"
+        yield Problem("model.image_size", f"must be {side}: {whole}")
+
+
+_EVALUATION = (_same_images, _trains_nothing, _measures_defenses, _threats)
+RULES: dict[str, tuple[Callable[[Config], Iterator[Problem]], ...]] = {
+    "train": (_trains_a_defense, _features_attacked, _one_attack, _attack_of_training, _micro_batch),
+    "attack": (_same_images, _trains_nothing, _objective_of_a_set, _one_attack, _eight_bits),
+    "eval-features": (*_EVALUATION, _features_attacked, _activations),
+    "eval-class": (*_EVALUATION, _classification),
+    "eval-seg": (*_EVALUATION, _segmentation),
+}

@@ -1,0 +1,81 @@
+"""Python files and installed packages that add names to rtok: they run before a config is read, and only when asked.
+
+A config alone never runs code: a plugin is a file that the command line names, or an installed package with an entry
+point in the group `rtok.plugins` (a module, or a callable without arguments).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+from rtok.errors import UserError
+
+GROUP = "rtok.plugins"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plugin file that was loaded, for the record of a run: its path, and the SHA-256 of its bytes."""
+
+    path: Path
+    sha256: str
+
+
+@cache
+def load_installed() -> tuple[str, ...]:
+    """Load every entry point of the group once; return their names.
+
+    Raises:
+        UserError: one of them fails.
+    """
+    names = []
+    for point in entry_points(group=GROUP):
+        loaded = _guarded(f"The installed plugin '{point.name}' ({point.value})", point.load)
+        if callable(loaded):
+            _guarded(f"The installed plugin '{point.name}' ({point.value})", loaded)
+        names.append(point.name)
+    return tuple(names)
+
+
+def load_plugin(path: str | Path) -> Plugin:
+    """Run a Python file; the same file is run once.
+
+    Raises:
+        UserError: it is not a Python file, cannot be read, or fails.
+    """
+    path = Path(path).expanduser()
+    if path.suffix != ".py":
+        raise UserError(f"--plugin {path} is not a Python file: give a file whose name ends in .py.")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"--plugin {path} cannot be read: {error.strerror}.") from None
+    plugin = Plugin(path.resolve(), hashlib.sha256(content).hexdigest())
+    module = ModuleType(f"rtok_plugin_{plugin.sha256[:16]}")
+    if module.__name__ not in sys.modules:
+        module.__file__ = str(plugin.path)
+        sys.modules[module.__name__] = module  # what the file defines can be pickled
+        try:
+            _guarded(
+                f"--plugin {path}", lambda: exec(compile(content, str(plugin.path), "exec"), vars(module))
+            )
+        except BaseException:
+            del sys.modules[module.__name__]
+            raise
+    return plugin
+
+
+def _guarded(what: str, action: Callable[[], T]) -> T:
+    try:
+        return action()
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{what} fails with {type(error).__name__}: {error}") from error
