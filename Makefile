@@ -39,6 +39,7 @@ lint: $(VENV)/.test ## Check style and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 bench: $(VENV)/.demo ## Time a training step against the path that leaves the backbone unfrozen.
 	$(BIN)/python -m benchmarks --parts attack step

@@ -17,6 +17,7 @@ from rtok.errors import UserError
 from rtok.models.identify import identify
 from rtok.release import description
 from rtok.defenses import RobustnessTokens, defense_files
+from rtok.version import install
 
 _NONE = "none that `rtok models` lists"
 
@@ -143,7 +144,7 @@ def _onnx(path: Path) -> Inspection:
     try:
         import onnx
     except ImportError as error:
-        raise UserError(f"'{path}' needs the package onnx: pip install 'rtok[convert]'.") from error
+        raise UserError(f"'{path}' needs the package onnx: {install('convert')}.") from error
     if not path.is_file():
         raise UserError(f"There is no file '{path}'.")
     try:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
 import zipfile
 from collections.abc import Callable
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
 import yaml
 
 import rtok
-from rtok.config.ready import all_ready
+from rtok.config.ready import READY, all_ready
+from rtok.version import DISTRIBUTION
 
 ROOT = Path(rtok.__file__).parent.parent
+INFORMATION = f"{DISTRIBUTION.replace('-', '_')}-{rtok.__version__}.dist-info"
 
 
 def python(*arguments: object) -> None:
@@ -62,11 +66,23 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
 
 def test_the_wheel_holds_the_package_and_the_ready_configs_alone(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {f"rtok/configs/{name}.yaml" for name in all_ready()} <= names
-    assert {name.split("/")[0] for name in names} == {"rtok", f"rtok-{rtok.__version__}.dist-info"}
+    configs = {str(file.relative_to(ROOT)) for file in READY.rglob("*") if file.suffix in (".yaml", ".py")}
+    assert {f"rtok/{name}" for name in configs} <= names
+    assert {name.split("/")[0] for name in names} == {"rtok", INFORMATION}
     assert not [name for name in names if "__pycache__" in name or "/test" in name]
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "rtok").rglob("*.py")}
-    assert modules <= names
+    assert modules | {"rtok/py.typed"} <= names
+
+
+def test_what_the_wheel_says_of_itself(wheel: Path) -> None:
+    about = message_from_bytes(zipfile.ZipFile(wheel).read(f"{INFORMATION}/METADATA"))
+    assert (about["Name"], about["Version"]) == (DISTRIBUTION, rtok.__version__)
+    assert about["Author"] == "The rtok developers"
+    assert "Typing :: Typed" in about.get_all("Classifier", [])
+    needed = about.get_all("Requires-Dist", [])
+    extras = {text.partition(";")[0] for text in needed if "extra == 'test'" in text}
+    assert {text.partition(";")[0] for text in needed if "extra == 'seg'" in text} < extras
+    assert not [text for text in needed if re.match("rtok|robustness", text)]
 
 
 def test_the_installed_package_is_the_wheels(installed: Callable[..., str]) -> None:

@@ -13,7 +13,7 @@ def build() -> typer.Typer:
 
     @app.callback()
     def configs(context: typer.Context) -> None:
-        """List the ready configs: run one with --config NAME, or copy it to edit it."""
+        """List the ready configs. Run one with --config NAME, or copy it and edit the copy."""
         if context.invoked_subcommand is None:
             typer.echo(listing())
 
@@ -25,36 +25,45 @@ def copy(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="As `rtok configs` lists it; without the command, every command's."
+            metavar="NAME",
+            help="A name from `rtok configs`; without its command, that of every command.",
         ),
     ],
-    out: Annotated[str, typer.Option(metavar="DIR", help="Where to.")] = ".",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files.")] = False,
+    out: Annotated[str, typer.Option(metavar="DIR", help="The folder to write to.")] = ".",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
-    """Write a ready config out, as COMMAND-NAME.yaml, to edit it."""
+    """Write a ready config to COMMAND-NAME.yaml, for you to edit."""
     from pathlib import Path
 
     from rtok.config.ready import named
     from rtok.errors import UserError
     from rtok.files import write_atomic
 
-    copies = {Path(out, f"{full.replace('/', '-')}.yaml"): path for full, path in named(name).items()}
+    folder = Path(out).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--out {out} is a file; it takes a folder.")
+    copies = {folder / f"{full.replace('/', '-')}.yaml": text for full, text in named(name).items()}
     for target in copies:
         if target.exists() and not overwrite:
             raise UserError(
-                f"'{target}' exists already: replace it with --overwrite, or choose another --out."
+                f"'{target}' already exists: replace it with --overwrite, or choose another --out."
             )
-    for target, path in copies.items():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(target, path.read_bytes())
-        typer.echo(f"wrote {target}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for target, text in copies.items():
+            write_atomic(target, text)
+            typer.echo(f"wrote {target}")
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {folder}: {error.strerror}. Choose another folder with --out."
+        ) from error
 
 
 def listing() -> str:
-    """Every ready config, with the first line of its comment."""
+    """Return every ready config, with the first line of its comment."""
     from rtok.config.ready import all_ready
 
     ready = all_ready()
-    width = max(map(len, ready), default=0)
-    about = {name: path.read_text(encoding="utf-8").partition("\n")[0] for name, path in ready.items()}
-    return "\n".join(f"{name:<{width}}  {line.lstrip('# ')}" for name, line in about.items())
+    width = max(map(len, ready))
+    about = {name: text.partition("\n")[0].lstrip("# ") for name, text in ready.items()}
+    return "\n".join(f"{name:<{width}}  {line}" for name, line in about.items())

@@ -37,8 +37,8 @@ def load_config(
     Raises:
         UserError: the config is wrong; the message lists every mistake with its dotted path.
     """
-    path = find_config(command, file)
-    raw, problems = _read(path)
+    found = find_config(command, file)
+    raw, problems = _parse(found if isinstance(found, str) else _read(found), str(file))
     # Before the overrides, so that `--set attack.steps=5` changes what would run without it.
     raw.setdefault("attack", {"preset": "paper"})
     problems += apply_overrides(raw, overrides)
@@ -60,22 +60,25 @@ def load_config(
     return config
 
 
-def _read(path: Path) -> tuple[dict[str, Any], list[Problem]]:
+def _read(path: Path) -> str:
     try:
         with path.open("rb") as stream:
-            text = stream.read(4 * strict_yaml.MAX_CHARACTERS + 1).decode("utf-8-sig")
+            return stream.read(4 * strict_yaml.MAX_CHARACTERS + 1).decode("utf-8-sig")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8."
         ) from None
-    raw, duplicates = strict_yaml.parse(text, str(path))
+
+
+def _parse(text: str, name: str) -> tuple[dict[str, Any], list[Problem]]:
+    raw, duplicates = strict_yaml.parse(text, name)
     if raw is None:
-        raise UserError(f"{path} is empty: write at least model and data.")
+        raise UserError(f"{name} is empty: write at least model and data.")
     if not isinstance(raw, dict):
         raise UserError(
-            f"{path} holds {show(raw)}: a config is a mapping, such as model: {{name: dinov2_vits14}}."
+            f"{name} holds {show(raw)}: a config is a mapping, such as model: {{name: dinov2_vits14}}."
         )
     return raw, duplicates
 

@@ -1,41 +1,55 @@
-"""The ready configs that come with the package."""
+"""The ready configs that come with the package: one per command and model, and those of the demos."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from rtok.errors import UserError, nearest
+from rtok.models.registry import all_specs
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-# In a wheel the configs lie inside the package; in a checkout, beside it.
+# A wheel has the folder inside the package; a checkout has it beside the package.
 READY = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"
 
 
-def ready_configs(command: str) -> dict[str, Path]:
-    """Return the ready configs for a command, by name."""
-    return {path.stem: path for path in sorted((READY / command).glob("*.yaml"))}
+def ready_configs(command: str) -> dict[str, str]:
+    """Return the texts of the ready configs for a command, by the name of the model."""
+    file = READY / "recipes" / f"{command}.yaml"
+    if not file.is_file():
+        return {}
+    recipe = yaml.safe_load(file.read_text(encoding="utf-8"))
+    texts = {family: _text(recipe, changes) for family, changes in recipe["families"].items()}
+    models = sorted((spec.name, spec.family) for spec in all_specs() if spec.family in texts)
+    return {name: texts[family].replace("MODEL", name) for name, family in models}
 
 
-def all_ready() -> dict[str, Path]:
-    """Return every ready config by its full name, `COMMAND/NAME`."""
-    return {f"{path.parent.name}/{path.stem}": path for path in sorted(READY.glob("*/*.yaml"))}
+def all_ready() -> dict[str, str]:
+    """Return the text of every ready config by its full name, `COMMAND/NAME`."""
+    found = {f"demo/{file.stem}": file.read_text(encoding="utf-8") for file in READY.glob("demo/*.yaml")}
+    for file in READY.glob("recipes/*.yaml"):
+        found |= {f"{file.stem}/{name}": text for name, text in ready_configs(file.stem).items()}
+    return dict(sorted(found.items()))
 
 
-def named(name: str) -> dict[str, Path]:
+def named(name: str) -> dict[str, str]:
     """Return the ready configs of a full name, or of a short one for every command, by full name.
 
     Raises UserError when there is none.
     """
     ready = all_ready()
-    found = {full: path for full, path in ready.items() if name in (full, path.stem)}
+    short = {full: full.partition("/")[2] for full in ready}
+    found = {full: text for full, text in ready.items() if name in (full, short[full])}
     if not found:
-        hint = nearest(name, [*ready, *(path.stem for path in ready.values())])
+        hint = nearest(name, [*ready, *short.values()])
         raise UserError(f"there is no ready config '{name}'.{hint} `rtok configs` lists them.")
     return found
 
 
-def find_config(command: str, name: str | Path) -> Path:
-    """Return the file that `--config` names: a file, or else a ready config, by short or full name.
+def find_config(command: str, name: str | Path) -> Path | str:
+    """Return what `--config` names: a file, or else the text of a ready config, by short or full name.
 
     Raises UserError when it is neither.
     """
@@ -50,5 +64,12 @@ def find_config(command: str, name: str | Path) -> Path:
         return found
     raise UserError(
         f"--config {name}: no such file, and no ready config for {command}.{nearest(str(name), ready)} "
-        f"Ready ones: {', '.join(ready) or 'none'}."
+        f"The ready ones: {', '.join(ready) or 'none'}."
     )
+
+
+def _text(recipe: dict[str, Any], changes: dict[str, Any]) -> str:
+    """Return a family's config as YAML: what it is as a comment, then a line per section."""
+    config = {**recipe["config"], **changes}
+    about = config.pop("about", recipe["about"])
+    return f"# {about}\n{yaml.safe_dump(config, default_flow_style=None, sort_keys=False, width=110)}"

@@ -13,6 +13,7 @@ from rtok.conversion.model import DTYPES, RobustModel
 from rtok.conversion.source import Source
 from rtok.errors import UserError
 from rtok.models.backbone import Backbone
+from rtok.version import install
 
 _SUFFIX = ".onnx"
 # Protocol buffers hold 2 GiB; the graph itself takes a few MiB of them.
@@ -43,7 +44,7 @@ class Onnx:
         except ImportError as error:
             raise UserError(
                 f"--to onnx needs onnx, onnxscript and onnxruntime, and '{error.name}' is missing: "
-                "pip install 'rtok[convert]'."
+                f"{install('convert')}."
             ) from error
         return wanted or source.tokens.image_size or (source.spec.native_size, source.spec.native_size)
 

@@ -23,6 +23,7 @@ from rtok.models.naming import dinov2, dinov3
 from rtok.models.naming.rules import Naming
 from rtok.models.weights import translate_back
 from rtok.release import KEY, description
+from rtok.version import install
 
 _CLASSES = {"dinov2": "Dinov2WithRegistersModel", "dinov3": "DINOv3ViTModel"}
 _REGISTERS = "embeddings.register_tokens"
@@ -51,7 +52,7 @@ class Transformers:
         except ImportError as error:
             raise UserError(
                 "--to transformers needs the package transformers, to read back what was written: "
-                "pip install 'rtok[convert]'."
+                f"{install('convert')}."
             ) from error
         return square(source, wanted)
 

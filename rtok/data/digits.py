@@ -13,6 +13,7 @@ from PIL import Image
 
 from rtok.errors import UserError, nearest
 from rtok.seeding import image_seed
+from rtok.version import install
 
 if TYPE_CHECKING:
     from rtok.config.sections import DataConfig
@@ -60,7 +61,7 @@ def open_digits(config: DataConfig) -> Digits:
     if find_spec("sklearn") is None:
         raise UserError(
             "data.name: digits needs scikit-learn, which is not installed. "
-            'Install it with: pip install "rtok[demo]"'
+            f"Install it with: {install('demo')}"
         )
     from sklearn.datasets import load_digits
 

@@ -22,6 +22,7 @@ from PIL import Image
 
 from rtok.data.decoding import read_image
 from rtok.errors import UserError, nearest
+from rtok.version import install
 
 if TYPE_CHECKING:
     from rtok.config.sections import DataConfig
@@ -48,7 +49,7 @@ SPLITS = {
 }
 # Package -> (its name on PyPI, the folder of its sample photos).
 _PACKAGES = {"skimage": ("scikit-image", "data"), "sklearn": ("scikit-learn", "datasets/images")}
-_INSTALL = 'Install the sample photos with: pip install "rtok[demo]"'
+_INSTALL = f"Install the sample photos with: {install('demo')}"
 
 TILES = 5  # the central square, and a square of two thirds of its side in each corner
 

@@ -140,7 +140,7 @@ def test_every_command_has_the_shared_options() -> None:
         ),
         (
             "eval-seg",
-            "rtok.evaluation.segmentation.evaluate_segmentation",
+            "rtok.evaluation.evaluate_segmentation",
             {"command": "eval-seg", "images": 0, "rows": []},
             "results/dinov2_vits14-eval-seg",
         ),

@@ -29,27 +29,38 @@ def test_every_dinov2_model_has_one_for_segmentation_and_classification() -> Non
 def test_all_ready_configs_are_valid_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGENET_DIR", "/data/imagenet")
     monkeypatch.setenv("ADE20K_DIR", "/data/ADEChallengeData2016")
-    paths = [
-        (command, path)
+    texts = {
+        (command, name): text
         for command in (*COMMANDS, "eval-seg", "eval-class")
-        for path in ready_configs(command).values()
-    ]
-    for command, path in paths:
-        config = load_config(command, path)
-        assert config.model.name == path.stem
-        # also by YAML 1.1, for editors
-        assert yaml.safe_load(path.read_text())["model"]["name"] == path.stem
-    assert len(paths) == 64
-    assert {path for path in READY.rglob("*.yaml") if path.parent.name != "demo"} == {
-        path for _, path in paths
+        for name, text in ready_configs(command).items()
     }
+    for (command, name), text in texts.items():
+        config = load_config(command, name)
+        assert config.model.name == name
+        # also by YAML 1.1, for editors
+        assert yaml.safe_load(text)["model"]["name"] == name
+        assert text.startswith("# ") and "MODEL" not in text
+    assert len(texts) == 64
+    assert {name for name in all_ready() if not name.startswith("demo/")} == {
+        f"{command}/{name}" for command, name in texts
+    }
+
+
+@pytest.mark.parametrize("file", sorted((READY / "recipes").iterdir()), ids=lambda file: file.stem)
+def test_recipes_name_families_that_exist_and_change_something(file: Path) -> None:
+    recipe, duplicates = parse(file.read_text(), file.name)
+    assert isinstance(recipe, dict) and not duplicates
+    assert set(recipe["families"]) <= {spec.family for spec in all_specs()}
+    for changes in recipe["families"].values():
+        for key, value in changes.items():
+            assert {**recipe["config"], "about": recipe["about"]}.get(key) != value
 
 
 def test_the_papers_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """50 steps for DINOv2, 300 for DeiT-III and OpenCLIP; ImageNet's statistics for all."""
     monkeypatch.setenv("IMAGENET_DIR", "/data/imagenet")
     steps = {"dinov2": 50, "deit3": 300, "openclip": 300, "dinov3": 50}
-    own_statistics = {"openclip"}  # which normalisation of the weights' own is not ImageNet's
+    own_statistics = {"openclip"}  # which normalization of the weights' own is not ImageNet's
     for spec in all_specs():
         train, evaluate = load_config("train", spec.name), load_config("eval-features", spec.name)
         assert (train.train.steps, train.train.batch_size) == (steps[spec.family], 8)
@@ -71,18 +82,18 @@ def test_every_ready_config_has_a_full_name() -> None:
 def test_ready_configs_repeat_no_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("IMAGENET_DIR", "/data/imagenet")
     for command in COMMANDS:
-        for path in ready_configs(command).values():
-            full = load_config(command, path)
-            raw, _ = parse(path.read_text(), "")
+        for name, text in ready_configs(command).items():
+            full = load_config(command, name)
+            raw, _ = parse(text, "")
             assert isinstance(raw, dict)
             for section in raw:
                 for key in raw[section] if isinstance(raw[section], dict) else [None]:
-                    shorter = {name: dict(v) if isinstance(v, dict) else v for name, v in raw.items()}
+                    shorter = {k: dict(v) if isinstance(v, dict) else v for k, v in raw.items()}
                     del (shorter[section] if key else shorter)[key or section]
                     (tmp_path / "shorter.yaml").write_text(yaml.safe_dump(shorter))
                     with suppress(UserError):  # the key is needed
                         assert load_config(command, tmp_path / "shorter.yaml") != full, (
-                            f"{path}: {section}.{key}"
+                            f"{command}/{name}: {section}.{key}"
                         )
 
 

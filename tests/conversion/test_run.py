@@ -119,5 +119,5 @@ def test_a_missing_package_is_named(
 ) -> None:
     made = robust("dinov2_vits14")
     monkeypatch.setitem(__import__("sys").modules, package, None)
-    with pytest.raises(UserError, match=rf"{package}.*pip install 'rtok\[convert\]'"):
+    with pytest.raises(UserError, match=rf'{package}.*pip install "robustness-tokens\[convert\]"'):
         convert(made.path, tmp_path / "out.onnx", to=to, backbone_weights=made.weights)

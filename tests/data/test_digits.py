@@ -42,5 +42,7 @@ def test_an_unknown_split_is_refused(config) -> None:
 
 def test_without_scikit_learn_the_message_says_what_to_install(config, monkeypatch) -> None:
     monkeypatch.setattr(digits, "find_spec", lambda package: None)
-    with pytest.raises(UserError, match=r'scikit-learn, which is not installed.*pip install "rtok\[demo\]"'):
+    with pytest.raises(
+        UserError, match=r'scikit-learn, which is not installed.*pip install "robustness-tokens\[demo\]"'
+    ):
         open_digits(config("digits", split="test"))

@@ -64,7 +64,7 @@ def test_ade20k_leaves_out_label_zero(ade: Path, config: Config) -> None:
 
 
 def test_ade20k_has_mmsegs_classes_and_colours(ade: Path, config: Config) -> None:
-    from rtok.evaluation.segmentation import engine
+    from rtok.heads.segmentation import engine
 
     engine.start()
     from mmseg.datasets import ADE20KDataset

@@ -53,7 +53,9 @@ def test_an_unknown_split_is_refused(config) -> None:
 
 def test_a_package_that_is_not_installed_is_named(config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(photos, "find_spec", lambda package: None)
-    with pytest.raises(UserError, match=r'scikit-image, which is not installed.*pip install "rtok\[demo\]"'):
+    with pytest.raises(
+        UserError, match=r'scikit-image, which is not installed.*pip install "robustness-tokens\[demo\]"'
+    ):
         open_photos(config("photos", split="test"))
 
 

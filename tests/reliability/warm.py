@@ -131,14 +131,14 @@ def warm_up() -> None:
     import rtok.cli.app
     import rtok.conversion
     import rtok.evaluation
-    import rtok.evaluation.segmentation.fit
-    import rtok.evaluation.segmentation.task
+    import rtok.heads.segmentation.fit
+    import rtok.evaluation.tasks.segmentation.task
     import rtok.reporting.figures.curves
     import rtok.reporting.figures.examples
     import rtok.reporting.figures.segmentation
     import rtok.reporting.figures.summary
     import rtok.training  # noqa: F401
-    from rtok.evaluation.segmentation import engine
+    from rtok.heads.segmentation import engine
 
     engine.start()
 

@@ -1,6 +1,6 @@
 # DINOv2's recipe for its linear segmentation heads on ADE20K, for mmsegmentation's own tools, with the frozen
 # backbone of rtok. With robustness tokens: --cfg-options model.backbone.tokens=rtokens.safetensors
-custom_imports = dict(imports=["rtok.evaluation.segmentation.models"])
+custom_imports = dict(imports=["rtok.heads.segmentation.models"])
 default_scope = "mmseg"
 
 crop_size = (512, 512)

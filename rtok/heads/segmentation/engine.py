@@ -18,9 +18,10 @@ from types import ModuleType
 from typing import Any
 
 from rtok.errors import UserError
+from rtok.version import install
 
 _EXTENSION = "mmcv._ext"
-INSTALL = 'eval-seg needs mmsegmentation: pip install "rtok[seg]"'
+INSTALL = f"eval-seg needs mmsegmentation: {install('seg')}"
 HEADLESS = "eval-seg needs OpenCV without a display: pip install --force-reinstall opencv-python-headless"
 
 

@@ -409,7 +409,7 @@ def test_an_interrupted_evaluation_resumes_to_the_same_files(
     with pytest.raises(KeyboardInterrupt):
         evaluate_classification(cut)
     monkeypatch.setattr(
-        "rtok.evaluation.heads.fit_probe", None
+        "rtok.heads.classifiers.fit_probe", None
     )  # the heads are there: nothing is fitted again
     evaluate_classification(cut, resume=True)
     assert [len(keys) for keys in calls] == [3, 3, 3, 3] and calls[1] == calls[2]
@@ -428,7 +428,7 @@ def test_a_run_killed_while_fitting_resumes(
         def killed(*_: Any) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr("rtok.evaluation.heads.fit_probe", killed)
+        patch.setattr("rtok.heads.classifiers.fit_probe", killed)
         evaluate_classification(cut)
     assert sorted(path.name for path in (cut.out / "state").glob("*.npy")) == [
         "features-plain.npy",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rtok.errors import UserError
-from rtok.evaluation.segmentation import engine
+from rtok.heads.segmentation import engine
 
 
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -15,7 +15,7 @@ def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.Mon
     with pytest.raises(UserError) as error:
         engine.start()
     message = str(error.value)
-    assert message.startswith('eval-seg needs mmsegmentation: pip install "rtok[seg]" (')
+    assert message.startswith('eval-seg needs mmsegmentation: pip install "robustness-tokens[seg]" (')
     assert "\n" not in message
 
 

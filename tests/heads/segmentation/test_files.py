@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rtok.errors import UserError
-from rtok.evaluation.segmentation.files import last_blocks, read_head, save_head
+from rtok.heads.segmentation.files import last_blocks, read_head, save_head
 
 
 def test_published_heads_are_read(tiny: Callable, write_head: Callable, tmp_path: Path) -> None:

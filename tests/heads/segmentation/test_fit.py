@@ -17,10 +17,10 @@ from rtok.data.decoding import DecodeError
 from rtok.data.folder_seg import open_folder_seg
 from rtok.data.framing import Framing
 from rtok.data.masks import MaskedFiles
-from rtok.evaluation.segmentation import recipe
-from rtok.evaluation.segmentation.fit import fit_head
-from rtok.evaluation.segmentation.models import build_head, build_segmenter
-from rtok.evaluation.segmentation.samples import TrainingSamples
+from rtok.heads.segmentation import recipe
+from rtok.heads.segmentation.fit import fit_head
+from rtok.heads.segmentation.models import build_head, build_segmenter
+from rtok.heads.segmentation.samples import TrainingSamples
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_the_schedule_is_dinov2s() -> None:
 
 
 def test_a_torn_checkpoint_is_passed_over(tmp_path: Path) -> None:
-    from rtok.evaluation.segmentation.fit import _last_checkpoint
+    from rtok.heads.segmentation.fit import _last_checkpoint
 
     assert _last_checkpoint(tmp_path) is None
     for iteration in (5, 10, 15):

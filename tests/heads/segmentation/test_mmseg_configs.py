@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from rtok.config.ready import READY
-from rtok.evaluation.segmentation import engine, recipe
-from rtok.evaluation.segmentation.files import read_head
+from rtok.heads.segmentation import engine, recipe
+from rtok.heads.segmentation.files import read_head
 from rtok.models import load_backbone
 from rtok.models.registry import all_specs, find
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rtok.evaluation.segmentation.models import (
+from rtok.heads.segmentation.models import (
     KEPT_WINDOWS,
     BNHead,
     RtokBackbone,

@@ -26,9 +26,9 @@ from rtok.data.framing import Framing
 from rtok.data.loader import evaluation_batches
 from rtok.evaluation import make_adversarial_set
 from rtok.evaluation.loop import Evaluator
-from rtok.evaluation.segmentation import evaluate_segmentation
-from rtok.evaluation.segmentation.files import read_head
-from rtok.evaluation.segmentation.models import build_segmenter
+from rtok.evaluation import evaluate_segmentation
+from rtok.heads.segmentation.files import read_head
+from rtok.heads.segmentation.models import build_segmenter
 from rtok.models import load_backbone
 from rtok.runs.folder import flatten
 from rtok.defenses import RobustnessTokens

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from rtok.evaluation.segmentation import engine
-from rtok.evaluation.segmentation.metrics import (
+from rtok.heads.segmentation import engine
+from rtok.evaluation.tasks.segmentation.metrics import (
     areas,
     bootstrap_intervals,
     confusion,

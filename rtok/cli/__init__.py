@@ -1,0 +1,1 @@
+"""The command line: it parses, builds the config, makes one call, and prints."""
