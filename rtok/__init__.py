@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from rtok.attacks import PGD
     from rtok.config import Config, load_config
     from rtok.conversion import convert
+    from rtok.defenses import RobustnessTokens
+    from rtok.defenses.robustify import robustify
     from rtok.errors import UserError
     from rtok.evaluation import evaluate_features
     from rtok.inspection import inspect
     from rtok.models import Backbone, load_backbone
-    from rtok.defenses.robustify import robustify
     from rtok.registration import (
         register_attack,
         register_backbone,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
         register_defense,
         register_threat,
     )
-    from rtok.defenses import RobustnessTokens
     from rtok.training import train
 
 __all__ = [

@@ -13,10 +13,10 @@ from typing import Any
 from torch import Tensor
 
 from rtok.checkpoints import Checkpoint, read_checkpoint, state_dict, whole_model
+from rtok.defenses import RobustnessTokens, defense_files
 from rtok.errors import UserError
 from rtok.models.identify import identify
 from rtok.release import description
-from rtok.defenses import RobustnessTokens, defense_files
 from rtok.version import install
 
 _NONE = "none that `rtok models` lists"

@@ -11,12 +11,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from rtok.config.schema import Config
 from rtok.defenses import RobustnessTokens
+from rtok.models import Backbone, Features
 
 CLASSES = ("dark", "red", "light")
 MODEL, WIDTH = "timm:test_vit", 64
+
+
+def defended(backbone: Backbone, tokens: Tensor | None) -> Features:
+    """The backbone with tokens (1, n, D) inside, or alone."""
+    return backbone if tokens is None else RobustnessTokens(tokens).model(backbone)
 
 
 @pytest.fixture(scope="session")

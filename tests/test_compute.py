@@ -160,7 +160,7 @@ def test_a_compiled_run_that_was_interrupted_resumes_to_the_same_tokens(
 
     from rtok.config.schema import Config
     from rtok.training import train
-    from rtok.training.loop import Trainer
+    from rtok.training.step import Trainer
 
     settings |= {"tokens": {"count": 3}, "compile": True}
     settings["train"] = {"steps": 4, "batch_size": 3, "checkpoint_every": 1}
@@ -182,7 +182,7 @@ def test_a_compiled_run_that_was_interrupted_resumes_to_the_same_tokens(
             raise KeyboardInterrupt
         return step(self, number, batch)
 
-    monkeypatch.setattr("rtok.training.loop.load_backbone", shallow)
+    monkeypatch.setattr("rtok.setup.load_backbone", shallow)
     train(configs["whole"])
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Trainer, "step", interrupted)

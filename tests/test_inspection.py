@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rtok.conversion import convert
+from rtok.defenses import RobustnessTokens
+from rtok.defenses.robustify import robustify
 from rtok.errors import UserError
 from rtok.inspection import inspect
 from rtok.models import registry
-from rtok.defenses.robustify import robustify
-from rtok.defenses import RobustnessTokens
 
 VALUES = torch.randn(1, 5, 64, generator=torch.Generator().manual_seed(0))
 

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 
 from rtok import release
 from rtok.checkpoints import read_checkpoint
-from rtok.errors import UserError
 from rtok.defenses import RobustnessTokens
+from rtok.errors import UserError
 
 TOKENS = RobustnessTokens(
     torch.randn(1, 3, 8), "dinov2_vits14", (28, 28), {"train": {"steps": 4}}, "0.1.0", "f00"

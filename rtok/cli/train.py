@@ -17,4 +17,4 @@ def run(config: Config, options: Options) -> None:
     from rtok.training import train
 
     done = train(config, resume=options.resume, overwrite=options.overwrite, command=options.command)
-    say("tokens: " + ", ".join(map(str, done.token_files)))
+    say("tokens: " + ", ".join(map(str, done.files)))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rtok.checkpoints import Checkpoint, read_checkpoint, state_dict, whole_model
+from rtok.defenses import RobustnessTokens, defense_files
 from rtok.errors import UserError
 from rtok.models.backbone import Backbone
 from rtok.models.identify import identify
@@ -17,7 +18,6 @@ from rtok.models.loading import Weights, build_backbone, read_weights, translate
 from rtok.models.registry import find
 from rtok.models.spec import ModelSpec
 from rtok.release import description, refuse_robust
-from rtok.defenses import RobustnessTokens, defense_files
 
 
 @dataclass(frozen=True)

@@ -53,12 +53,24 @@ class RobustnessTokens(Defense):
     @property
     def init_std(self) -> float:
         """The standard deviation that they started from, as far as their training says."""
-        trained = self.config.get("defense", self.config.get("tokens"))  # rtok 0.1 called the section `tokens`
-        return float(trained.get("init_std", DEFAULT_INIT_STD)) if isinstance(trained, Mapping) else DEFAULT_INIT_STD
+        trained = self.config.get(
+            "defense", self.config.get("tokens")
+        )  # rtok 0.1 called the section `tokens`
+        return (
+            float(trained.get("init_std", DEFAULT_INIT_STD))
+            if isinstance(trained, Mapping)
+            else DEFAULT_INIT_STD
+        )
 
     @classmethod
     def draw(
-        cls, count: int, dim: int, *draw: object, std: float = DEFAULT_INIT_STD, seed: int = 0, **made_for: Any
+        cls,
+        count: int,
+        dim: int,
+        *draw: object,
+        std: float = DEFAULT_INIT_STD,
+        seed: int = 0,
+        **made_for: Any,
     ) -> RobustnessTokens:
         """Draw untrained tokens, std * N(0, 1): a function of seed, count, dim and what names the draw."""
         generator = torch.Generator().manual_seed(image_seed(seed, "tokens", count, *draw))

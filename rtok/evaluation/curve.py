@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rtok.results.summary import IDENTITY, Row, to_csv
 from rtok.files import write_atomic
+from rtok.results.summary import IDENTITY, Row, to_csv
 
 
 def write_curve(rows: Sequence[Row], headline: str, out: Path) -> None:

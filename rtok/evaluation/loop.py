@@ -189,7 +189,9 @@ class Evaluator:
         worst: dict[Victim, Columns] = {}
         model = trial.surrogate_model if self.task.wants_surrogate else None
         for adversarial in self._candidates(trial, batch, images, made):
-            surrogate = [self._output(model, x, batch) for x in (images, adversarial)] if model else [None] * 2
+            surrogate = (
+                [self._output(model, x, batch) for x in (images, adversarial)] if model else [None] * 2
+            )
             for victim in trial.victims:
                 output = self._output(self.models[victim], adversarial, batch)
                 view = View(

@@ -57,7 +57,9 @@ class Planner:
                 for run in self._runs(threat, scenario, member, attack)
             ]
             trial = self._trial(attack, threat, scenario, runs)
-            yield trial if scenario.attack is None else replace(trial, settings=settings, start=scenario.start)
+            yield (
+                trial if scenario.attack is None else replace(trial, settings=settings, start=scenario.start)
+            )
 
     def _members(self, threat: str, attack: AttackConfig) -> list[AttackConfig]:
         """An attack's members without repetition: under some threats two of them come to the same."""

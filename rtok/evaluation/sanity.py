@@ -18,7 +18,7 @@ from torch import Tensor
 from rtok.attacks.base import Context, build, craft
 from rtok.attacks.noise import start_noise
 from rtok.attacks.objective import FixedSurrogate, Objective, Step
-from rtok.config.attack import AttackConfig, PGDConfig
+from rtok.config.attack import PGDConfig
 from rtok.data.loader import Batch
 from rtok.evaluation.loop import AttackRun, Evaluator
 from rtok.evaluation.plan import pixel_radius
@@ -161,7 +161,9 @@ class SanityChecks:
     def _run(self, victim: Victim, **changes: Any) -> AttackRun:
         settings = self.attack.model_copy(update={"eps": self.radius, **changes})
         models = self.evaluator.models
-        return AttackRun(settings, build(settings), FixedSurrogate(models[victim]), models[self.evaluator.victims[0]])
+        return AttackRun(
+            settings, build(settings), FixedSurrogate(models[victim]), models[self.evaluator.victims[0]]
+        )
 
     def _craft(self, victim: Victim, **changes: Any) -> Tensor:
         return self.evaluator.craft(self._run(victim, **changes), self.batch, self.images)

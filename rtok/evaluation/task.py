@@ -85,7 +85,7 @@ class Task(ABC):
         block = features.backbone.block_at(depth)
         return lambda images: features.intermediate(images, [block])[0]
 
-    def prepare(self, run: Run) -> None:
+    def prepare(self, run: Run) -> None:  # noqa: B027 (most tasks need nothing)
         """Make what the models still lack, such as fitted heads, now that the run's folder is there."""
 
     @abstractmethod
@@ -104,5 +104,7 @@ class Task(ABC):
     def summarize(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """The columns of `results.json` for the per-image rows of one victim under one attack."""
 
-    def draw(self, setup: Setup, evaluator: Evaluator, rows: Sequence[dict[str, Any]], out: Path) -> None:
+    def draw(  # noqa: B027 (figures are optional)
+        self, setup: Setup, evaluator: Evaluator, rows: Sequence[dict[str, Any]], out: Path
+    ) -> None:
         """Draw the figures of the finished evaluation into its folder."""

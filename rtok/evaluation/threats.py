@@ -106,7 +106,7 @@ def transfer(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]
 
 
 def informed(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:
-    """The attacker knows the kind of defense, not its parameters: the plain model and fresh untrained twins at every step.
+    """The attacker knows the kind of defense, not its values: the plain model and fresh untrained twins at every step.
 
     The attacker has the public head: one that was fitted on robust features is as private as the defense.
     """

@@ -22,7 +22,7 @@ class Victim:
     """A model that attacks are tried on, or crafted on.
 
     Attributes:
-        role: `plain` is the backbone alone, `robust` has a trained defense, `random` an untrained one (the control), and
+        role: `plain` is the backbone alone, `robust` has a trained defense, `random` an untrained one (the control);
             `surrogate` is a model of the user's choice that attacks are crafted on.
         features: the backbone, with the defense inside where there is one.
         file: the file of a robust victim's defense, as the user named it.
@@ -77,7 +77,9 @@ def control_victims(
     """Untrained twins of the robust victims, `draws` for all that have the same."""
     twins = same_twins(victim.defense for victim in robust if victim.defense is not None)
     controls = [
-        (defense.untrained(seed, "control", draw), draw) for defense in twins.values() for draw in range(draws)
+        (defense.untrained(seed, "control", draw), draw)
+        for defense in twins.values()
+        for draw in range(draws)
     ]
     return [
         Victim("random", defense.model(backbone), defense, draw=draw, head=head) for defense, draw in controls

@@ -122,9 +122,7 @@ class Classifiers(HeadStore[LinearHead]):
         check_classes(head, len(self.class_names), where)
         return head.to(self.setup.compute.device)
 
-    def _made(
-        self, name: str, job: Job[LinearHead], features: Tensor
-    ) -> tuple[LinearHead, dict[str, str]]:
+    def _made(self, name: str, job: Job[LinearHead], features: Tensor) -> tuple[LinearHead, dict[str, str]]:
         """Fit or choose one head on the split's features (N, width), and say how."""
         assert self.split is not None and self.split.labels is not None
         seen = ~features.isnan().any(dim=1)  # images that could not be decoded have no features

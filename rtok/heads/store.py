@@ -153,4 +153,3 @@ class HeadStore(ABC, Generic[Head]):
     @abstractmethod
     def save(self, path: Path, head: Head, about: Mapping[str, Any]) -> None:
         """Write a head's file."""
-

@@ -23,9 +23,9 @@ class Backbone(nn.Module):
     """A plain ViT of timm, frozen, whose features can be had with and without a defense.
 
     There is nothing to switch: `backbone(images)` is timm's own `forward_features` (for `kind == "embedding"` its
-    `forward`), bit for bit, and `backbone(images, entry)` is the same with something entering the blocks. No weight ever
-    gets a gradient. `.to(torch.bfloat16)` runs the transformer in bfloat16; pixels are normalized and features returned
-    in float32.
+    `forward`), bit for bit, and `backbone(images, entry)` is the same with something entering the blocks. No weight
+    ever gets a gradient. `.to(torch.bfloat16)` runs the transformer in bfloat16; pixels are normalized and features
+    returned in float32.
 
     Attributes:
         spec: what is known of the model; `dim`: token width D; `kind`: `tokens` or `embedding`.
@@ -118,9 +118,7 @@ class Backbone(nn.Module):
         """Stay in evaluation mode, whatever is asked: dropout has no place in a frozen model."""
         return super().train(False)
 
-    def _sequences(
-        self, images: Tensor, blocks: Sequence[int], entry: Entry | Tensor | None
-    ) -> list[Tensor]:
+    def _sequences(self, images: Tensor, blocks: Sequence[int], entry: Entry | Tensor | None) -> list[Tensor]:
         """Return the whole sequence (B, 1 + registers + P [+ n], D) after each block asked for."""
         if not isinstance(entry, Entry):
             entry = NOTHING if entry is None else AppendedTokens(entry)

@@ -32,8 +32,8 @@ class Entry:
 class AppendedTokens(Entry):
     """Tokens (1, n, D) or (B, n, D) join the end of the sequence before block 0, without a position.
 
-    In a plain ViT the place does not matter, since attention treats all positions alike. The tokens have no place in the
-    image, so in a rotary table they get the identity rotation (sine 0, cosine 1).
+    In a plain ViT the place does not matter, since attention treats all positions alike. The tokens have no place in
+    the image, so in a rotary table they get the identity rotation (sine 0, cosine 1).
     """
 
     values: Tensor

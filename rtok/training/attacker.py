@@ -30,7 +30,8 @@ class AttackedBatch:
         undefended: (b,) cosine of plain(adversarial) to plain(clean); where the attack was crafted on the plain
             backbone, that of its last gradient evaluation, which is free.
         keys, visits: what each image's noise derives from.
-        through_defense: the places of the images that are attacked through the defense; `adversarial` is clean there before.
+        through_defense: the places of the images that are attacked through the defense; until then `adversarial` is
+            clean there.
     """
 
     clean: Tensor
@@ -45,9 +46,9 @@ class AttackedBatch:
 class Attacker:
     """Crafts a step's adversarial images as `train.threat` says, always away from the plain clean features.
 
-    `transfer`: on the plain backbone, once for all defenses of the run (the paper). `adaptive`: on the backbone with the
-    defense as it is now, once for each. `mixed`: every second image of the run each, so that every update answers both
-    attackers at the cost of one; which image meets which changes with every shuffle.
+    `transfer`: on the plain backbone, once for all defenses of the run (the paper). `adaptive`: on the backbone with
+    the defense as it is now, once for each. `mixed`: every second image of the run each, so that every update answers
+    both attackers at the cost of one; which image meets which changes with every shuffle.
     """
 
     def __init__(self, config: Config, compute: Compute, backbone: Backbone) -> None:

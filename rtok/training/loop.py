@@ -1,8 +1,8 @@
 """Train a defense: PGD makes adversarial images, then one optimizer step pulls the defended features back.
 
-The step is the paper's (section 3): maximize cos(f(x, r), f(x)) + cos(f(x_adv, r), f(x)) over the defense r alone. Under
-the `transfer` threat one stream of adversarial batches serves every defense of the run: the attack never sees them, and it
-is nearly all of the cost. Under `adaptive` and `mixed` each is attacked on its own.
+The step is the paper's (section 3): maximize cos(f(x, r), f(x)) + cos(f(x_adv, r), f(x)) over the defense r alone.
+Under the `transfer` threat one stream of adversarial batches serves every defense of the run: the attack never sees
+them, and it is nearly all of the cost. Under `adaptive` and `mixed` each is attacked on its own.
 """
 
 from __future__ import annotations
@@ -91,9 +91,7 @@ def make_trainees(config: Config, backbone: Backbone, device: torch.device) -> l
             defense = kind.create(variant, backbone, seed).to(device)
             for values in defense.parameters().values():
                 values.requires_grad_(True)
-            name = "-".join(
-                [str(defense.count)] * (len(variants) > 1) + [f"seed{seed}"] * (len(seeds) > 1)
-            )
+            name = "-".join([str(defense.count)] * (len(variants) > 1) + [f"seed{seed}"] * (len(seeds) > 1))
             leaves = list(defense.parameters().values())
             trainees.append(
                 Trainee(name, defense.count, seed, defense, optimizer(leaves, lr=config.train.lr))
@@ -143,9 +141,7 @@ def _batches(setup: Setup, done: int) -> Batches:
     )
 
 
-def _write(
-    config: Config, backbone: Backbone, trainees: list[Trainee], files: list[Path], run: Run
-) -> None:
+def _write(config: Config, backbone: Backbone, trainees: list[Trainee], files: list[Path], run: Run) -> None:
     """Write the trained defenses and the training's curves."""
     from rtok.reporting.figures.curves import training_curves
 

@@ -117,7 +117,7 @@ def test_every_command_has_the_shared_options() -> None:
         (
             "train",
             "rtok.training.train",
-            SimpleNamespace(token_files=["o/rtokens.safetensors"]),
+            SimpleNamespace(files=["o/rtokens.safetensors"]),
             "o/rtokens.safetensors",
         ),
         (

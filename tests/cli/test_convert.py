@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from rtok.cli.app import build
 from rtok.cli.convert import parse_size
+from rtok.defenses import RobustnessTokens
 from rtok.errors import UserError
 from rtok.models import registry
-from rtok.defenses import RobustnessTokens
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rtok.models import registry
 from rtok.defenses import RobustnessTokens
+from rtok.models import registry
 
 
 @dataclass

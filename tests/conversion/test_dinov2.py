@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rtok.conversion import convert
-from rtok.models import registry
 from rtok.defenses import RobustnessTokens
+from rtok.models import registry
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 # golden file: the model it is a tiny member of, and what differs from that member

@@ -15,11 +15,11 @@ from torch import Tensor
 
 import rtok
 from rtok.checkpoints import read_checkpoint
+from rtok.defenses import RobustnessTokens
+from rtok.defenses.robustify import RobustViT, robustify
 from rtok.errors import UserError
 from rtok.models import load_backbone
-from rtok.defenses.robustify import RobustViT, robustify
 from rtok.release import description
-from rtok.defenses import RobustnessTokens
 
 TINY = {"embed_dim": 64, "depth": 2, "num_heads": 2}
 
@@ -178,5 +178,5 @@ def test_a_name_of_timm_and_ours_are_the_same_architecture() -> None:
 
 
 def test_a_backbone_takes_tokens_itself(tiny: Any) -> None:
-    with pytest.raises(UserError, match=r"backbone\(images, tokens.values\)"):
+    with pytest.raises(UserError, match=r"defense.model\(backbone\)\(images\)"):
         rtok.defenses.robustify.robustify(tiny("dinov2_vits14").load(), tokens())

@@ -10,8 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import rtok
-from rtok.errors import UserError
 from rtok.defenses import RobustnessTokens, defense_files
+from rtok.errors import UserError
 
 VALUES = torch.randn(1, 3, 8, generator=torch.Generator().manual_seed(0))
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from rtok.models import registry
 from rtok.defenses import RobustnessTokens
+from rtok.models import registry
 
 
 @pytest.fixture

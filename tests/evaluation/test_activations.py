@@ -16,10 +16,10 @@ from rtok.config.schema import Config
 from rtok.data import open_source
 from rtok.data.loader import evaluation_batches
 from rtok.data.transforms import Transform
+from rtok.defenses import RobustnessTokens
 from rtok.errors import UserError
 from rtok.evaluation import evaluate_features
 from rtok.models import Backbone, load_backbone
-from rtok.defenses import RobustnessTokens
 
 IMAGES = 5
 

@@ -18,10 +18,10 @@ from rtok.config.schema import Config
 from rtok.data import open_source
 from rtok.data.loader import Batch, evaluation_batches
 from rtok.data.transforms import Transform
+from rtok.defenses import RobustnessTokens
 from rtok.errors import UserError
 from rtok.evaluation import evaluate_features
 from rtok.models import Backbone, load_backbone
-from rtok.defenses import RobustnessTokens
 
 
 def run(small: dict[str, Any], out: Path, **changes: Any) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def test_the_middle_layer_is_attacked_through_its_features(small: dict[str, Any]
     backbone, batch = opened(small)
 
     def middle(images: torch.Tensor) -> torch.Tensor:
-        return backbone.intermediate(images, None, [1])[0]  # half of four blocks
+        return backbone.intermediate(images, [1])[0]  # half of four blocks
 
     objective = Objective(FixedSurrogate(middle), FeatureCriterion(middle(batch.images), "channel"))
     adversarial = PGD(steps=3).run(batch.images, objective, keys=batch.keys).images

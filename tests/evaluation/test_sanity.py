@@ -13,8 +13,9 @@ from torch import Tensor
 from rtok.attacks import PGD, Perturbed
 from rtok.config.schema import Config
 from rtok.evaluation import evaluate_features
-from rtok.evaluation.features import FeatureTask
 from rtok.evaluation.sanity import adaptive_in_results
+from rtok.evaluation.tasks.features import FeatureTask
+from rtok.evaluation.victims import Victim
 
 CHECKS = [
     "an unbounded radius breaks the plain model",
@@ -41,13 +42,11 @@ def test_a_sound_defence_passes(small: dict[str, Any]) -> None:
 def test_a_rounding_that_kills_gradients_is_flagged(
     small: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    surrogate = FeatureTask.surrogate
+    def rounded(self: FeatureTask, victim: Victim) -> Callable[[Tensor], Tensor]:
+        model = victim.features
+        return model if victim.defense is None else lambda images: model((images * 64).round() / 64)
 
-    def rounded(self: FeatureTask, backbone: Any, tokens: Tensor | None) -> Callable[[Tensor], Tensor]:
-        model = surrogate(self, backbone, tokens)
-        return model if tokens is None else lambda images: model((images * 64).round() / 64)
-
-    monkeypatch.setattr(FeatureTask, "surrogate", rounded)
+    monkeypatch.setattr(FeatureTask, "model", rounded)
     found = checked(small)
     assert found["verdict"] == "suspicious"
     passed = {check["check"]: check["passed"] for check in found["checks"]}
@@ -64,15 +63,14 @@ def test_gradients_that_are_nearly_zero_are_flagged(
     small: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A gradient scaled down by a million: sign steps do not care, an L2 attack or a sum with another loss would."""
-    surrogate = FeatureTask.surrogate
 
-    def faint(self: FeatureTask, backbone: Any, tokens: Tensor | None) -> Callable[[Tensor], Tensor]:
-        model = surrogate(self, backbone, tokens)
-        if tokens is None:
+    def faint(self: FeatureTask, victim: Victim) -> Callable[[Tensor], Tensor]:
+        model = victim.features
+        if victim.defense is None:
             return model
         return lambda images: model(images.detach() + 1e-6 * (images - images.detach()))
 
-    monkeypatch.setattr(FeatureTask, "surrogate", faint)
+    monkeypatch.setattr(FeatureTask, "model", faint)
     failed = [check["check"] for check in checked(small)["checks"] if not check["passed"]]
     assert failed == ["gradients do not vanish"]
 

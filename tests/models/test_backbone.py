@@ -177,11 +177,11 @@ def test_intermediate_features_are_timms(tiny: Any, name: str) -> None:
             return_prefix_tokens=True,
             intermediates_only=True,
         )
-    second, first = backbone.intermediate(images, None, [1, 0])
+    second, first = backbone.intermediate(images, [1, 0])
     for ours, (patches, prefix) in zip((first, second), wanted, strict=True):
         assert torch.equal(ours, torch.cat([prefix[:, :1], patches], 1))
     if model.spec.kind == "tokens":
-        assert torch.equal(backbone.intermediate(images, tokens(), [1])[0], backbone(images, tokens()))
+        assert torch.equal(backbone.intermediate(images, [1], tokens())[0], backbone(images, tokens()))
 
 
 def test_bfloat16_keeps_normalisation_and_features_in_float32(tiny: Any) -> None:

@@ -131,8 +131,8 @@ def warm_up() -> None:
     import rtok.cli.app
     import rtok.conversion
     import rtok.evaluation
-    import rtok.heads.segmentation.fit
     import rtok.evaluation.tasks.segmentation.task
+    import rtok.heads.segmentation.fit
     import rtok.reporting.figures.curves
     import rtok.reporting.figures.examples
     import rtok.reporting.figures.segmentation

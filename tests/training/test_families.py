@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +11,8 @@ from rtok.compute import Compute
 from rtok.config.schema import Config
 from rtok.data.loader import Batch
 from rtok.models.registry import all_specs
-from rtok.runs.folder import RunFolder
-from rtok.training.loop import Trainer, make_token_sets
+from rtok.training.loop import make_trainees
+from rtok.training.step import Trainer
 
 MEMBERS = {
     "dinov2": ["dinov2_vits14", "dinov2_vits14_reg", "dinov2_vitg14"],
@@ -43,8 +42,8 @@ def test_ten_steps_raise_the_objective(name: str, tiny: Callable[..., Any]) -> N
             "train": {"batch_size": 2, "lr": 5e-2},
         }
     )
-    sets = make_token_sets(cfg, backbone.dim, images.device)
-    trainer = Trainer(cfg, Compute.start(), RunFolder(Path("unused"), {}), backbone, sets)
+    trainees = make_trainees(cfg, backbone, images.device)
+    trainer = Trainer(cfg, Compute.start(), backbone, trainees)
     keys = ("a", "b")
 
     # one batch, with the same visits: the attack never sees the tokens, so its images stay the same

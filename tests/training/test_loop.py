@@ -24,11 +24,11 @@ from rtok.config.schema import Config
 from rtok.data import open_source
 from rtok.data.loader import training_batches
 from rtok.data.transforms import Transform
+from rtok.defenses import RobustnessTokens
 from rtok.errors import UserError
 from rtok.models import load_backbone
-from rtok.defenses import RobustnessTokens
 from rtok.training import train
-from rtok.training.loop import Trainer
+from rtok.training.step import Trainer
 
 FILES = ["config.yaml", "curves.png", "metrics.jsonl", "rtokens.safetensors", "run.json", "state"]
 
@@ -224,7 +224,7 @@ def test_a_finished_run_is_left_alone(settings: dict[str, Any]) -> None:
         train(cfg)
     result = train(cfg, resume=True)
     assert {path: path.read_bytes() for path in cfg.out.iterdir() if path.is_file()} == before
-    assert result.token_files == [cfg.out / "rtokens.safetensors"]
+    assert result.files == [cfg.out / "rtokens.safetensors"]
 
 
 def test_a_killed_run_resumes_to_the_same_tokens(

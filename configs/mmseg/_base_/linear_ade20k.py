@@ -1,5 +1,5 @@
 # DINOv2's recipe for its linear segmentation heads on ADE20K, for mmsegmentation's own tools, with the frozen
-# backbone of rtok. With robustness tokens: --cfg-options model.backbone.tokens=rtokens.safetensors
+# backbone of rtok. With robustness tokens: --cfg-options model.backbone.defense=rtokens.safetensors
 custom_imports = dict(imports=["rtok.heads.segmentation.models"])
 default_scope = "mmseg"
 
@@ -18,7 +18,7 @@ model = dict(
         weights="pretrained",
         image_size=518,  # windows of 512 pixels, padded to whole patches
         blocks=[8, 9, 10, 11],
-        tokens=None,
+        defense=None,
     ),
     decode_head=dict(
         type="BNHead",

@@ -118,7 +118,7 @@ class FeatureTask(Task):
         found = attacked_examples(setup, evaluator, trial, list(first_of_group.values())[-EXAMPLES:])
         if found is None:
             return
-        shown = {victim.role: victim for victim in reversed(evaluator.victims)}  # the first of each
+        shown = {str(victim.role): victim for victim in reversed(evaluator.victims)}  # the first of each
         with torch.no_grad():
             target = backbone(found.images)
             maps = {

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from rtok.checkpoints import read_checkpoint
 from rtok.errors import UserError
-from rtok.heads.segmentation.models import BNHead, build_head
 from rtok.files import write_atomic
+from rtok.heads.segmentation.models import BNHead, build_head
 
 if TYPE_CHECKING:
     from rtok.models.backbone import Backbone

@@ -24,13 +24,13 @@ from rtok.config.schema import Config
 from rtok.data import open_source
 from rtok.data.loader import evaluation_batches
 from rtok.data.transforms import Transform
+from rtok.defenses import RobustnessTokens
 from rtok.errors import UserError
 from rtok.evaluation import evaluate_classification, heads, make_adversarial_set
 from rtok.evaluation.loop import Evaluator
 from rtok.heads import probe
 from rtok.models import Backbone, load_backbone, registry
 from rtok.statistics import wilson
-from rtok.defenses import RobustnessTokens
 
 FILES = ["config.yaml", "examples.png", "heads", "per_image.csv", "results.json", "run.json", "summary.png"]
 ATTACK = {"preset": "standard", "eps": "12/255", "steps": 3}
@@ -346,8 +346,9 @@ def test_best_is_chosen_on_the_split(settings: dict[str, Any], tmp_path: Path) -
 
 def test_class_255_is_a_class() -> None:
     """255 marks pixels without label in segmentation; as a class index it must be attacked like any other."""
-    from rtok.config.attack import AttackConfig
     from rtok.evaluation.classification import ClassificationTask
+
+    from rtok.config.attack import AttackConfig
 
     task = ClassificationTask(None, ("plain",))  # type: ignore[arg-type]
     batch = type("Batch", (), {"labels": torch.tensor([255])})

@@ -20,11 +20,11 @@ from rtok.config.schema import Config
 from rtok.data import open_source
 from rtok.data.loader import evaluation_batches
 from rtok.data.transforms import Transform
+from rtok.defenses import RobustnessTokens
 from rtok.errors import UserError
 from rtok.evaluation import evaluate_features, make_adversarial_set
 from rtok.evaluation.loop import Evaluator
 from rtok.models import load_backbone
-from rtok.defenses import RobustnessTokens
 
 FILES = ["config.yaml", "features.png", "per_image.csv", "results.json", "run.json", "summary.png"]
 Rows = list[dict[str, Any]]

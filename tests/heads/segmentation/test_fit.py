@@ -21,6 +21,7 @@ from rtok.heads.segmentation import recipe
 from rtok.heads.segmentation.fit import fit_head
 from rtok.heads.segmentation.models import build_head, build_segmenter
 from rtok.heads.segmentation.samples import TrainingSamples
+from tests.masked import defended
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def fit(
 
     def run(name: str, *, stop_after: int | None = None, **changes: Any) -> dict[str, Tensor]:
         head = build_head(64, 1, 3)
-        model = build_segmenter(backbone, changes.pop("tokens", None), head, (1,), 25, 17)
+        model = build_segmenter(defended(backbone, changes.pop("tokens", None)), head, (1,), 25, 17)
         options = {
             "steps": 6,
             "batch_size": 2,
@@ -97,7 +98,7 @@ def test_a_fit_learns(fit: Callable, training: MaskedFiles, tiny: Callable) -> N
     def loss(weights: dict[str, Tensor]) -> float:
         head = build_head(64, 1, 3)
         head.load_state_dict(weights)
-        model = build_segmenter(backbone, None, head, (1,), 25, 17)
+        model = build_segmenter(backbone, head, (1,), 25, 17)
         losses = []
         for i, key in enumerate(training.keys):
             labels = framing.mask(training.read_mask(i), key)[None]

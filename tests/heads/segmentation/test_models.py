@@ -21,6 +21,7 @@ from rtok.heads.segmentation.models import (
 from rtok.models import Backbone
 
 WINDOW, STRIDE, K = 25, 17, 5
+from tests.masked import defended
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def window_logits(backbone: Backbone, tokens: Tensor | None, head: BNHead, windo
     padded = F.pad((window - mean) / std, (low, high, low, high)) * std + mean
     maps = [
         f[:, 1:].transpose(1, 2).reshape(-1, 64, 2, 2)
-        for f in backbone.intermediate(padded, tokens, blocks_of(head))
+        for f in backbone.intermediate(padded, blocks_of(head), tokens)
     ]
     x = torch.cat(maps, 1)
     bn = head.bn
@@ -81,7 +82,7 @@ def test_logits_and_their_gradient_equal_a_direct_computation(
     torch.manual_seed(2)
     tokens = torch.randn(1, 3, 64) if with_tokens else None
     images = torch.rand(1, 3, *size, requires_grad=True)
-    model = build_segmenter(backbone, tokens, head, blocks_of(head), WINDOW, STRIDE)
+    model = build_segmenter(defended(backbone, tokens), head, blocks_of(head), WINDOW, STRIDE)
     ours, theirs = model.logits(images), direct_logits(backbone, tokens, head, images)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
     weights = torch.randn(ours.shape)
@@ -112,7 +113,9 @@ def test_logits_equal_those_of_mmsegs_own_encoder_decoder(backbone: Backbone, he
     theirs.decode_head.load_state_dict(head.state_dict())
     images = torch.rand(2, 3, 36, 61)
     with torch.no_grad():
-        ours = build_segmenter(backbone, tokens, head, blocks_of(head), WINDOW, STRIDE).logits(images)
+        ours = build_segmenter(defended(backbone, tokens), head, blocks_of(head), WINDOW, STRIDE).logits(
+            images
+        )
         packed = theirs.predict(images)
     expected = torch.stack([sample.seg_logits.data for sample in packed])
     torch.testing.assert_close(ours, expected, atol=1e-6, rtol=0)
@@ -120,7 +123,7 @@ def test_logits_equal_those_of_mmsegs_own_encoder_decoder(backbone: Backbone, he
 
 def test_memory_does_not_grow_with_the_number_of_windows(backbone: Backbone) -> None:
     head = build_head(64, 1, K).eval()
-    model = build_segmenter(backbone, None, head, (1,), WINDOW, STRIDE)
+    model = build_segmenter(backbone, head, (1,), WINDOW, STRIDE)
 
     def kept(width: int) -> int:
         """Values that the graph holds for the backward pass."""
@@ -143,7 +146,7 @@ def test_memory_does_not_grow_with_the_number_of_windows(backbone: Backbone) -> 
 @pytest.mark.parametrize("size", [(36, 61), (WINDOW, WINDOW + 1), (20, 90), (WINDOW, 3 * WINDOW)])
 def test_windows_lie_where_mmsegs_do(backbone: Backbone, size: tuple[int, int]) -> None:
     """mmseg's windows as its own loop cuts them, told by an image whose pixels say where they lie."""
-    model = build_segmenter(backbone, None, build_head(64, 1, K).eval(), (1,), WINDOW, STRIDE)
+    model = build_segmenter(backbone, build_head(64, 1, K).eval(), (1,), WINDOW, STRIDE)
     places = torch.arange(size[0] * size[1]).reshape(1, 1, *size).expand(1, 3, *size).float()
     seen: list[Tensor] = []
 
@@ -164,10 +167,12 @@ def test_window_features_are_those_of_each_window_and_have_their_gradient(
     images = torch.rand(2, 3, 36, 61, requires_grad=True)
     places = sliding_windows((36, 61), WINDOW, STRIDE)
     assert len(places) > KEPT_WINDOWS  # so that they are computed again for the gradient
-    found = window_features(RtokBackbone(backbone, [0], tokens), images, window=WINDOW, stride=STRIDE)
-    encoder = RtokBackbone(backbone, [0], tokens)
+    found = window_features(
+        RtokBackbone(defended(backbone, tokens), [0]), images, window=WINDOW, stride=STRIDE
+    )
+    encoder = RtokBackbone(defended(backbone, tokens), [0])
     parts = [encoder._padded(images[:, :, rows, columns]) for rows, columns in places]
-    expected = torch.cat([backbone.intermediate(part, tokens, [0])[0] for part in parts], dim=1)
+    expected = torch.cat([backbone.intermediate(part, [0], tokens)[0] for part in parts], dim=1)
     assert found.shape[1] % len(places) == 0
     torch.testing.assert_close(found, expected)
     weights = torch.randn(found.shape)
@@ -177,7 +182,7 @@ def test_window_features_are_those_of_each_window_and_have_their_gradient(
 
 def test_a_single_head_serves_many_models(backbone: Backbone) -> None:
     head = build_head(64, 1, K).eval()
-    models = [build_segmenter(backbone, None, head, (1,), WINDOW, STRIDE) for _ in range(2)]
+    models = [build_segmenter(backbone, head, (1,), WINDOW, STRIDE) for _ in range(2)]
     assert models[0].decode_head is models[1].decode_head is head
     assert isinstance(models[0], RtokSegmenter)
     assert not any(p.requires_grad for p in models[0].backbone.parameters())
@@ -198,12 +203,12 @@ def test_a_model_is_named_in_an_mmseg_config(tiny: Callable, tmp_path) -> None: 
             "weights": str(made.path),
             "image_size": 28,
             "blocks": [0, 1],
-            "tokens": str(tmp_path / "r.safetensors"),
+            "defense": str(tmp_path / "r.safetensors"),
         }
     )
     images = made.images(2, 28)
     first, second = model(images)
     backbone = made.load(image_size=28)
-    expected = backbone.intermediate(images, tokens.values, [0, 1])
+    expected = backbone.intermediate(images, [0, 1], tokens.values)
     torch.testing.assert_close(first.flatten(2), expected[0][:, 1:].transpose(1, 2))
     torch.testing.assert_close(second.flatten(2), expected[1][:, 1:].transpose(1, 2))

@@ -15,11 +15,11 @@ from torch import Tensor
 from rtok.attacks.objective import Criterion, LabelCriterion, Model
 from rtok.data.framing import Framing
 from rtok.data.masks import IGNORE, MaskedFiles
-from rtok.evaluation.tasks.segmentation import metrics
-from rtok.evaluation.tasks.segmentation.figures import draw_predictions, per_class
 from rtok.evaluation.examples import transfer_trial
 from rtok.evaluation.task import Columns, Task, View
 from rtok.evaluation.tasks.headed import headed
+from rtok.evaluation.tasks.segmentation import metrics
+from rtok.evaluation.tasks.segmentation.figures import draw_predictions, per_class
 from rtok.evaluation.victims import Victim
 from rtok.files import write_atomic
 from rtok.heads.segmentation.heads import SegmentationHeads, check_masks
@@ -145,8 +145,9 @@ class SegmentationTask(Task):
         summary_figures(rows, out, "adversarial_miou")
         write_atomic(out / "per_class.csv", per_class(rows))
         trial = transfer_trial(evaluator)
-        for key in self.source.keys[: setup.config.segmentation.pictures] if trial else ():
-            draw_predictions(self, setup, evaluator, trial, key, out / "pictures")
+        if trial is not None:
+            for key in self.source.keys[: setup.config.segmentation.pictures]:
+                draw_predictions(self, setup, evaluator, trial, key, out / "pictures")
 
     def labels(self, key: str) -> Tensor:
         """The labels (H, W) that predictions are measured with; the mask is a part of the image in `crop`."""

@@ -24,14 +24,13 @@ from rtok.config.schema import Config
 from rtok.data import open_source
 from rtok.data.framing import Framing
 from rtok.data.loader import evaluation_batches
-from rtok.evaluation import make_adversarial_set
+from rtok.defenses import RobustnessTokens
+from rtok.evaluation import evaluate_segmentation, make_adversarial_set
 from rtok.evaluation.loop import Evaluator
-from rtok.evaluation import evaluate_segmentation
 from rtok.heads.segmentation.files import read_head
 from rtok.heads.segmentation.models import build_segmenter
 from rtok.models import load_backbone
 from rtok.runs.folder import flatten
-from rtok.defenses import RobustnessTokens
 
 FILES = [
     "config.yaml",
@@ -43,6 +42,7 @@ FILES = [
     "summary.png",
 ]
 Configure = Callable[..., Config]
+from tests.masked import defended
 
 
 def rows_of(results: dict[str, Any], **wanted: Any) -> list[dict[str, Any]]:
@@ -73,7 +73,9 @@ def test_numbers_equal_a_direct_computation(
     backbone = load_backbone("timm:test_vit", weights=config.model.weights, image_size=32)
     head = read_head(Path(seg_settings["head"]["path"]), backbone, 3)
     tokens = RobustnessTokens.load(Path(seg_settings["tokens"])).values
-    plain, robust = (build_segmenter(backbone, r, head, (5,), 25, 17).logits for r in (None, tokens))
+    plain, robust = (
+        build_segmenter(defended(backbone, r), head, (5,), 25, 17).logits for r in (None, tokens)
+    )
     source, framing = open_source(config.data, seed=0), Framing(mode, 36, 25, seed=0)  # type: ignore[arg-type]
     batches = {}
     for batch in evaluation_batches(source, framing, batch_size=1, seed=0):

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from rtok.heads.segmentation import engine
 from rtok.evaluation.tasks.segmentation.metrics import (
     areas,
     bootstrap_intervals,
@@ -19,6 +18,7 @@ from rtok.evaluation.tasks.segmentation.metrics import (
     predicted_classes,
     total,
 )
+from rtok.heads.segmentation import engine
 
 K = 6
 
