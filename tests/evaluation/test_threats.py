@@ -1,29 +1,41 @@
-"""Surrogates that average over tokens."""
+"""Surrogates that average over untrained twins, and over an attacker's own defenses."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
-from rtok.attacks.objective import Draw
-from rtok.evaluation.threats import GuessedSurrogate, InformedSurrogate
-from rtok.evaluation.victims import Victim, random_tokens
+from rtok.attacks.objective import Step
+from rtok.defenses import RobustnessTokens
+from rtok.evaluation.threats import BoundSurrogate, FreshTwins, ThreatContext, guessed
+from rtok.evaluation.victims import Victim
+
+BACKBONE: Any = SimpleNamespace(name="the backbone")
+BACKBONE.backbone = BACKBONE  # as a plain model, it is its own backbone
+PLAIN = Victim("plain", BACKBONE)
 
 
-def informed(**options: float) -> InformedSurrogate:
-    like = Victim("robust", torch.zeros(1, 3, 5))
-    return InformedSurrogate(
-        lambda x: x, lambda victim: lambda x: victim.tokens, 3, 5, 0.1, 7, like, **options
-    )  # type: ignore[arg-type, return-value]
+def twins(**options: float) -> FreshTwins:
+    defense = RobustnessTokens(torch.zeros(1, 3, 5), config={"defense": {"init_std": 0.1}})
+    return FreshTwins(PLAIN, defense, 7, **options)  # type: ignore[arg-type]
+
+
+def values(victim: Victim) -> torch.Tensor:
+    assert isinstance(victim.defense, RobustnessTokens)
+    return victim.defense.values
 
 
 def test_informed_averages_the_plain_model_and_one_fresh_draw() -> None:
-    (half, plain), (other_half, drawn) = informed().members(Draw(0, 4))
+    (half, plain), (other_half, drawn) = twins()(Step(0, 4))
     assert (half, other_half) == (0.5, 0.5)
-    x = torch.ones(1)
-    assert plain(x) is x
-    torch.testing.assert_close(drawn(x), random_tokens(3, 5, 0.1, 7, "informed", 0, 4))
-    assert not torch.equal(drawn(x), informed().members(Draw(0, 5))[1][1](x))
+    assert plain is PLAIN
+    expected = RobustnessTokens.draw(3, 5, "informed", 0, 4, std=0.1, seed=7).values
+    torch.testing.assert_close(values(drawn), expected)
+    assert not torch.equal(values(drawn), values(twins()(Step(0, 5))[1][1]))
 
 
 @pytest.mark.parametrize(
@@ -35,21 +47,26 @@ def test_informed_averages_the_plain_model_and_one_fresh_draw() -> None:
     ],
 )
 def test_more_draws_share_what_the_plain_model_leaves(options: dict, weights: list[float]) -> None:
-    members = informed(**options).members(Draw(0, 0))
+    surrogate = BoundSurrogate(
+        twins(**options), lambda victim: lambda x: x if victim is PLAIN else values(victim)
+    )
+    members = surrogate.members(Step(0, 0))
     assert [weight for weight, _ in members] == pytest.approx(weights)
     draws = [model(torch.ones(1)) for _, model in members if model(torch.ones(1)).ndim == 3]
     assert len({float(draw.sum()) for draw in draws}) == len(draws)
 
 
 def test_the_first_of_several_draws_is_the_only_one_of_one() -> None:
-    x, draw = torch.ones(1), Draw(1, 2)
-    assert torch.equal(informed(draws=4).members(draw)[1][1](x), informed().members(draw)[1][1](x))
+    several, one = (twins(draws=draws)(Step(1, 2))[1][1] for draws in (4, 1))
+    assert torch.equal(values(several), values(one))
 
 
 def test_guessed_tokens_weigh_the_same_and_may_come_later() -> None:
     guesses: list[Victim] = []
-    surrogate = GuessedSurrogate(guesses, lambda victim: lambda x: x * victim.tokens)  # type: ignore[operator]
-    guesses += [Victim("robust", torch.full((1,), float(i))) for i in range(4)]
-    members = surrogate.members(Draw(0, 0))
+    config: Any = SimpleNamespace(model=SimpleNamespace(name="a"))
+    (scenario,) = guessed(ThreatContext(config, PLAIN, PLAIN, guesses=guesses), None)  # type: ignore[arg-type]
+    surrogate = BoundSurrogate(scenario.crafted_on, lambda victim: lambda x: x * victim.draw)  # type: ignore[operator]
+    guesses += [replace(PLAIN, draw=i) for i in range(4)]
+    members = surrogate.members(Step(0, 0))
     assert [weight for weight, _ in members] == [0.25] * 4
     assert [float(model(torch.full((1,), 2.0))) for _, model in members] == [0, 2, 4, 6]

@@ -346,9 +346,8 @@ def test_best_is_chosen_on_the_split(settings: dict[str, Any], tmp_path: Path) -
 
 def test_class_255_is_a_class() -> None:
     """255 marks pixels without label in segmentation; as a class index it must be attacked like any other."""
-    from rtok.evaluation.classification import ClassificationTask
-
     from rtok.config.attack import AttackConfig
+    from rtok.evaluation.tasks.classification import ClassificationTask
 
     task = ClassificationTask(None, ("plain",))  # type: ignore[arg-type]
     batch = type("Batch", (), {"labels": torch.tensor([255])})

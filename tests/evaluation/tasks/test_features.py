@@ -130,7 +130,7 @@ def test_adaptive_is_the_worse_of_its_two_targets(
     settings: dict[str, Any], token_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[dict[str, torch.Tensor]] = []
-    from rtok.evaluation.features import FeatureTask
+    from rtok.evaluation.tasks.features import FeatureTask
 
     measure = FeatureTask.measure
 

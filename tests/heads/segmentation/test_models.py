@@ -19,9 +19,9 @@ from rtok.heads.segmentation.models import (
     window_features,
 )
 from rtok.models import Backbone
+from tests.masked import defended
 
 WINDOW, STRIDE, K = 25, 17, 5
-from tests.masked import defended
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ from rtok.heads.segmentation.files import read_head
 from rtok.heads.segmentation.models import build_segmenter
 from rtok.models import load_backbone
 from rtok.runs.folder import flatten
+from tests.masked import defended
 
 FILES = [
     "config.yaml",
@@ -42,7 +43,6 @@ FILES = [
     "summary.png",
 ]
 Configure = Callable[..., Config]
-from tests.masked import defended
 
 
 def rows_of(results: dict[str, Any], **wanted: Any) -> list[dict[str, Any]]:
