@@ -135,6 +135,8 @@ class Defense(ABC):
         Raises:
             UserError: another name or another width; the message says what the defense was made for.
         """
+        if not backbone.takes_entries:
+            raise UserError(backbone.why_closed)
         name = backbone.spec.name
         if self.backbone not in (None, name) or self.dim != backbone.dim:
             made_for = f"'{self.backbone}'" if self.backbone else "a backbone that the file does not name"

@@ -80,6 +80,8 @@ class RobustnessTokens(Defense):
     @classmethod
     def create(cls, settings: Any, backbone: Backbone, seed: int) -> RobustnessTokens:
         """Draw the tokens that a training starts with, on the CPU."""
+        if not backbone.takes_entries:
+            raise UserError(backbone.why_closed)
         made_for = {"backbone": backbone.spec.name, "image_size": backbone.image_size}
         return cls.draw(settings.count, backbone.dim, std=settings.init_std, seed=seed, **made_for)
 

@@ -37,6 +37,7 @@ class Backbone(nn.Module):
     """
 
     activation_checkpointing = False
+    takes_entries = True  # whether a defense can enter the blocks
 
     mean: Tensor
     std: Tensor
@@ -81,6 +82,14 @@ class Backbone(nn.Module):
     ) -> list[Tensor]:
         """Return the final-norm features (B, 1+P, D) after each of these blocks (from 0), in their order."""
         return [self._features(sequence) for sequence in self._sequences(images, blocks, entry)]
+
+    @property
+    def why_closed(self) -> str:
+        """Say that nothing can enter the blocks, for the message of a UserError."""
+        return (
+            f"'{self.spec.name}' is a module whose blocks are unknown, so tokens cannot join its sequence: use a "
+            "backbone that `rtok models` lists, or a defense of your own that wraps the module."
+        )
 
     @property
     def backbone(self) -> Backbone:

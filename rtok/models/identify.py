@@ -22,7 +22,7 @@ def identify(state: Mapping[str, Tensor], path: Path) -> list[tuple[ModelSpec, W
     widths = {tensor.shape[-1] for tensor in shapes.values() if tensor.ndim}
     found = []
     for spec in all_specs():
-        if spec.dim in widths:  # spares building models that cannot fit
+        if spec.dim in widths and spec.build is None:  # spares building models that cannot fit
             try:
                 found.append((spec, translate_weights(spec, shapes, path)))
             except UserError:

@@ -15,6 +15,7 @@ from rtok.checkpoints import read_checkpoint, state_dict
 from rtok.errors import UserError
 from rtok.models.backbone import Backbone
 from rtok.models.downloads import check_download
+from rtok.models.module import load_module
 from rtok.models.naming.rules import Naming
 from rtok.models.naming.timm import TIMM
 from rtok.models.registry import find
@@ -51,6 +52,8 @@ def load_backbone(
     spec = find(name) if isinstance(name, str) else name
     size = _height_and_width(image_size)
     check_size(spec, size)
+    if spec.build is not None:
+        return load_module(spec, weights, size)
     return build_backbone(
         spec, read_weights(spec, weights).tensors, image_size=size, normalization=normalization
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -21,25 +21,26 @@ class Resampling:
     antialias: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """A backbone that can be named.
 
     `timm_name` carries the tag of the pretrained weights. `dim` is the width D of a token, `native_size` the
     image size in pixels of the trained position grid, `params` counts millions. `kind`: `tokens` for features
     (B, 1+P, D), `embedding` for a pooled and projected (B, E). `timm_kwargs` changes the architecture that
-    timm builds.
+    timm builds. `build` makes a module of one's own instead, which takes images in [0, 1] and gives the features.
     """
 
     name: str
-    family: str
-    timm_name: str
+    family: str = "custom"
+    timm_name: str = ""
     patch_size: int
     dim: int
     native_size: int
-    params: float
+    params: float = 0.0
     registers: int = 0
     kind: Literal["tokens", "embedding"] = "tokens"
     resampling: Resampling = Resampling()
     namings: tuple[Naming, ...] = ()
     timm_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    build: Callable[[], Any] | None = None
