@@ -16,7 +16,12 @@ from rtok.defenses import RobustnessTokens
 from rtok.errors import UserError
 
 TOKENS = RobustnessTokens(
-    torch.randn(1, 3, 8), "dinov2_vits14", (28, 28), {"train": {"steps": 4}}, "0.1.0", "f00"
+    torch.randn(1, 3, 8),
+    backbone="dinov2_vits14",
+    image_size=(28, 28),
+    config={"train": {"steps": 4}},
+    version="0.1.0",
+    fingerprint="f00",
 )
 
 

@@ -51,7 +51,14 @@ def robust(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
         values = torch.randn(1, 5, model.spec.dim, generator=torch.Generator().manual_seed(7))
         about = {"train": {"steps": 50}}
         fingerprint = model.load().fingerprint()
-        tokens = RobustnessTokens(values, name, image_size, about, "0.1.0", fingerprint)
+        tokens = RobustnessTokens(
+            values,
+            backbone=name,
+            image_size=image_size,
+            config=about,
+            version="0.1.0",
+            fingerprint=fingerprint,
+        )
         tokens.save(tmp_path / "rtokens.safetensors")
         return Robust(model, tokens, tmp_path / "rtokens.safetensors")
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -118,10 +119,10 @@ class FeatureTask(Task):
         found = attacked_examples(setup, evaluator, trial, list(first_of_group.values())[-EXAMPLES:])
         if found is None:
             return
-        shown = {str(victim.role): victim for victim in reversed(evaluator.victims)}  # the first of each
+        shown = {victim.role: victim for victim in reversed(evaluator.victims)}  # the first of each
         with torch.no_grad():
             target = backbone(found.images)
-            maps = {
+            maps: dict[str, np.ndarray] = {
                 role: patch_cosines(evaluator.models[shown[role]](found.adversarial), target, backbone.grid)
                 for role in ("plain", "random", "robust")
                 if role in shown
