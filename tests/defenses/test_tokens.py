@@ -17,7 +17,7 @@ VALUES = torch.randn(1, 3, 8, generator=torch.Generator().manual_seed(0))
 
 
 def backbone(name: str = "dinov2_vits14", dim: int = 8) -> Any:
-    return SimpleNamespace(spec=SimpleNamespace(name=name), dim=dim)
+    return SimpleNamespace(spec=SimpleNamespace(name=name), dim=dim, takes_entries=True)
 
 
 def test_untrained_tokens_are_small_normal_numbers() -> None:
