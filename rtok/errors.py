@@ -9,7 +9,7 @@ from difflib import get_close_matches
 class UserError(Exception):
     """The input is wrong: the command line prints the message alone and exits with 2.
 
-    The message says what was given, what is valid and how to mend it.
+    The message says what was given, what is valid and how to fix it.
     """
 
 
@@ -19,6 +19,12 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     return f" Did you mean '{matches[0]}'?" if matches else ""
 
 
+def some(names: Iterable[str], most: int = 3) -> str:
+    """Return the first `most` names as `a, b, c, ...`, without dots where these are all."""
+    listed = list(names)
+    return ", ".join(listed[:most]) + ", ..." * (len(listed) > most)
+
+
 def printable(line: str) -> str:
-    """Spell out control characters, so that a file cannot write to the terminal what it likes."""
+    """Escape control characters, so that a file cannot write what it likes to the terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
