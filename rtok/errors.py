@@ -19,6 +19,12 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     return f" Did you mean '{matches[0]}'?" if matches else ""
 
 
+def some(names: Iterable[str], most: int = 3) -> str:
+    """Return the first `most` names as `a, b, c, ...`, without dots where these are all."""
+    listed = list(names)
+    return ", ".join(listed[:most]) + ", ..." * (len(listed) > most)
+
+
 def printable(line: str) -> str:
-    """Spell out control characters, so that a file cannot write to the terminal what it likes."""
+    """Escape control characters, so that a file cannot write what it likes to the terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)

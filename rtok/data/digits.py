@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rtok.errors import UserError, nearest
+from rtok.data.folder import check_split
+from rtok.errors import UserError
 from rtok.seeding import image_seed
 from rtok.version import install
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "test")
 CLASS_NAMES = tuple("0123456789")
-# A fifth of every class is held out, chosen by the hash of (0, key); the run's seed does not move it.
+# A fifth of every class is held out, chosen by the hash of (0, key), whatever the run's seed.
 _SPLIT_SEED = 0
 _TEST_SHARE = 5
 
@@ -36,7 +37,7 @@ class Digits:
 
     @property
     def groups(self) -> Sequence[str]:
-        """Each picture is a group of its own."""
+        """The keys: each picture is its own group."""
         return self.keys
 
     def __len__(self) -> int:
@@ -48,16 +49,12 @@ class Digits:
 
 
 def open_digits(config: DataConfig) -> Digits:
-    """Open the `train` (four fifths of every class) or `test` digits; `data.root` is not used.
+    """Open the `train` digits (four fifths of every class) or the `test` digits; `data.root` is not used.
 
     Raises:
-        UserError: another split, or scikit-learn is not installed.
+        UserError: unknown split, or scikit-learn is not installed.
     """
-    if config.split not in SPLITS:
-        raise UserError(
-            f"data.split: digits has no split '{config.split}'; valid are {', '.join(SPLITS)}."
-            f"{nearest(config.split, SPLITS)}"
-        )
+    check_split(config, SPLITS)
     if find_spec("sklearn") is None:
         raise UserError(
             "data.name: digits needs scikit-learn, which is not installed. "
@@ -70,15 +67,15 @@ def open_digits(config: DataConfig) -> Digits:
     keys = [f"digits/{number:05d}" for number in range(len(labels))]
     held_out = _held_out(keys, labels)
     chosen = [index for index in range(len(keys)) if (index in held_out) == (config.split == "test")]
-    pixels = np.rint(bunch.images[chosen] * (255 / 16)).astype(np.uint8)  # stored as 0..16
+    pixels = np.rint(bunch.images[chosen] * (255 / 16)).astype(np.uint8)  # the values are 0 to 16
     return Digits(pixels, [keys[index] for index in chosen], [labels[index] for index in chosen])
 
 
 def _held_out(keys: Sequence[str], labels: Sequence[int]) -> set[int]:
-    """Return the indices of the test split: of each class the fifth (rounded down) with the lowest hashes."""
+    """Return the indices of the test split: the fifth (rounded down) of each class with the lowest hashes."""
     order = sorted(range(len(keys)), key=lambda index: image_seed(_SPLIT_SEED, keys[index], "split"))
     test: set[int] = set()
     for label in set(labels):
-        members = [index for index in order if labels[index] == label]
-        test.update(members[: len(members) // _TEST_SHARE])
+        of_class = [index for index in order if labels[index] == label]
+        test.update(of_class[: len(of_class) // _TEST_SHARE])
     return test

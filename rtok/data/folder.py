@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rtok.data.source import FileSource
-from rtok.errors import UserError, nearest
+from rtok.errors import UserError, nearest, some
 
 if TYPE_CHECKING:
     from rtok.config.sections import DataConfig
@@ -18,15 +18,15 @@ SPLITS = ("train", "val", "test")
 
 
 def open_folder(config: DataConfig) -> FileSource:
-    """Open every image below `data.root`, or below its folder `data.split` where it is divided into splits.
+    """Open every image below `data.root`, or below its folder `data.split` if it is divided into splits.
 
-    A root that holds a folder called train, val or test is divided: then the split's folder must exist.
-    If every image lies in a sub-folder of that folder, the first-level sub-folders are the classes, in the
-    order of their names; one image outside them means that there are no labels. The classes are those of all
-    splits together, so a class has the same index in each.
+    A root with a folder called train, val or test is divided into splits, and `data.split` must be among its folders.
+    If every image is in a subfolder, the first-level subfolders are the classes, in the order of their names; a single
+    image outside them means that there are no labels. The classes are those of all splits together, so a class has the
+    same index in each.
 
     Raises:
-        UserError: no root, no such folder, no such split, or no image in it.
+        UserError: no root, no such folder or split, or no images in it.
     """
     root = existing_root(config)
     divided = any((root / split).is_dir() for split in SPLITS)
@@ -38,7 +38,7 @@ def open_folder(config: DataConfig) -> FileSource:
         names = sorted({parts[0] for parts in files} | (set(class_folders(root)) if divided else set()))
         index = {name: label for label, name in enumerate(names)}
         labels = [index[parts[0]] for parts in files]
-    # Keys start at the root, so that one picture keeps its identity whatever split is read.
+    # Keys start at the root, so that a picture has the same key whatever `data.split` is.
     prefix = base.relative_to(root).parts
     return FileSource(root, ["/".join((*prefix, *parts)) for parts in files], labels, names)
 
@@ -55,19 +55,28 @@ def existing_root(config: DataConfig) -> Path:
     return root
 
 
+def check_split(config: DataConfig, valid: Collection[str], what: str = "") -> None:
+    """Raise a UserError unless `data.split` is valid; `what` follows the split's name, such as " with masks"."""
+    if config.split not in valid:
+        raise UserError(
+            f"data.split: {config.name} has no split '{config.split}'{what}; valid are {', '.join(valid)}."
+            f"{nearest(config.split, valid)}"
+        )
+
+
 def split_folder(root: Path, split: str) -> Path:
-    """Return the folder of a split, or raise a UserError that lists the folders there are."""
+    """Return the folder of a split, or raise a UserError that lists the existing folders."""
     there = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[0] != ".")
     if split not in there:
-        listing = ", ".join(there[:8]) + ", ..." * (len(there) > 8) if there else "no folders"
         raise UserError(
-            f"data.split: {root} has no folder '{split}'; it holds {listing}.{nearest(split, there)}"
+            f"data.split: {root} has no folder '{split}'; it holds {some(there, 8) or 'no folders'}."
+            f"{nearest(split, there)}"
         )
     return root / split
 
 
 def class_folders(root: Path) -> Iterator[str]:
-    """Yield the names of the folders in all of the root's splits; one that is in two comes twice."""
+    """Yield the names of the folders in all of the root's splits, once per split that has them."""
     for base in (root / split for split in SPLITS):
         if base.is_dir():
             yield from (entry.name for entry in base.iterdir() if entry.is_dir() and entry.name[0] != ".")
@@ -76,17 +85,17 @@ def class_folders(root: Path) -> Iterator[str]:
 def find_images(base: Path) -> list[tuple[str, ...]]:
     """Find the image files below `base`, as path parts, sorted by folder and then by name.
 
-    Extensions count in any case. Hidden files and folders are left out (macOS puts a `._x.jpg` that is no
-    image beside `x.jpg`). Links to folders are followed, each folder once.
+    The case of extensions does not matter. Hidden files and folders are left out (macOS puts a `._x.jpg` that is not an
+    image beside `x.jpg`). Links to folders are followed, but each folder is read once.
 
     Raises:
-        UserError: a folder cannot be listed, or there is no image.
+        UserError: a folder cannot be listed, or there are no images.
     """
     found: list[tuple[str, ...]] = []
     visited: set[tuple[int, int]] = set()
     for folder, subfolders, files in os.walk(base, onerror=_refuse, followlinks=True):
         status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in visited:  # a link back to a folder that was read already
+        if (status.st_dev, status.st_ino) in visited:  # a link to a folder that was already read
             subfolders.clear()
             continue
         visited.add((status.st_dev, status.st_ino))

@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 def open_folder_seg(config: DataConfig) -> MaskedFiles:
     """Open `images/x.jpg` with `masks/x.png` and `classes.txt`.
 
-    `classes.txt` has a class name a line; line k names mask value k - 1, and 255 means "ignored". A set is
-    divided if `images` holds a folder called train, val or test: then `masks` has the same folders.
+    `classes.txt` has one class name per line; line k names mask value k - 1, and 255 means "ignored". If `images` has a
+    folder called train, val or test, the set is divided into splits, and `masks` has the same folders.
 
     Raises:
-        UserError: no root, another layout, no such split, or an image or mask without its partner.
+        UserError: no root, a different layout, no such split, or an image or mask without its partner.
     """
     root = existing_root(config)
     images, masks = root / "images", root / "masks"
     if not images.is_dir():
         raise UserError(
-            f"data.root: {root} has no folder images: folder-seg is images/, masks/ and classes.txt."
+            f"data.root: {root} has no folder images: folder-seg needs images/, masks/ and classes.txt."
         )
     if any((images / split).is_dir() for split in SPLITS):
         images, masks = split_folder(images, config.split), masks / config.split

@@ -1,4 +1,4 @@
-"""From a picture and its mask to what the model sees: the whole resized picture, or one random crop of it."""
+"""What the model sees of a picture and its mask: all of it, resized, or one random crop."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from rtok.seeding import image_seed
 
 @dataclass(frozen=True)
 class Framing:
-    """Resize until the short side has `short_side` pixels; in mode `crop`, cut out one `window` at random.
+    """Resize so that the short side has `short_side` pixels; in mode `crop`, cut out one `window` at random.
 
-    A picture's resizing is bilinear on 8-bit pixels (Pillow's, so it low-passes when it shrinks); a mask
-    takes the nearest pixel. The crop derives from (seed, key): it is the same in every run and process.
+    Pictures are resized bilinearly on 8-bit pixels (by Pillow, with antialiasing); masks take the nearest pixel. The
+    crop derives from (seed, key), so it is the same in every run and process.
     """
 
     mode: Literal["slide", "crop"]
@@ -29,17 +29,17 @@ class Framing:
 
     @property
     def size(self) -> tuple[int, int]:
-        """The shape of a crop, which a batch without images has too."""
+        """The (height, width) of a crop, and of the images in an empty batch."""
         return self.window, self.window
 
     def __call__(self, image: Image.Image, seed: int) -> Tensor:
-        """Return float32 (3, H, W) in [0, 1]; `seed`, the loader's for this picture, decides the crop."""
+        """Return float32 (3, H, W) in [0, 1]; `seed`, the loader's seed for this picture, decides the crop."""
         pixels = np.array(self._framed(image, Image.Resampling.BILINEAR, seed))
         return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float().div_(255)
 
     def mask(self, mask: NDArray[np.uint8], key: str) -> Tensor:
         """Return the labels (H, W), int64, of exactly the pixels that `__call__` returned for this key."""
-        seed = image_seed(self.seed, key, "transform", 0)  # as `rtok.data.loader` seeds a transform
+        seed = image_seed(self.seed, key, "transform", 0)  # the seed that the loader gives a transform
         framed = self._framed(Image.fromarray(mask), Image.Resampling.NEAREST, seed)
         return torch.from_numpy(np.array(framed)).long()
 

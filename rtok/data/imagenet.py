@@ -1,7 +1,7 @@
-"""`imagenet`: `root/split/nXXXXXXXX/*.JPEG`, as torchvision and DINOv2 lay it out.
+"""`imagenet`: `root/split/nXXXXXXXX/*.JPEG`, the layout of torchvision and DINOv2.
 
-Where `rtok prepare-imagenet` (or DINOv2's own code) has written extra files for the split, they are read
-instead of the folders, which takes no time. The keys and labels are the same either way.
+Where `rtok prepare-imagenet` (or DINOv2's own code) has written extra files for the split, they are read instead of the
+folders, which is much faster. The keys and labels are the same either way.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rtok.data.folder import class_folders, existing_root, find_images, split_folder
+from rtok.data.folder import check_split, class_folders, existing_root, find_images, split_folder
 from rtok.data.imagenet_extra import ExtraFiles, open_extra
 from rtok.data.imagenet_layout import (
     IMAGENET_LABELS,
@@ -21,7 +21,7 @@ from rtok.data.imagenet_layout import (
     read_classes,
 )
 from rtok.data.source import FileSource, ImageSource
-from rtok.errors import UserError, nearest
+from rtok.errors import UserError
 
 if TYPE_CHECKING:
     from rtok.config.sections import DataConfig
@@ -31,15 +31,11 @@ def open_imagenet(config: DataConfig) -> ImageSource:
     """Open a split through the extra files in `data.extra` (by default the root), else through its folders.
 
     Raises:
-        UserError: no root or split, no images, images outside class folders, a class folder that the root's
-            labels.txt lacks, or damaged extra files.
+        UserError: no root or split, no images, images outside class folders, a class folder that is not in the root's
+            labels.txt, or damaged extra files.
     """
     root = existing_root(config)
-    if config.split not in SPLITS:
-        raise UserError(
-            f"data.split: imagenet has no split '{config.split}'; valid are {', '.join(SPLITS)}."
-            f"{nearest(config.split, SPLITS)}"
-        )
+    check_split(config, SPLITS)
     files = ExtraFiles(config.extra or root, SPLITS[config.split])
     if config.extra or files.entries.exists():
         return open_extra(root, files)
@@ -54,7 +50,7 @@ def _open_folders(root: Path, split: str) -> FileSource:
     for parts in files:
         if len(parts) != 2 or not WORDNET_ID.fullmatch(parts[0]):
             raise UserError(
-                f"data.root: {root / split} is no ImageNet: {'/'.join(parts)} is not in a "
+                f"data.root: {root / split} is not an ImageNet folder: {'/'.join(parts)} is not in a "
                 "class folder such as n01440764. Use data.name: folder for other layouts."
             )
     classes = _classes(root, {parts[0] for parts in files})
@@ -64,8 +60,8 @@ def _open_folders(root: Path, split: str) -> FileSource:
 def _classes(root: Path, folders: Collection[str]) -> Classes:
     """Return the classes of the root's labels.txt; else ImageNet's 1,000; else those of all splits' folders.
 
-    So a part of ImageNet has ImageNet's labels, which a head for its 1,000 classes needs, and a class has the
-    same index in every split.
+    A part of ImageNet therefore has ImageNet's labels, as a head for its 1,000 classes needs, and a class has the same
+    index in every split.
     """
     own = root / LABELS_FILE
     classes = read_classes(own if own.is_file() else IMAGENET_LABELS)

@@ -1,11 +1,11 @@
-"""DINOv2's "extra" files: what its ImageNet reader, and ours, reads instead of walking through the folders.
+"""DINOv2's "extra" files, which its ImageNet reader and rtok's read instead of listing the folders.
 
 For each split S (TRAIN, VAL, TEST), as NumPy files:
 
-- `entries-S.npy`, one record an image, by class folder and then by file name: `actual_index` <u4 (the number
-  in the file's name), `class_index` <u4, `class_id` U (the WordNet id) and `class_name` U;
-- `class-ids-S.npy` and `class-names-S.npy`, text by class index; TEST has neither. Its records have class
-  index 2**32 - 1 and empty text.
+- `entries-S.npy`: one record per image, by class folder and then by file name, with `actual_index` <u4 (the number in
+  the file's name), `class_index` <u4, `class_id` U (the WordNet id) and `class_name` U;
+- `class-ids-S.npy` and `class-names-S.npy`: text by class index. TEST has neither; its records have class index
+  2**32 - 1 and empty text.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ T = TypeVar("T")
 
 NO_CLASS = 2**32 - 1
 _FIELDS = ("actual_index", "class_index", "class_id", "class_name")
-# Records that are turned into Python values at once while all are gone through.
+# How many records an iteration over all of them converts to Python values at once.
 _CHUNK = 65_536
 
 
 @dataclass(frozen=True)
 class ExtraFiles:
-    """Where the extra files of one split lie."""
+    """The paths of one split's extra files."""
 
     folder: Path
     split: Split
 
     @property
     def entries(self) -> Path:
-        """The records. Written last: where they are, the others are."""
+        """The records. They are written last: if they exist, so do the others."""
         return self._file("entries")
 
     @property
@@ -60,13 +60,13 @@ class ExtraFiles:
 
 
 def write_extra(files: ExtraFiles, classes: Classes, numbers: Sequence[NDArray[np.uint32]]) -> None:
-    """Write one split's extra files, and their folder if there is none.
+    """Write one split's extra files, and create their folder if necessary.
 
     Args:
-        files: what to write.
+        files: where to write.
         classes: the classes; not used for a split without labels.
-        numbers: the numbers in the names of a class's files, in the order of the files, by class index; of a
-            split without labels, one array of all.
+        numbers: by class index, the numbers in the names of the class's files, in the order of the files; for a split
+            without labels, one array with all.
     """
     files.folder.mkdir(parents=True, exist_ok=True)
     if files.split.labelled:
@@ -76,7 +76,7 @@ def write_extra(files: ExtraFiles, classes: Classes, numbers: Sequence[NDArray[n
     else:
         rows = [(NO_CLASS, "", "")]
     present = [(row, array) for row, array in zip(rows, numbers, strict=True) if len(array)]
-    # As wide as the longest text that occurs, which is what DINOv2's own code makes.
+    # As wide as the longest text that occurs, as in DINOv2's own code.
     id_width = max(len(wnid) for (_, wnid, _), _ in present)
     name_width = max(len(name) for (_, _, name), _ in present)
     kinds = ("<u4", "<u4", f"<U{id_width}", f"<U{name_width}")
@@ -97,19 +97,19 @@ def _save(path: Path, array: NDArray[Any]) -> None:
 
 @dataclass(frozen=True)
 class ExtraSource:
-    """The images that a split's extra files list; the files stay on disk (memory-mapped)."""
+    """The images that a split's extra files list; the files are memory-mapped."""
 
     root: Path
     files: ExtraFiles
 
     @cached_property
     def entries(self) -> NDArray[np.void]:
-        """One record an image, memory-mapped."""
+        """One record per image, memory-mapped."""
         return _load(self.files.entries)
 
     @property
     def keys(self) -> Sequence[str]:
-        """The paths of the images from the root."""
+        """The images' paths relative to the root."""
         split = self.files.split
         return _Column(self.entries, lambda entry: split.path(entry[2], entry[0]))
 
@@ -125,7 +125,7 @@ class ExtraSource:
 
     @property
     def groups(self) -> Sequence[str]:
-        """Each picture is a group of its own."""
+        """The keys: each picture is its own group."""
         return self.keys
 
     def __len__(self) -> int:
@@ -136,7 +136,7 @@ class ExtraSource:
         return read_image(self.root / self.keys[index])
 
     def __getstate__(self) -> dict[str, Any]:
-        # NumPy would pickle a memory-mapped array with all that is in it.
+        # NumPy would pickle the whole content of a memory-mapped array.
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
@@ -144,11 +144,11 @@ def open_extra(root: Path, files: ExtraFiles) -> ExtraSource:
     """Open the images that extra files list.
 
     Raises:
-        UserError: a file is missing, or is not DINOv2's.
+        UserError: a file is missing, or not in DINOv2's format.
     """
     source = ExtraSource(root, files)
     if source.entries.dtype.names != _FIELDS or source.entries.ndim != 1:
-        raise UserError(f"{files.entries} holds no ImageNet entries. {_AGAIN}")
+        raise UserError(f"{files.entries} does not hold ImageNet entries. {_AGAIN}")
     names, labels = source.class_names, source.labels
     if names is not None and labels and labels[-1] >= len(names):
         raise UserError(
@@ -158,19 +158,19 @@ def open_extra(root: Path, files: ExtraFiles) -> ExtraSource:
     return source
 
 
-_AGAIN = "Write it anew with: rtok prepare-imagenet --root DIR"
+_AGAIN = "Recreate it with: rtok prepare-imagenet --root DIR"
 
 
 def _load(path: Path) -> NDArray[Any]:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        reason = "is missing" if isinstance(error, FileNotFoundError) else "is no whole NumPy file"
+        reason = "is missing" if isinstance(error, FileNotFoundError) else "is not a complete NumPy file"
         raise UserError(f"{path} {reason}. {_AGAIN}") from error
 
 
 class _Column(Sequence[T], Generic[T]):
-    """What `value` makes of each record, at the time it is asked for."""
+    """Values computed from the records by `value`, each when it is asked for."""
 
     def __init__(self, entries: NDArray[np.void], value: Callable[[tuple[int, int, str, str]], T]) -> None:
         self._entries = entries

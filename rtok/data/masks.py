@@ -1,4 +1,4 @@
-"""Pictures with a class for every pixel: what the segmentation data sets share."""
+"""Pictures with a class for every pixel: what all segmentation data sets share."""
 
 from __future__ import annotations
 
@@ -10,41 +10,40 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from rtok.data.decoding import read_image
 from rtok.data.folder import find_images
 from rtok.errors import UserError
 
-IGNORE = 255  # the label of pixels that count nowhere, as everywhere in the field
-Colour = tuple[int, int, int]
+IGNORE = 255  # the usual label of pixels that do not count
+Color = tuple[int, int, int]
 
-_EXIF_ORIENTATION = 0x0112
-_TURNED = (5, 6, 7, 8)  # orientations that swap width and height
-_CLASS = re.compile(r"(?P<name>.*?)(?:\s+#(?P<colour>[0-9a-fA-F]{6}))?")
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+_CLASS = re.compile(r"(?P<name>.*?)(?:\s+#(?P<color>[0-9a-fA-F]{6}))?")
 
 
 @dataclass(frozen=True)
 class MaskedFiles:
-    """Image files below `root`, each with an 8-bit mask file; the keys are the images' paths from there.
+    """Image files below `root`, each with an 8-bit mask file; the keys are the images' paths relative to it.
 
     Attributes:
-        masks: the masks' paths from the root, in the order of `keys`.
-        class_names, palette: name and colour of each class.
-        first_value: what a mask holds for class 0; with 1, the value 0 means "ignored" (`reduce_zero_label`).
+        masks: the masks' paths relative to the root, in the order of `keys`.
+        class_names, palette: name and color of each class.
+        first_value: the value of class 0 in a mask; if it is 1, the value 0 means "ignored" (`reduce_zero_label`).
     """
 
     root: Path
     keys: Sequence[str]
     masks: Sequence[str]
     class_names: Sequence[str]
-    palette: Sequence[Colour]
+    palette: Sequence[Color]
     first_value: int = 0
     labels: None = None
 
     @property
     def groups(self) -> Sequence[str]:
-        """Each picture is a group of its own."""
+        """The keys: each picture is its own group."""
         return self.keys
 
     def __len__(self) -> int:
@@ -58,10 +57,10 @@ class MaskedFiles:
         """Return the class of every pixel (H, W), `IGNORE` where there is none.
 
         Raises:
-            UserError: the file is unreadable, or its pixels are no 8-bit class numbers.
+            UserError: the file is unreadable, or its pixels are not 8-bit class numbers.
         """
         values = self._values(index)
-        return values if self.first_value == 0 else values - np.uint8(1)  # 0 wraps round to 255
+        return values if self.first_value == 0 else values - np.uint8(1)  # 0 wraps around to 255
 
     def part(self, indices: Sequence[int]) -> MaskedFiles:
         """Return the pictures at `indices`, in that order."""
@@ -69,7 +68,7 @@ class MaskedFiles:
         return replace(self, keys=keys, masks=masks)
 
     def problem(self, index: int) -> str | None:
-        """Say what is wrong with a mask: another size than its image's, values that are no class; or None."""
+        """Return what is wrong with a mask (its size is not its image's, or a value is not a class), or None."""
         values = self._values(index)
         height, width = values.shape
         size = _upright_size(self.root / self.keys[index])
@@ -93,8 +92,8 @@ class MaskedFiles:
             raise UserError(f"{path} cannot be read as a mask ({error}): replace the file.") from error
         if mode not in ("L", "P"):
             raise UserError(
-                f"{path} is no mask: its pixels are {mode}, and masks hold class numbers as 8-bit gray or "
-                "palette PNG. Convert it, one number a class."
+                f"{path} is not a mask: its pixels are {mode}, and masks hold class numbers as 8-bit gray or "
+                "palette PNG. Convert it, with one number per class."
             )
         return values
 
@@ -103,14 +102,14 @@ def pair_up(root: Path, images: Path, masks: Path) -> tuple[list[str], list[str]
     """Find the images below one folder and their masks, `same/name.png`, below another.
 
     Returns:
-        The paths from `root` of the images, and of their masks in the same order.
+        The paths of the images relative to `root`, and those of their masks in the same order.
 
     Raises:
-        UserError: no image, or an image or mask without its partner; the message counts and names them.
+        UserError: no image, or an image or mask without its partner; the message has their number and one name.
     """
     for folder in (images, masks):
         if not folder.is_dir():
-            raise UserError(f"data.root: there is no folder {folder}: images and masks lie side by side.")
+            raise UserError(f"data.root: there is no folder {folder}: images and masks need a folder each.")
     found = find_images(images)
     pairs = {Path(*parts).with_suffix(".png"): Path(*parts) for parts in found}
     if len(pairs) < len(found):
@@ -131,53 +130,55 @@ def pair_up(root: Path, images: Path, masks: Path) -> tuple[list[str], list[str]
     )
 
 
-def read_classes(path: Path) -> tuple[list[str], list[Colour]]:
-    """Read class names, one a line in the order of their numbers; `sky #06e6e6` gives a colour too.
+def read_classes(path: Path) -> tuple[list[str], list[Color]]:
+    """Read class names, one per line in the order of their numbers; `sky #06e6e6` gives a color too.
 
     Raises:
-        UserError: no such file, no classes, more than 8-bit masks can hold, or a name that stands twice.
+        UserError: no such file, no classes, more than 8-bit masks can hold, or a name that is listed twice.
     """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        message = f"data.root: {path} cannot be read ({error}): it holds one class name a line."
+        message = f"data.root: {path} cannot be read ({error}): it should have one class name per line."
         raise UserError(message) from None
     names: list[str] = []
-    colours: list[Colour] = []
+    colors: list[Color] = []
     for line in filter(None, map(str.strip, lines)):
         match = _CLASS.fullmatch(line)
         assert match is not None
         names.append(match["name"])
-        colours.append(_parse(match["colour"]) if match["colour"] else _usual_colour(len(colours)))
+        colors.append(_parse(match["color"]) if match["color"] else _usual_color(len(colors)))
     if not 2 <= len(names) <= IGNORE:
-        raise UserError(f"data.root: {path} names {len(names)} classes; valid are 2 to {IGNORE}, one a line.")
+        raise UserError(
+            f"data.root: {path} names {len(names)} classes; valid are 2 to {IGNORE}, one per line."
+        )
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"data.root: {path} names the class '{twice}' twice: rename one of them.")
-    return names, colours
+        raise UserError(f"data.root: {path} lists the class '{twice}' twice: rename one of them.")
+    return names, colors
 
 
-def _parse(colour: str) -> Colour:
-    red, green, blue = bytes.fromhex(colour)
+def _parse(color: str) -> Color:
+    red, green, blue = bytes.fromhex(color)
     return red, green, blue
 
 
-def _usual_colour(number: int) -> Colour:
-    """Return a colour far from those of the numbers before: hues a golden angle apart."""
+def _usual_color(number: int) -> Color:
+    """Return a color that differs from those of the numbers before: hues a golden angle apart."""
     rgb = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.75, (1.0, 0.7)[number // 8 % 2])
     red, green, blue = (round(255 * part) for part in rgb)
     return red, green, blue
 
 
 def _upright_size(path: Path) -> tuple[int, int] | None:
-    """Return (width, height) as `read_image` will have them, from the file's header; None if there is none.
+    """Return the (width, height) that `read_image` will give, from the file's header; None if it has none.
 
-    A damaged image is no matter of its mask: it is met when it is decoded, as `data.on_error` says.
+    A damaged image is not the mask's fault: `data.on_error` decides about it when it is decoded.
     """
     try:
         with Image.open(path) as image:
             width, height = image.size
-            turned = image.getexif().get(_EXIF_ORIENTATION) in _TURNED
+            turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError):
         return None
     return (height, width) if turned else (width, height)

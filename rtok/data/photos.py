@@ -1,12 +1,12 @@
 """`photos`: the sample photos inside the installed scikit-image and scikit-learn. Nothing is downloaded.
 
-The split is by photo and fixed, so nothing of a test photo is ever trained on. Each kind of picture (person,
-thing, scene, texture, sky) stands on both sides. Left out of what the packages ship:
+The split is by photo and fixed, so no part of a test photo is ever trained on. Each kind of picture (person, object,
+scene, texture, sky) is in both splits. Of the packages' pictures, these are left out:
 
 - `motorcycle_right.png`, the same scene as `motorcycle_left.png`;
 - drawings and renderings (chessboards, color, horse, logo, phantom) and text (page, text);
-- pictures through microscopes and of eyes (cell, ihc, microaneurysms, retina), `clock_motion.png` (blurred on
-  purpose) and `lfw_subset.npy` (25 pixels wide): the demo is about photographs.
+- microscopy and eyes (cell, ihc, microaneurysms, retina), `clock_motion.png` (blurred on purpose) and `lfw_subset.npy`
+  (25 pixels wide): the demo is about photographs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from rtok.data.decoding import read_image
-from rtok.errors import UserError, nearest
+from rtok.data.folder import check_split
+from rtok.errors import UserError
 from rtok.version import install
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ SPLITS = {
         "rocket.jpg",
     ),
 }
-# Package -> (its name on PyPI, the folder of its sample photos).
+# Package: (its name on PyPI, the folder of its sample photos).
 _PACKAGES = {"skimage": ("scikit-image", "data"), "sklearn": ("scikit-learn", "datasets/images")}
 _INSTALL = f"Install the sample photos with: {install('demo')}"
 
@@ -56,7 +57,7 @@ TILES = 5  # the central square, and a square of two thirds of its side in each 
 
 @dataclass(frozen=True)
 class PhotoTiles:
-    """Square cuts of photos: `chelsea.png#0` is the central square, `#1` to `#4` the corners row by row."""
+    """Square tiles of photos: `chelsea.png#0` is the central square, `#1` to `#4` are the corners row by row."""
 
     photos: Sequence[Path]
     labels: None = None
@@ -64,12 +65,12 @@ class PhotoTiles:
 
     @cached_property
     def keys(self) -> Sequence[str]:
-        """The photo's name and the tile's number."""
+        """Each tile's photo and number, such as `chelsea.png#0`."""
         return [f"{photo.name}#{tile}" for photo in self.photos for tile in range(TILES)]
 
     @cached_property
     def groups(self) -> Sequence[str]:
-        """The photo each tile is cut from."""
+        """The photo that each tile is cut from."""
         return [photo.name for photo in self.photos for _ in range(TILES)]
 
     def __len__(self) -> int:
@@ -96,13 +97,9 @@ def open_photos(config: DataConfig) -> PhotoTiles:
     """Open the `train` or `test` photos; `data.root` is not used.
 
     Raises:
-        UserError: another split, a package that is not installed, or one that does not hold a photo.
+        UserError: unknown split, a package that is not installed, or a photo that is missing from both.
     """
-    if config.split not in SPLITS:
-        raise UserError(
-            f"data.split: photos has no split '{config.split}'; valid are {', '.join(SPLITS)}."
-            f"{nearest(config.split, SPLITS)}"
-        )
+    check_split(config, SPLITS)
     folders = [_sample_folder(package) for package in _PACKAGES]
     return PhotoTiles([_find(name, folders) for name in SPLITS[config.split]])
 

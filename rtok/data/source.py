@@ -1,4 +1,4 @@
-"""What a data set is to the rest of rtok: named pictures, read one at a time."""
+"""The interface of a data set: named pictures, read one at a time."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from rtok.data.decoding import read_image
 
 
 class ImageSource(Protocol):
-    """A list of pictures, fixed once it is open. Sources are pickled into a loader's workers."""
+    """A fixed list of pictures. It must be picklable, because the loader's workers get a copy."""
 
     @property
     def keys(self) -> Sequence[str]:
-        """Each picture's identity: unique, and a relative path where there are files."""
+        """Each picture's unique name: its path relative to the root, where there are files."""
 
     @property
     def labels(self) -> Sequence[int] | None:
-        """Each picture's class index, where the data has classes."""
+        """Each picture's class index; None for data without classes."""
 
     @property
     def class_names(self) -> Sequence[str] | None:
-        """The classes' names by index, where the data has classes."""
+        """The classes' names by index; None for data without classes."""
 
     @property
     def groups(self) -> Sequence[str]:
-        """What each picture was taken from: its own key, or the photo it is cut from.
+        """What each picture comes from: its own key, or the key of the photo that it is cut from.
 
-        Pictures of one group are not independent; intervals are clustered by it.
+        Pictures of one group are not independent, so intervals are clustered by group.
         """
 
     def __len__(self) -> int:
@@ -41,13 +41,13 @@ class ImageSource(Protocol):
         """Decode one picture to 8-bit RGB, at its own size.
 
         Raises:
-            rtok.data.decoding.DecodeError: its file is unreadable or no image.
+            rtok.data.decoding.DecodeError: its file is unreadable or not an image.
         """
 
 
 @dataclass(frozen=True)
 class FileSource:
-    """Image files below `root`; the keys are their paths from there."""
+    """Image files below `root`; the keys are their paths relative to it."""
 
     root: Path
     keys: Sequence[str]
@@ -56,7 +56,7 @@ class FileSource:
 
     @property
     def groups(self) -> Sequence[str]:
-        """Each picture is a group of its own."""
+        """The keys: each picture is its own group."""
         return self.keys
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""`data.limit`: a part of a data set that stands for the whole."""
+"""`data.limit`: a part of a data set that represents the whole."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ class Subset:
 
     @cached_property
     def keys(self) -> Sequence[str]:
-        """Each picture's identity."""
+        """The chosen pictures' keys."""
         return [self.source.keys[index] for index in self.indices]
 
     @cached_property
     def labels(self) -> Sequence[int] | None:
-        """Class indices, if the data has classes."""
+        """Their class indices; None for data without classes."""
         labels = self.source.labels
         return None if labels is None else [labels[index] for index in self.indices]
 
     @property
     def class_names(self) -> Sequence[str] | None:
-        """The classes' names, if the data has classes."""
+        """The names of all classes; None for data without classes."""
         return self.source.class_names
 
     @cached_property
     def groups(self) -> Sequence[str]:
-        """The groups they belong to in `source`."""
+        """Their groups in `source`."""
         return [self.source.groups[index] for index in self.indices]
 
     def __len__(self) -> int:
@@ -51,16 +51,16 @@ class Subset:
 
 
 def take(source: ImageSource, limit: int, *, seed: int) -> ImageSource:
-    """Choose `limit` pictures (all, if there are fewer), spread evenly over classes; else over groups.
+    """Choose `limit` pictures (or all, if there are fewer), evenly over the classes; without classes, over the groups.
 
-    The order of choice is a hash of (seed, key): everybody's first picture of each class, then everybody's
-    second, and so on. Where each picture is a group of its own, as in a plain folder, a picture's turn thus
-    depends on no other file. What was chosen keeps the order it has in `source`.
+    A hash of (seed, key) orders the pictures of each class. The first picture of every class is chosen, then the second
+    of every class, and so on. Where each picture is its own group, as in a plain folder, its rank therefore does not
+    depend on other files. The chosen pictures keep their order in `source`.
     """
     if limit >= len(source):
         return source
     strata: Sequence[object] = source.groups if source.labels is None else source.labels
-    # NumPy, since a whole ImageNet goes through here. The sorts are stable, so equal turns keep their order.
+    # NumPy, because ImageNet has more than a million keys. The sorts are stable, so ties keep their order.
     number: dict[object, int] = {}
     stratum = np.fromiter((number.setdefault(each, len(number)) for each in strata), np.int64, len(source))
     turn = np.fromiter((image_seed(seed, key, "limit") for key in source.keys), np.int64, len(source))

@@ -1,4 +1,4 @@
-"""8-bit pictures of any size to float images of one size."""
+"""Turn 8-bit pictures of any size into float images of one size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rtok.errors import UserError
 
-# The short side before the centre crop, relative to the crop: 256 for 224, as is usual for ImageNet.
+# The short side before the center crop, relative to the crop: 256 for 224, as is usual for ImageNet.
 _CROP_MARGIN = 256 / 224
 # Inception's random crop, as torchvision's RandomResizedCrop has it.
 _AREA = (0.08, 1.0)
@@ -23,11 +23,11 @@ _ATTEMPTS = 10
 
 
 class ImageTransform(Protocol):
-    """From a picture to the image that a model sees."""
+    """Turns a picture into the image that a model sees."""
 
     @property
     def size(self) -> tuple[int, int]:
-        """The (height, width) of an image; where images differ, of the batch that has none."""
+        """The (height, width) of the images; where they differ, of those in an empty batch."""
 
     def __call__(self, image: Image.Image, seed: int) -> Tensor:
         """Return float32 (3, H, W) in [0, 1]; `seed` decides what is random."""
@@ -37,12 +37,11 @@ class ImageTransform(Protocol):
 class Transform:
     """Resize an RGB picture to `size` (height, width) and scale it to [0, 1].
 
-    Resizing happens on 8-bit pixels and is Pillow's, which low-passes when it shrinks (antialiasing), also
-    for the bilinear `squash`. `resize` is one of
+    Pillow resizes the 8-bit pixels, always with antialiasing. `resize` is one of
 
-    - `squash`: bilinear to exactly `size`, aspect ignored (the paper's);
-    - `crop`: bicubic until the short side is 256/224 of the size, then the central part;
-    - `random-crop`: 8 to 100 % of the area at an aspect of 3/4 to 4/3, bicubic to `size`; no flip.
+    - `squash`: bilinear to exactly `size`, ignoring the aspect ratio (as in the paper);
+    - `crop`: bicubic, so that the short side is 256/224 of the size, then the center;
+    - `random-crop`: 8 to 100 % of the area at an aspect ratio of 3/4 to 4/3, bicubic to `size`; no flip.
     """
 
     resize: str
@@ -63,7 +62,7 @@ def _squash(image: Image.Image, size: tuple[int, int], seed: int) -> Image.Image
     return image.resize((width, height), Image.Resampling.BILINEAR)
 
 
-def _centre_crop(image: Image.Image, size: tuple[int, int], seed: int) -> Image.Image:
+def _center_crop(image: Image.Image, size: tuple[int, int], seed: int) -> Image.Image:
     height, width = size
     # The smallest picture that covers this much; for a square size that is its short side.
     cover_height, cover_width = round(_CROP_MARGIN * height), round(_CROP_MARGIN * width)
@@ -82,10 +81,11 @@ def _random_crop(image: Image.Image, size: tuple[int, int], seed: int) -> Image.
 
 
 def random_box(width: int, height: int, generator: torch.Generator) -> tuple[int, int, int, int]:
-    """Draw (left, top, right, bottom) of a random part of a picture.
+    """Choose (left, top, right, bottom) of a random part of a picture.
 
-    Area and log-aspect are uniform. When ten draws stick out of the picture, the largest central part with a
-    permitted aspect is taken.
+    Area and log-aspect are uniform. When ten boxes in a row do not fit into the picture, the largest central one with a
+    permitted aspect ratio is taken. Unlike torchvision's `RandomResizedCrop.get_params` this takes a generator (and so
+    leaves the global one alone, at a fraction of the cost), and it rounds in float64.
     """
     log_aspect = (math.log(_ASPECT[0]), math.log(_ASPECT[1]))
     for _ in range(_ATTEMPTS):
@@ -108,6 +108,6 @@ def _uniform(low: float, high: float, generator: torch.Generator) -> float:
 
 _RESIZE: dict[str, Callable[[Image.Image, tuple[int, int], int], Image.Image]] = {
     "squash": _squash,
-    "crop": _centre_crop,
+    "crop": _center_crop,
     "random-crop": _random_crop,
 }

@@ -1,4 +1,4 @@
-"""What heads read of a whole data set, computed once and kept on disk until the heads are fitted."""
+"""The features that heads read, for a whole data set: computed once and kept on disk until the heads are fitted."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def extract_features(
     folder: Path,
     compute: Compute,
 ) -> dict[str, Tensor]:
-    """Compute every reading of every image in one pass; rows that an earlier, killed run finished are kept.
+    """Compute every reading of every image in one pass; rows that an interrupted run finished are kept.
 
     Args:
         keys: the images, in the order of the rows.
-        batches_without: this process's share of the images whose keys are not in the set it is given.
-        folder: where `features-NAME.npy` are kept; all processes write their rows into the same files.
+        batches_without: returns this process's share of the images whose keys are not in the given set.
+        folder: where the files `features-NAME.npy` are; all processes write their rows into the same files.
 
     Returns:
-        By reading, (N, width) float32 on the CPU; rows of images that were skipped are NaN.
+        The features (N, width) of each reading, float32 on the CPU; rows of skipped images are NaN.
     """
     files = {name: folder / f"features-{name}.npy" for name in readings}
     if compute.is_main:
@@ -61,7 +61,7 @@ def extract_features(
     arrays = {name: np.load(file, mmap_mode="r+") for name, file in files.items()}
     finished = np.logical_and.reduce([~np.isnan(array).any(axis=1) for array in arrays.values()])
     done = {key for key, whole in zip(keys, finished, strict=True) if whole}
-    compute.wait()  # nobody writes before all have seen what is done
+    compute.wait()  # nobody writes before all processes have seen what is done
     row = {key: i for i, key in enumerate(keys)}
     with progress(
         "features for heads", total=len(keys), unit="image", enabled=compute.is_main, start=len(done)
@@ -80,7 +80,7 @@ def extract_features(
 
 
 def _usable(file: Path, shape: tuple[int, int]) -> bool:
-    """Whether a killed run has left this file, for as many images."""
+    """Whether an interrupted run has left this file, with the same shape."""
     try:
         return bool(np.load(file, mmap_mode="r").shape == shape)
     except (OSError, ValueError):
@@ -88,9 +88,9 @@ def _usable(file: Path, shape: tuple[int, int]) -> bool:
 
 
 def _create(file: Path, shape: tuple[int, int]) -> None:
-    """Make a file of NaN, which mark the rows that are still to be computed.
+    """Create a file of NaN, which marks the rows that are still to be computed.
 
-    It is written, not mapped: on a full disk the former is an error, the latter kills the process.
+    It is written and not mapped: on a full disk writing raises an error, but mapping kills the process.
     """
     header = {"descr": "<f4", "fortran_order": False, "shape": shape}
     row = np.full(shape[1], np.nan, "<f4").tobytes()

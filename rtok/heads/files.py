@@ -1,4 +1,4 @@
-"""Linear heads in files: DINOv2's published ones, the classifiers of its linear evaluation, and our own."""
+"""Linear heads in files: DINOv2's published ones, the classifiers of its linear evaluation, and rtok's own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rtok.checkpoints import read_checkpoint, state_dict, to_safetensors
-from rtok.errors import UserError, nearest
+from rtok.errors import UserError, nearest, some
 from rtok.files import write_atomic
 from rtok.heads.linear import LinearHead, layout_of
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from rtok.models.backbone import Backbone
 
 BEST = "best"
-# DINOv2's linear evaluation: `classifiers_dict.NAME.linear.weight` in model_final.pth, and beside it one line
-# of JSON an evaluation, the last one final: {"best_classifier": {"name": NAME, "accuracy": 0.81}}.
+# DINOv2's linear evaluation: `classifiers_dict.NAME.linear.weight` in model_final.pth, and beside it one line of JSON
+# per evaluation, of which the last one counts: {"best_classifier": {"name": NAME, "accuracy": 0.81}}.
 _PREFIX, _SUFFIX = "classifiers_dict.", ".linear"
 RESULTS = "results_eval_linear.json"
 
 
 def read_heads(path: Path, backbone: Backbone) -> dict[str, LinearHead]:
-    """Read every head of a file, by name; the name is empty where the file holds just one.
+    """Read every head of a file, by name; the name is empty if the file holds a single one.
 
     Raises:
-        UserError: unreadable, no linear head, a head without bias or of a width that is not the backbone's.
+        UserError: unreadable, not a linear head, or a head without bias or for features of another width.
     """
     tensors = state_dict(read_checkpoint(path), path)
     pairs: dict[str, dict[str, Tensor]] = {}
@@ -42,7 +42,7 @@ def read_heads(path: Path, backbone: Backbone) -> dict[str, LinearHead]:
 
 
 def choose_head(heads: Mapping[str, LinearHead], name: str | None, path: Path) -> LinearHead | None:
-    """Return the head that `head.classifier` means; None when `best` cannot be told without images.
+    """Return the head that `head.classifier` names; None if finding the `best` one takes images.
 
     Raises:
         UserError: there is no such head, or there are several and none was named.
@@ -59,7 +59,7 @@ def choose_head(heads: Mapping[str, LinearHead], name: str | None, path: Path) -
             f"{next(iter(heads))}, or the best of them with `best`."
         )
     if name not in heads:
-        held = "one head without a name: leave the key out" if "" in heads else _some(heads)
+        held = "one head without a name: leave the key out" if "" in heads else some(heads)
         raise UserError(
             f"head.classifier: {path} has no classifier '{name}'.{nearest(name, heads)} It holds {held}."
         )
@@ -67,7 +67,7 @@ def choose_head(heads: Mapping[str, LinearHead], name: str | None, path: Path) -
 
 
 def save_head(path: Path, head: LinearHead, about: Mapping[str, str]) -> None:
-    """Write a head as safetensors, `weight` and `bias`, with what it was fitted on as metadata."""
+    """Write a head as safetensors (`weight` and `bias`), with `about`, what it was fitted on, as metadata."""
     tensors = {"weight": head.weight, "bias": head.bias}
     plain = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in tensors.items()}
     write_atomic(path, to_safetensors(plain, {"format": "rtok-head-1", **about}))
@@ -78,7 +78,7 @@ def _head(pair: Mapping[str, Tensor], owner: str, backbone: Backbone, path: Path
     if len(pair) < 2:
         missing = "bias" if "weight" in pair else "weight"
         raise UserError(
-            f"{where} is a head without {missing}: give a linear head with weight (K, width) and bias (K,)."
+            f"{where} is a head without a {missing}: give a linear head with weight (K, width) and bias (K,)."
         )
     if not all(tensor.is_floating_point() for tensor in pair.values()):
         raise UserError(
@@ -103,13 +103,13 @@ def _name(owner: str, path: Path) -> str:
 
 def _no_head(path: Path, key: str) -> UserError:
     return UserError(
-        f"{path} is no linear head: it holds '{key}'. Give a file with weight and bias alone (DINOv2's "
+        f"{path} is not a linear head: it holds '{key}'. Give a file with weight and bias alone (DINOv2's "
         "published heads), a model_final.pth of its linear evaluation, or a head that rtok fitted."
     )
 
 
 def _best_on_file(results: Path) -> str | None:
-    """Return the name of the best classifier by the last evaluation on file; None where there is none."""
+    """Return the name of the best classifier in the last recorded evaluation, or None."""
     try:
         lines = results.read_text().splitlines()
     except OSError:
@@ -122,7 +122,3 @@ def _best_on_file(results: Path) -> str | None:
             except (ValueError, KeyError, TypeError):
                 continue
     return found
-
-
-def _some(names: Mapping[str, object], most: int = 3) -> str:
-    return ", ".join(list(names)[:most]) + (", ..." if len(names) > most else "")

@@ -1,4 +1,4 @@
-"""The linear head and what it reads from a backbone."""
+"""The linear head, and the features that it reads from a backbone."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a head reads, in the order of DINOv2's linear evaluation.
+    """The features that a head reads, in the order of DINOv2's linear evaluation.
 
-    The class tokens of the last `blocks` blocks, the earliest first and each after the final norm; then, with
+    First the class tokens of the last `blocks` blocks, the earliest first and each after the final norm; then, with
     `average`, the mean of the last block's patch tokens. OpenCLIP's embedding (B, E) is read as it is.
     """
 
@@ -28,7 +28,7 @@ class Layout:
     average: bool = True
 
     def width(self, backbone: Backbone) -> int:
-        """How many numbers an image becomes."""
+        """The number of features per image."""
         if backbone.kind == "embedding":
             return int(backbone.vit.num_classes)
         return (self.blocks + self.average) * backbone.dim
@@ -45,22 +45,22 @@ class Layout:
         return torch.cat(parts, dim=-1)
 
     def select(self, widest: Tensor) -> Tensor:
-        """Cut this layout out of what `WIDEST` reads, (B, 5 D)."""
+        """Select this layout's features from those of `WIDEST`, (B, 5 D)."""
         D = widest.shape[-1] // (WIDEST.blocks + 1)
         first, last = WIDEST.blocks - self.blocks, WIDEST.blocks + self.average
         return widest[..., first * D : last * D]
 
 
-PROBE = Layout()  # what DINOv2's one-block heads read, and what probes are fitted on
+PROBE = Layout()  # the layout of DINOv2's one-block heads, on which probes are fitted
 WIDEST = Layout(blocks=4, average=True)
 LAYOUTS = (Layout(1, False), PROBE, Layout(4, False), WIDEST)
 
 
 def layout_of(width: int, backbone: Backbone, where: str) -> Layout:
-    """Tell a head's layout from its width; `where` says whose head it is.
+    """Return the layout that has this width; `where` names the head in the message.
 
     Raises:
-        UserError: no layout of this backbone is that wide; the message has the numbers.
+        UserError: no layout of this backbone has this width; the message has those there are.
     """
     layouts = (PROBE,) if backbone.kind == "embedding" else LAYOUTS
     widths = {layout.width(backbone): layout for layout in layouts}
@@ -90,7 +90,7 @@ class LinearHead:
         return self.on(self.layout.inputs(model, images))
 
     def on(self, inputs: Tensor) -> Tensor:
-        """Return the logits (B, K) of what the layout reads, (B, width)."""
+        """Return the logits (B, K) of the layout's features (B, width)."""
         return F.linear(inputs, self.weight, self.bias)
 
     def to(self, device: torch.device) -> LinearHead:
@@ -99,10 +99,10 @@ class LinearHead:
 
 
 def check_classes(head: LinearHead, classes: int, where: str) -> None:
-    """Refuse a head for another number of classes than the data has.
+    """Check that a head has as many classes as the data.
 
     Raises:
-        UserError: with both numbers.
+        UserError: it has not; the message has both numbers.
     """
     if head.classes != classes:
         raise UserError(

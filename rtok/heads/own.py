@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def own_classifier(backbone: Backbone, weights: str | Path) -> LinearHead:
-    """Return the backbone's own classifier on the class token, from where its weights come from.
+    """Return the backbone's own classifier on the class token, read from `weights`, as the backbone was.
 
     Raises:
-        UserError: the weights have no classifier, or it reads something else than the normalised class token.
+        UserError: the weights have no classifier, or it does not read the normalized class token.
     """
     spec, vit = backbone.spec, backbone.vit
     no_classifier = UserError(
@@ -37,6 +37,6 @@ def own_classifier(backbone: Backbone, weights: str | Path) -> LinearHead:
 
 
 def _pretrained(spec: ModelSpec) -> dict[str, Tensor]:
-    # The backbone was downloaded a moment ago, so timm takes this from its cache.
+    # The backbone was just downloaded, so timm takes this from its cache.
     vit: Any = timm.create_model(spec.timm_name, pretrained=True, **spec.timm_kwargs)
     return {f"head.{name}": tensor for name, tensor in vit.head.state_dict().items()}

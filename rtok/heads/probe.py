@@ -13,13 +13,13 @@ from rtok.heads.linear import LinearHead
 
 _CHUNK = 65_536  # images whose logits are held at once: 256 MiB for 1,000 classes
 _ITERATIONS = 200
-# L-BFGS stops once no entry of the gradient of the mean cross-entropy is larger, or the loss stands still.
+# L-BFGS stops when no entry of the gradient exceeds the first, or the loss changes by less than the second.
 _GRADIENT, _CHANGE = 1e-6, 1e-9
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A fitted head, the strength that was chosen, and the accuracy on the held-out images that chose it."""
+    """A fitted head, the chosen strength of the penalty, and its accuracy on the held-out images."""
 
     head: LinearHead
     l2: float
@@ -29,11 +29,11 @@ class Probe:
 def fit_probe(
     features: Tensor, labels: Tensor, held_out: Tensor, classes: int, strengths: Sequence[float]
 ) -> Probe:
-    """Fit a probe with each strength, keep the one that is best on held-out images, and fit it again on all.
+    """Fit a probe with each strength, keep the strength that is best on held-out images, and fit it again on all.
 
-    Minimises mean cross-entropy + l2 / 2 * |W|^2 by L-BFGS over weights W on standardised features (so that a
-    strength means the same for every backbone) and free biases. The problem is convex: there is one solution.
-    Among equals the stronger penalty wins.
+    L-BFGS minimizes mean cross-entropy + l2 / 2 * |W|^2 over weights W on standardized features (so that a strength
+    means the same for every backbone) and biases without penalty. The problem is convex, so there is one solution. If
+    two strengths are equally good, the stronger one wins.
 
     Args:
         features: (N, width) float32; labels: (N,) int64 in [0, classes); held_out: (N,) bool.
@@ -43,21 +43,20 @@ def fit_probe(
     inputs, targets = scaling.apply(features[fitted]), labels[fitted]
     parameters = inputs.new_zeros(classes, inputs.shape[1] + 1)
     best, starts = (-1.0, 0.0), {}
-    for l2 in sorted(
-        strengths, reverse=True
-    ):  # from the smoothest problem on, each starting at the last solution
-        parameters = _minimise(inputs, targets, l2, parameters)
+    # From the smoothest problem to the hardest, each starting at the last solution.
+    for l2 in sorted(strengths, reverse=True):
+        parameters = _minimize(inputs, targets, l2, parameters)
         starts[l2] = parameters
         found = accuracy(scaling.head(parameters), features[test], labels[test])
         if found > best[0]:
             best = (found, l2)
     scaling = _Scaling.of(features)
-    parameters = _minimise(scaling.apply(features), labels, best[1], starts[best[1]])
+    parameters = _minimize(scaling.apply(features), labels, best[1], starts[best[1]])
     return Probe(scaling.head(parameters), l2=best[1], accuracy=best[0])
 
 
 def accuracy(head: LinearHead, features: Tensor, labels: Tensor) -> float:
-    """The share of features (N, width) that the head classifies rightly; 0 without any."""
+    """Return the share of features (N, width) that the head classifies correctly; 0 if there are none."""
     parts = zip(features.split(_CHUNK), labels.split(_CHUNK), strict=True)
     hits = sum(int((head.on(f).argmax(1) == y).sum()) for f, y in parts)
     return hits / max(1, len(features))
@@ -79,12 +78,12 @@ class _Scaling:
         return (features - self.mean) / self.std
 
     def head(self, parameters: Tensor) -> LinearHead:
-        """Fold the scaling into a head for the features as they are."""
+        """Fold the scaling into a head for unscaled features."""
         weight = parameters[:, :-1] / self.std
         return LinearHead(weight, parameters[:, -1] - weight @ self.mean)
 
 
-def _minimise(inputs: Tensor, labels: Tensor, l2: float, start: Tensor) -> Tensor:
+def _minimize(inputs: Tensor, labels: Tensor, l2: float, start: Tensor) -> Tensor:
     """Return the weights and, in the last column, the biases (K, width + 1) at the minimum."""
     parameters = start.clone().requires_grad_(True)
     optimizer = torch.optim.LBFGS(

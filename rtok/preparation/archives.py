@@ -1,8 +1,8 @@
-"""The official archives of ImageNet, unpacked into class folders.
+"""Unpack the official archives of ImageNet into class folders.
 
-A folder gets its name only when it is complete; until then it is called `.NAME.partial`, and files in it that
-have their full size are not unpacked again. So an interrupted run goes on where it was, and a folder that is
-there already (whoever made it) is left alone.
+A folder gets its name only when it is complete. Until then it is called `.NAME.partial`, and files in it that have
+their full size are not unpacked again. So an interrupted run continues where it stopped, and a folder that exists
+already (whoever made it) is left alone.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def unpack_archives(archives: Path, root: Path, splits: Sequence[Split], *, dry_
     """Unpack the archives of `splits` that the folder `archives` holds into `root`.
 
     Raises:
-        UserError: no archive for any of the splits, no devkit beside the validation images, or an archive
-            that is damaged or holds something else.
+        UserError: no archive for any of the splits, no devkit beside the validation images, or an archive that is
+            damaged or not ImageNet's.
     """
     found = {split.name: path for split in splits if (path := _find(archives, split))}
     if not found:
@@ -41,13 +41,13 @@ def unpack_archives(archives: Path, root: Path, splits: Sequence[Split], *, dry_
     open_val = "val" in found and not (root / "val").exists()
     if open_val and not (archives / DEVKIT).is_file():
         raise UserError(f"--archives: unpacking {found['val'].name} needs {DEVKIT} in {archives} too.")
-    # Read before anything is written, since it may be wrong.
+    # Before anything is written, because the devkit may be damaged.
     wnids = validation_classes(archives / DEVKIT) if open_val else []
     for split in splits:
         if split.name not in found:
             continue
         if dry_run:
-            say(f"{split.name}: would unpack {found[split.name]}, but for what is there already")
+            say(f"{split.name}: would unpack what is not there yet from {found[split.name]}")
         elif split.name == "train":
             _unpack_train(found["train"], root / "train", split)
         elif not (root / split.name).exists():
@@ -60,15 +60,15 @@ def _find(archives: Path, split: Split) -> Path | None:
 
 
 def _unpack_train(path: Path, train: Path, split: Split) -> None:
-    """Unpack the archive that has an archive `n01440764.tar` for each class."""
+    """Unpack the archive that holds one archive per class, such as `n01440764.tar`."""
     with _open(path) as outer:
-        members = list(_members(outer))
-        with progress("unpack train", len(members), unit="folder") as bar:
-            for member in members:
-                wnid = PurePosixPath(member.name).name.removesuffix(".tar")
-                file = outer.extractfile(member) if member.isreg() else None
+        entries = list(_entries(outer))
+        with progress("unpack train", len(entries), unit="folder") as bar:
+            for entry in entries:
+                wnid = PurePosixPath(entry.name).name.removesuffix(".tar")
+                file = outer.extractfile(entry) if entry.isreg() else None
                 if file is None or not WORDNET_ID.fullmatch(wnid):
-                    raise _foreign(path, member)
+                    raise _foreign(path, entry)
                 if not (train / wnid).exists():
                     place = partial(_place_as_it_is, split, wnid)
                     with _open(path, file) as inner:
@@ -101,21 +101,21 @@ def _place_by_class(split: Split, wnids: Sequence[str], name: str) -> str | None
 def _unpack(
     archive: tarfile.TarFile, path: Path, folder: Path, place: Callable[[str], str | None]
 ) -> Iterator[str]:
-    """Unpack image by image, yielding names; `place` says where in the folder a name belongs, if at all.
+    """Unpack image by image, yielding names; `place` returns a name's path in the folder, or None if it has none.
 
-    Of a member's path only its last part is used, and only when it is exactly the name of an image; so no
-    archive can write outside the folder, or make a link.
+    Only the last part of an entry's path is used, and only if it is exactly the name of an image. So no archive can
+    write outside the folder or create a link.
     """
     unfinished = folder.with_name(f".{folder.name}.partial")
     unfinished.mkdir(parents=True, exist_ok=True)
-    for member in _members(archive):
-        name = PurePosixPath(member.name).name
-        file = archive.extractfile(member) if member.isreg() else None
+    for entry in _entries(archive):
+        name = PurePosixPath(entry.name).name
+        file = archive.extractfile(entry) if entry.isreg() else None
         where = place(name)
         if where is None or file is None:
-            raise _foreign(path, member)
+            raise _foreign(path, entry)
         target = unfinished / where
-        if not (target.exists() and target.stat().st_size == member.size):
+        if not (target.exists() and target.stat().st_size == entry.size):
             target.parent.mkdir(exist_ok=True)
             with target.open("wb") as out:
                 shutil.copyfileobj(file, out)
@@ -123,9 +123,9 @@ def _unpack(
     unfinished.rename(folder)
 
 
-def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Yield all members but folders. Unlike tarfile, refuse an archive cut off between two members."""
-    yield from (member for member in archive if not member.isdir())
+def _entries(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Yield all entries except folders. Unlike tarfile, refuse an archive that is cut off between two entries."""
+    yield from (entry for entry in archive if not entry.isdir())
     assert archive.fileobj is not None
     archive.fileobj.seek(archive.offset)
     if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
@@ -134,7 +134,7 @@ def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 @contextmanager
 def _open(path: Path, file: IO[bytes] | None = None) -> Iterator[tarfile.TarFile]:
-    """Open an uncompressed archive, or `file`, one inside it; what is wrong with it is the user's input."""
+    """Open an uncompressed archive, or `file`, an archive inside it; damage becomes a UserError."""
     try:
         with tarfile.open(path, "r:", fileobj=file) as archive:
             yield archive
@@ -142,5 +142,5 @@ def _open(path: Path, file: IO[bytes] | None = None) -> Iterator[tarfile.TarFile
         raise UserError(f"--archives: {path} is damaged: {error}. Download it again.") from error
 
 
-def _foreign(path: Path, member: tarfile.TarInfo) -> UserError:
-    return UserError(f"--archives: {path} is not the official archive: it holds '{member.name}'.")
+def _foreign(path: Path, entry: tarfile.TarInfo) -> UserError:
+    return UserError(f"--archives: {path} is not the official archive: it holds '{entry.name}'.")

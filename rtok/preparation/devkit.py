@@ -1,4 +1,4 @@
-"""ImageNet's development kit: which class each validation image belongs to."""
+"""ImageNet's development kit, which has the class of each validation image."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _SYNSETS = "data/meta.mat"
 def validation_classes(devkit: Path) -> Sequence[str]:
     """Return the WordNet ids of the validation images 1, 2, ..., read from the devkit's archive.
 
-    The ground truth has a number a line, the ILSVRC2012_ID of the synsets in `meta.mat` (1 to 1000 for the
-    classes, more for the synsets above them). It is not the class index.
+    The ground truth has one number per line: the ILSVRC2012_ID of a synset in `meta.mat` (1 to 1000 for the classes,
+    higher for their hypernyms). It is not the class index.
 
     Raises:
-        UserError: the archive is not the devkit, or the two files do not fit together.
+        UserError: the archive is not the devkit, or its two files do not match.
     """
     truth, synsets = _read(devkit, _TRUTH), _read(devkit, _SYNSETS)
     try:
         wnids = _wnids(synsets)
         return [wnids[int(line)] for line in truth.split()]
-    except Exception as error:  # scipy raises nearly every type on a damaged file
+    except Exception as error:  # scipy raises almost any type on a damaged file
         raise UserError(
             f"--archives: {_TRUTH} and {_SYNSETS} in {devkit} are not those of the official devkit "
             f"({type(error).__name__}: {error}). Download it again."

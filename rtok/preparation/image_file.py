@@ -1,4 +1,4 @@
-"""Is an image file whole? Told from its first and last bytes where possible, without decoding it."""
+"""Whether an image file is complete, judged by its first and last bytes where possible, without decoding it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 from rtok.data.decoding import DecodeError, read_image
 
-# (start, end) of a whole file: JPEG's SOI and EOI markers; PNG's signature and its IEND chunk with checksum.
+# (start, end) of a complete file: JPEG's SOI and EOI markers; PNG's signature and its IEND chunk with checksum.
 # (One training image of ImageNet is a PNG in spite of its name.)
-_WHOLE = (
+_COMPLETE = (
     (b"\xff\xd8\xff", b"\xff\xd9"),
     (b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"),
 )
-_BYTES = max(len(mark) for marks in _WHOLE for mark in marks)
+_BYTES = max(len(mark) for marks in _COMPLETE for mark in marks)
 
 EMPTY = "empty"
 DAMAGED = "damaged"
@@ -22,8 +22,8 @@ DAMAGED = "damaged"
 def fault(path: Path) -> tuple[str, str] | None:
     """Return what is wrong with an image file, as (`EMPTY` or `DAMAGED`, why); None if nothing is.
 
-    A file that does not end as it should may still be fine (some cameras write on behind the image), so it is
-    decoded before it is called damaged.
+    A file with another end may still be fine (some cameras append data to the image), so it is decoded before it is
+    called damaged.
     """
     try:
         with path.open("rb", buffering=0) as file:
@@ -35,7 +35,7 @@ def fault(path: Path) -> tuple[str, str] | None:
             end = file.read(_BYTES)
     except OSError as error:
         return DAMAGED, error.strerror or str(error)
-    if any(start.startswith(first) and end.endswith(last) for first, last in _WHOLE):
+    if any(start.startswith(first) and end.endswith(last) for first, last in _COMPLETE):
         return None
     try:
         read_image(path)

@@ -1,4 +1,4 @@
-"""`rtok prepare-imagenet`: unpack, check, and write what DINOv2's reader (and rtok's) needs."""
+"""`rtok prepare-imagenet`: unpack, check, and write the files that DINOv2's reader and rtok's need."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import numpy as np
 from rtok.console import say
 from rtok.data.imagenet_extra import ExtraFiles, write_extra
 from rtok.data.imagenet_layout import IMAGENET_LABELS, LABELS_FILE, SPLITS, Classes, Split, read_classes
-from rtok.errors import UserError, nearest
+from rtok.errors import UserError, nearest, some
 from rtok.files import write_atomic
 from rtok.preparation.archives import unpack_archives
 from rtok.preparation.scan import Scan, list_split, scan_split
 
 ALL = "all"
-# Of each kind of problem this many are listed: enough to mend a set by, little enough to read.
+# How many problems of each kind are listed: enough to fix a data set, few enough to read.
 _LISTED = 100
 
 
@@ -37,16 +37,16 @@ def prepare_imagenet(
 
     Args:
         root: the data set's folder, with `train`, `val` and `test` (one of them is enough).
-        extra: where the extra files go; the root by default.
-        labels: the classes; by default the root's labels.txt, else ImageNet's 1,000.
-        split: one split, or `all` that are there.
-        archives: the folder of the official archives, to be unpacked first.
-        allow_partial: take what is good of a set that is not whole.
-        dry_run: check, and write nothing.
+        extra: the folder for the extra files; the root by default.
+        labels: a file of the classes; by default the root's labels.txt, else ImageNet's 1,000.
+        split: one split, or `all` that exist.
+        archives: the folder of the official archives, which are unpacked first.
+        allow_partial: accept an incomplete set and use its good images.
+        dry_run: check only, and write nothing.
 
     Raises:
-        UserError: the set is not whole and `allow_partial` was not given, no image is good, there is no such
-            split, or the labels or archives are wrong. Nothing has been written then, but what was unpacked.
+        UserError: the set is incomplete and `allow_partial` was not given, no image is good, there is no such split, or
+            the labels or archives are wrong. Nothing has been written then, except what was unpacked.
     """
     splits = _chosen(split)
     _check_folders(root, extra, archives)
@@ -76,12 +76,14 @@ def _chosen(split: str) -> list[Split]:
         return list(SPLITS.values())
     if split not in SPLITS:
         valid = [*SPLITS, ALL]
-        raise UserError(f"--split: '{split}' is none; valid are {', '.join(valid)}.{nearest(split, valid)}")
+        raise UserError(
+            f"--split: '{split}' is not a split; valid are {', '.join(valid)}.{nearest(split, valid)}"
+        )
     return [SPLITS[split]]
 
 
 def _check_folders(root: Path, extra: Path | None, archives: Path | None) -> None:
-    """Find out now what would otherwise fail after an hour."""
+    """Refuse now what would otherwise fail after an hour."""
     if not archives and not root.exists():
         raise UserError(f"--root: there is no folder {root}. Give the folder that holds train, val or test.")
     if archives and not archives.is_dir():
@@ -100,15 +102,14 @@ def _no_split(root: Path, split: str) -> str:
     wanted = ", ".join(SPLITS) if split == ALL else split
     folders = root.iterdir() if root.is_dir() else []
     there = [path.name for path in folders if path.is_dir() and path.name[0] != "."]
-    listing = ", ".join(sorted(there)[:8]) + ", ..." * (len(there) > 8) if there else "no folders"
     return (
-        f"--root: {root} has no folder {wanted}; it holds {listing}. Give the folder that holds them, or "
-        "unpack the official archives with --archives DIR."
+        f"--root: {root} has no folder {wanted}; it holds {some(sorted(there), 8) or 'no folders'}. Give the folder "
+        "that holds them, or unpack the official archives with --archives DIR."
     )
 
 
 def _report(scans: Sequence[Scan]) -> None:
-    """Print what there is, and every problem (at most `_LISTED` of a kind)."""
+    """Print the number of images and every problem (at most `_LISTED` of a kind)."""
     for scan in scans:
         for kind, count in _kinds(scan).items():
             of_kind = (problem for problem in scan.problems if problem.kind == kind)
@@ -125,24 +126,26 @@ def _kinds(scan: Scan) -> Counter[str]:
 
 
 def _judge(scans: Sequence[Scan], classes: Classes, root: Path, allow_partial: bool) -> None:
-    """Raise a UserError unless the set is whole, or a part of it will do; say what DINOv2 makes of a part."""
+    """Raise a UserError unless the set is complete, or partial and allowed to be; warn that DINOv2 refuses a part."""
     lacks = [text for scan in scans if (text := _lacks(scan, classes))]
     if not lacks:
         return
     if not allow_partial:
         raise UserError(
-            f"--root: {root} is not the whole ImageNet. {'; '.join(lacks)}. Mend it, or pass "
-            "--allow-partial to take the good images."
+            f"--root: {root} is not the complete ImageNet. {'; '.join(lacks)}. Fix it, or pass "
+            "--allow-partial to use the good images."
         )
     empty = [scan.split.name for scan in scans if not scan.images]
     if empty:
-        raise UserError(f"--root: there is no good image in {', '.join(str(root / name) for name in empty)}.")
+        raise UserError(
+            f"--root: there are no good images in {', '.join(str(root / name) for name in empty)}."
+        )
     say(f"{'; '.join(lacks)}")
     say("rtok reads such a part of ImageNet; DINOv2's own reader refuses sets that are not full size")
 
 
 def _lacks(scan: Scan, classes: Classes) -> str:
-    """Return in what a split differs from the whole, or `""`."""
+    """Return how a split differs from the complete one, or `""`."""
     texts = []
     if scan.images != scan.split.size:
         texts.append(f"{scan.images:,} good images of {scan.split.size:,}")

@@ -1,4 +1,4 @@
-"""Going through a split of ImageNet once: which images there are, and what is wrong with its files."""
+"""Scan a split of ImageNet: which images it has, and what is wrong with its files."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from rtok.console import progress
 from rtok.data.imagenet_layout import Classes, Split
-from rtok.errors import UserError
+from rtok.errors import UserError, some
 from rtok.preparation.image_file import fault
 
-# More than there are cores: opening files on a network disk is waiting.
+# More than there are cores: with files on a network disk, threads mostly wait.
 _THREADS = 16
 # Files that a thread takes at once; a class of the train split has at most 1,300.
 _CHUNK = 1_000
@@ -27,7 +27,7 @@ MISNAMED = "misnamed"
 
 @dataclass(frozen=True)
 class Problem:
-    """One file that is left out; `kind` is a word to count by."""
+    """One file that is left out; problems are counted by `kind`."""
 
     kind: str
     path: str
@@ -45,7 +45,7 @@ class Listing:
 
 @dataclass
 class Scan:
-    """What a split holds: by WordNet id the numbers of the good files, in the order of their names."""
+    """The content of a split: by WordNet id, the numbers of the good files in the order of their names."""
 
     split: Split
     numbers: dict[str, NDArray[np.uint32]]
@@ -58,7 +58,7 @@ class Scan:
 
 
 def list_split(root: Path, split: Split, classes: Classes) -> Listing:
-    """List a split's folder. Hidden files and folders do not count.
+    """List a split's folder. Hidden files and folders are ignored.
 
     Raises:
         UserError: a class folder is not among the classes, or a folder cannot be listed.
@@ -75,16 +75,15 @@ def list_split(root: Path, split: Split, classes: Classes) -> Listing:
             stray.append(Problem(MISNAMED, f"{split.name}/{entry.name}", "not in a class folder"))
     unknown = [name for name in folders if name not in classes.index]
     if unknown:
-        listing = ", ".join(unknown[:5]) + ", ..." * (len(unknown) > 5)
         raise UserError(
             f"--root: {len(unknown)} of the {len(folders)} class folders in {base} are not in the labels: "
-            f"{listing}. Move them away, or name their classes with --labels FILE."
+            f"{some(unknown, 5)}. Move them away, or name their classes with --labels FILE."
         )
     return Listing(split, {name: [entry.name for entry in _entries(base / name)] for name in folders}, stray)
 
 
 def scan_split(root: Path, listing: Listing) -> Scan:
-    """Look at the name and the ends of every listed file."""
+    """Check the name, the start and the end of every listed file."""
     split = listing.split
     chunks = [
         (wnid, names[start : start + _CHUNK])

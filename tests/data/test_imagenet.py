@@ -131,8 +131,8 @@ def test_extra_files_that_lack_are_refused(write_images, config, tmp_path: Path)
     with pytest.raises(UserError, match=r"class-names-VAL\.npy is missing"):
         open_imagenet(config("imagenet", split="val"))
     files.entries.write_bytes(files.entries.read_bytes()[:-1])
-    with pytest.raises(UserError, match=r"entries-VAL\.npy is no whole NumPy file"):
+    with pytest.raises(UserError, match=r"entries-VAL\.npy is not a complete NumPy file"):
         open_imagenet(config("imagenet", split="val"))
     np.save(files.entries, np.arange(3))
-    with pytest.raises(UserError, match=r"entries-VAL\.npy holds no ImageNet entries"):
+    with pytest.raises(UserError, match=r"entries-VAL\.npy does not hold ImageNet entries"):
         open_imagenet(config("imagenet", split="val"))

@@ -55,15 +55,15 @@ def test_labels_may_be_in_any_order_quoted_and_with_a_mark(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"n01440764,tench\n,goldfish\n", "line 2: ',goldfish' is no class"),
-        (b"n01440764,\n", "line 1: 'n01440764,' is no class"),
+        (b"n01440764,tench\n,goldfish\n", "line 2: ',goldfish' is not a class"),
+        (b"n01440764,\n", "line 1: 'n01440764,' is not a class"),
         (b"n01440764\n", "line 1"),
         (b"n01440764 tench\n", "line 1"),
         (b"n01440764,tench,Tinca tinca\n", "line 1.*quote a name that has a comma"),
         (b"n0144076,tench\n", "line 1"),
-        (b"n01440764,tench\nn01443537,goldfish\nn01440764,carp\n", "line 3: n01440764 stands twice"),
+        (b"n01440764,tench\nn01443537,goldfish\nn01440764,carp\n", "line 3: n01440764 is listed twice"),
         (b"\n", "names no classes"),
-        (b"n01440764,\xff\n", "no CSV text in UTF-8"),
+        (b"n01440764,\xff\n", "not CSV text in UTF-8"),
         (None, "No such file"),
     ],
 )

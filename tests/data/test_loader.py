@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 from torch.utils.data._utils.pin_memory import pin_memory
 
+from rtok.data.batches import _PlanDataset
 from rtok.data.decoding import DecodeError
-from rtok.data.loader import Batch, _PlanDataset, evaluation_batches, training_batches
+from rtok.data.loader import Batch, evaluation_batches, training_batches
 from rtok.data.transforms import Transform
 from rtok.errors import UserError
 from rtok.seeding import image_seed
@@ -245,7 +246,7 @@ class TestTraining:
         batches = training_batches(
             source, SQUASH, batch_size=2, start=0, steps=1, seed=0, on_error="skip", workers=workers
         )
-        with pytest.raises(UserError, match=r"none of the 3 images can be decoded, dir/\d\.png for one"):
+        with pytest.raises(UserError, match=r"none of the 3 images can be decoded, for example dir/\d\.png"):
             list(batches)
 
 

@@ -128,7 +128,7 @@ def test_a_mask_of_another_size(folder: Path, config: Config) -> None:
 @pytest.mark.parametrize("mode", ["RGB", "I;16", "1"])
 def test_a_mask_that_holds_no_class_numbers(folder: Path, config: Config, mode: str) -> None:
     Image.new(mode, (6, 4)).save(folder / "masks/y.png")
-    with pytest.raises(UserError, match=r"masks/y.png is no mask: its pixels are .*8-bit gray"):
+    with pytest.raises(UserError, match=r"masks/y.png is not a mask: its pixels are .*8-bit gray"):
         opened(config, "folder-seg").problem(1)
 
 

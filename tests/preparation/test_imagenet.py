@@ -99,7 +99,7 @@ def test_the_roots_own_labels_are_used_and_kept(root: Path, write_tree, labels, 
 def test_a_part_needs_permission_and_dinov2_is_named(root: Path, write_tree, labels, capsys) -> None:
     write_tree(*WHOLE)
     with pytest.raises(
-        UserError, match=r"not the whole ImageNet\. train: 6 good images of 1,281,167; val: 3 g"
+        UserError, match=r"not the complete ImageNet\. train: 6 good images of 1,281,167; val: 3 g"
     ):
         prepare_imagenet(root, labels=labels)
     assert files(root) == {}
@@ -132,8 +132,8 @@ def test_what_is_wrong_is_listed_and_left_out(root: Path, write_tree, labels, sm
     with pytest.raises(UserError) as error:
         prepare_imagenet(root, labels=labels)
     assert str(error.value) == (
-        f"--root: {root} is not the whole ImageNet. train: 5 good images of 6, 1 empty; "
-        "val: 2 good images of 3, 1 damaged; test: 1 misnamed. Mend it, or pass --allow-partial to take the "
+        f"--root: {root} is not the complete ImageNet. train: 5 good images of 6, 1 empty; "
+        "val: 2 good images of 3, 1 damaged; test: 1 misnamed. Fix it, or pass --allow-partial to take the "
         "good images."
     )
     out = capsys.readouterr().out
@@ -176,10 +176,12 @@ def test_wrong_input_is_refused(root: Path, write_tree, labels, tmp_path, allow_
     refuse(r"has no folder train, val, test; it holds n01440764\. .*--archives DIR")
     refuse(r"has no folder val; it holds n01440764", split="val")
     write_tree(SPLITS["val"].path(TENCH, 1), SPLITS["val"].path(SHARK, 2))
-    refuse(r"--split: 'vall' is none; valid are train, val, test, all\. Did you mean 'val'", split="vall")
+    refuse(
+        r"--split: 'vall' is not a split; valid are train, val, test, all\. Did you mean 'val'", split="vall"
+    )
     refuse("--archives: there is no folder", archives=tmp_path / "gone")
     refuse("--extra: .*three.txt is a file", extra=labels / "extra")
-    refuse("three.txt, line 4: n01440764 stands twice", labels=_append(labels, f"{TENCH},carp\n"))
+    refuse("three.txt, line 4: n01440764 is listed twice", labels=_append(labels, f"{TENCH},carp\n"))
     labels.write_text(f"{TENCH},tench\n")
     refuse(rf"1 of the 2 class folders in .*val are not in the labels: {SHARK}\.", labels=labels)
     refuse("there is no folder", labels=labels, archives=tmp_path / "gone")
@@ -195,7 +197,7 @@ def _append(path: Path, text: str) -> Path:
 
 def test_a_part_without_a_good_image_is_refused(root: Path, labels: Path) -> None:
     (root / "val" / TENCH).mkdir(parents=True)
-    with pytest.raises(UserError, match=r"there is no good image in .*val"):
+    with pytest.raises(UserError, match=r"there are no good images in .*val"):
         prepare_imagenet(root, labels=labels, allow_partial=True)
     assert files(root) == {}
 

@@ -1,0 +1,163 @@
+"""Batches of images, the same whatever the number of processes and workers.
+
+What a batch holds is a `Plan`'s matter: a function from the batch's number to its samples. A torch DataLoader merely
+calls it ahead of time in its workers, so workers can change nothing but the speed. Every random decision about an image
+derives from (seed, key, visit).
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from rtok.data.decoding import DecodeError
+from rtok.data.source import ImageSource
+from rtok.data.transforms import ImageTransform
+from rtok.errors import UserError
+from rtok.seeding import image_seed
+
+OnError = Literal["stop", "skip"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One process's share of a global batch; it may be empty (b = 0)."""
+
+    images: Tensor  # (b, 3, H, W), float32 in [0, 1]
+    keys: tuple[str, ...]
+    labels: Tensor | None  # (b,), int64; None where the data has no classes
+    groups: tuple[str, ...]
+    visits: tuple[int, ...]  # how many times training had gone through the data before; 0 in evaluation
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+class Batches:
+    """An iterable of batches with a length; `skipped` grows during iteration (`on_error: skip`)."""
+
+    def __init__(self, plan: Plan, numbers: range, workers: int) -> None:
+        self._plan = plan
+        self._numbers = numbers
+        self._workers = workers
+        self.skipped: list[str] = []
+        """The keys of the files that this process could not decode, each once, in the order it met them."""
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __iter__(self) -> Iterator[Batch]:
+        loader: DataLoader[_Loaded] = DataLoader(
+            _PlanDataset(self._plan),
+            sampler=self._numbers,
+            batch_size=None,  # an item is already a batch
+            collate_fn=_unchanged,
+            num_workers=self._workers,
+            worker_init_fn=_ignore_interrupts,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # without one it advances the global generator
+        )
+        for loaded in loader:
+            self.skipped = list(dict.fromkeys(self.skipped + loaded.skipped))  # each once
+            if loaded.error is not None:
+                raise loaded.error
+            yield loaded.batch
+
+
+@dataclass
+class _Loaded:
+    """What a worker sends back. Errors are values: torch would wrap a raised one in a worker's traceback."""
+
+    batch: Batch
+    skipped: list[str]
+    error: UserError | None = None
+
+    def pin_memory(self) -> _Loaded:
+        """Move the tensors to page-locked memory; the DataLoader calls this by name when there is a GPU."""
+        images, labels = self.batch.images, self.batch.labels
+        pinned = replace(
+            self.batch, images=images.pin_memory(), labels=None if labels is None else labels.pin_memory()
+        )
+        return replace(self, batch=pinned)
+
+
+@dataclass
+class Sample:
+    """One transformed picture: its number in the source, and the visit it was read in."""
+
+    image: Tensor
+    index: int
+    visit: int
+
+
+@dataclass
+class Reader:
+    """Reads single pictures, and keeps the keys of those it skipped until the batch is complete."""
+
+    source: ImageSource
+    transform: ImageTransform
+    seed: int
+    on_error: OnError
+    skipped: list[str] = field(default_factory=list)
+
+    def read(self, index: int, visit: int) -> Sample | None:
+        """Return picture `index`, or None if it cannot be decoded and `on_error` is `skip`."""
+        key = self.source.keys[index]
+        try:
+            picture = self.source.read(index)
+        except DecodeError:
+            if self.on_error == "stop":
+                raise
+            self.skipped.append(key)
+            return None
+        return Sample(self.transform(picture, image_seed(self.seed, key, "transform", visit)), index, visit)
+
+    def batch(self, samples: Sequence[Sample]) -> Batch:
+        """Stack samples into a batch."""
+        source, indices = self.source, [sample.index for sample in samples]
+        images = [sample.image for sample in samples]
+        labels = None if source.labels is None else [source.labels[index] for index in indices]
+        return Batch(
+            images=torch.stack(images) if images else torch.empty(0, 3, *self.transform.size),
+            keys=tuple(source.keys[index] for index in indices),
+            labels=None if labels is None else torch.tensor(labels, dtype=torch.int64),
+            groups=tuple(source.groups[index] for index in indices),
+            visits=tuple(sample.visit for sample in samples),
+        )
+
+
+class Plan(Protocol):
+    """What every batch holds."""
+
+    reader: Reader
+
+    def samples(self, number: int) -> list[Sample]:
+        """Read this process's share of global batch `number`."""
+
+
+class _PlanDataset(Dataset["_Loaded"]):
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def __getitem__(self, number: int) -> _Loaded:
+        reader = self.plan.reader
+        reader.skipped = []
+        try:
+            return _Loaded(reader.batch(self.plan.samples(number)), reader.skipped)
+        except UserError as error:
+            return _Loaded(reader.batch([]), reader.skipped, error)
+
+
+def _unchanged(loaded: Any) -> Any:
+    return loaded
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Leave Ctrl-C to the main process, which ends the workers: no worker tracebacks, no torn batch."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
