@@ -15,10 +15,12 @@ from torch import Tensor
 from rtok.data.loader import Batch, evaluation_batches
 from rtok.evaluation.bench import Bench
 from rtok.evaluation.loop import Evaluator
-from rtok.evaluation.results import to_csv
 from rtok.evaluation.victims import Victim
 from rtok.files import write_atomic
+from rtok.results.summary import to_csv
 from rtok.statistics import mean_interval
+
+_WHO = ("victim", "defense", "kind", "n")
 
 
 def write_activations(bench: Bench, evaluator: Evaluator, out: Path) -> None:
@@ -31,7 +33,7 @@ def write_activations(bench: Bench, evaluator: Evaluator, out: Path) -> None:
 
 
 def largest_activations(bench: Bench, evaluator: Evaluator) -> list[dict[str, Any]]:
-    """Return a row per victim, token file, images (clean or adversarial), positions and block.
+    """Return a row per victim, defense, images (clean or adversarial), positions and block.
 
     `largest` is the mean over the images of the largest absolute activation after the block, among the model's own
     `positions` (class token, registers, patches) or among its robustness `tokens`. `low` and `high` are the mean's 95 %
@@ -39,7 +41,7 @@ def largest_activations(bench: Bench, evaluator: Evaluator) -> list[dict[str, An
     """
     members: dict[tuple[Any, ...], list[Victim]] = {}
     for victim in evaluator.victims:
-        members.setdefault((victim.kind, victim.file, victim.count), []).append(victim)
+        members.setdefault(tuple(victim.identity()[key] for key in _WHO), []).append(victim)
     found: dict[tuple[Any, ...], list[Tensor]] = {}
     groups: list[str] = []
     for batch, images, adversarial in _attacked(bench, evaluator):
@@ -50,7 +52,7 @@ def largest_activations(bench: Bench, evaluator: Evaluator) -> list[dict[str, An
                     found.setdefault((*who, kind, positions), []).append(values)
     rows = []
     for key, parts in found.items():
-        about = dict(zip(("victim", "tokens", "n", "images", "positions"), key, strict=True))
+        about = dict(zip((*_WHO, "images", "positions"), key, strict=True))
         for block, values in enumerate(torch.cat(parts).T.tolist(), start=1):
             low, high = mean_interval(values, groups) or (None, None)
             mean = sum(values) / len(values)

@@ -26,12 +26,12 @@ from rtok.evaluation.classification import ClassificationTask
 from rtok.evaluation.features import FeatureTask
 from rtok.evaluation.loop import Evaluator, Trial
 from rtok.evaluation.plan import Planner, open_surrogate
-from rtok.evaluation.results import to_csv
 from rtok.evaluation.run import finished_images, require_all
 from rtok.evaluation.segmentation.run import open_framing, open_task
 from rtok.evaluation.task import Task
 from rtok.evaluation.victims import Victim
 from rtok.files import write_atomic
+from rtok.results.summary import to_csv
 from rtok.runs.folder import RunFolder
 from rtok.runs.journal import Journal
 from rtok.runs.record import RunRecord

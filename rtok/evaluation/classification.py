@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +20,8 @@ from rtok.evaluation.loop import Evaluator
 from rtok.evaluation.run import require_tokens, run_evaluation
 from rtok.evaluation.task import Columns, View, hidden_features
 from rtok.evaluation.victims import Victim
+from rtok.results.columns import COLUMNS
+from rtok.results.summary import means
 from rtok.statistics import wilson
 
 if TYPE_CHECKING:
@@ -30,14 +32,6 @@ if TYPE_CHECKING:
     from rtok.runs.folder import RunFolder
 
 NO_LABEL = -100  # torch's own: every index from 0 on may be a class
-# Columns of results.json that are shares of the images, and the per-image columns they are the means of.
-SHARES = {
-    "clean_accuracy": "clean_correct",
-    "adversarial_accuracy": "adversarial_correct",
-    "flipped": "flipped",
-    "surrogate_success": "surrogate_fooled",
-}
-PAIRED = ("adversarial_accuracy", "clean_accuracy")  # the shares in which victims are compared
 EXAMPLES = 4  # images in examples.png
 
 
@@ -51,7 +45,6 @@ class ClassificationTask:
     command: str = "eval-class"
     objective: Literal["labels"] = "labels"
     severity: str = "adversarial_correct"
-    paired: Mapping[str, str] = field(default_factory=lambda: {name: SHARES[name] for name in PAIRED})
     several_targets: bool = False
     wants_probe: bool = True
 
@@ -124,16 +117,11 @@ class ClassificationTask:
         over those among them that fooled it. Rows of the control are means over its draws: their interval is
         that of one victim with the mean share.
         """
-        summary: dict[str, Any] = {}
-        intervals: dict[str, list[float] | None] = {}
-        shares = {name: [row[column] for row in rows] for name, column in SHARES.items()}
-        shares["accuracy_on_success"] = [r["adversarial_correct"] for r in rows if r["surrogate_fooled"] == 1]
-        for name, values in shares.items():
-            known = [value for value in values if value is not None]
-            interval = wilson(sum(known), len(known))
-            summary[name] = statistics.fmean(known) if known else None
-            intervals[name] = None if interval is None else list(interval)
-        summary["image_linf_255"] = statistics.fmean(row["image_linf_255"] for row in rows)
+        summary, intervals = means(rows, COLUMNS[self.command])
+        fooled = [row["adversarial_correct"] for row in rows if row["surrogate_fooled"] == 1]
+        interval = wilson(sum(fooled), len(fooled))
+        summary["accuracy_on_success"] = statistics.fmean(fooled) if fooled else None
+        intervals["accuracy_on_success"] = None if interval is None else list(interval)
         return {**summary, "ci95": intervals}
 
 
@@ -172,7 +160,7 @@ def _draw(bench: Bench, evaluator: Evaluator, rows: list[dict[str, Any]], out: P
     from rtok.reporting.figures.examples import adversarial_examples
     from rtok.reporting.figures.summary import summary_figures
 
-    summary_figures(rows, out, "adversarial_accuracy")
+    summary_figures(rows, out, evaluator.task.command)
     trial, plain, robust = evaluator.trials[0], evaluator.victims[0], evaluator.victims[-1]
     batch = bench.examples(bench.source.keys[:EXAMPLES])
     if batch is None:

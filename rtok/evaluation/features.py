@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,7 +20,8 @@ from rtok.evaluation.loop import Evaluator
 from rtok.evaluation.run import require_tokens, run_evaluation
 from rtok.evaluation.task import Columns, View, hidden_features
 from rtok.evaluation.victims import Victim
-from rtok.statistics import mean_interval
+from rtok.results.columns import COLUMNS
+from rtok.results.summary import means
 
 if TYPE_CHECKING:
     from rtok.config.attack import AttackConfig
@@ -32,17 +32,6 @@ if TYPE_CHECKING:
 
 EXAMPLES = 3  # images in features.png
 AXES: tuple[tuple[Axis, str], ...] = (("channel", ""), ("token", "_token"))
-COLUMNS = (
-    "fidelity",
-    "cosine",
-    "cosine_to_plain",
-    "fidelity_token",
-    "cosine_token",
-    "cosine_to_plain_token",
-    "cosine_cls",
-    "mse",
-    "image_linf_255",
-)
 
 
 @dataclass(frozen=True)
@@ -55,7 +44,6 @@ class FeatureTask:
     plain_head: None = None
     robust_heads: tuple[None] = (None,)
     severity: str = "cosine_to_plain"
-    paired: Mapping[str, str] = field(default_factory=lambda: {"cosine_to_plain": "cosine_to_plain"})
     several_targets: bool = True
     wants_probe: bool = False
 
@@ -83,11 +71,11 @@ class FeatureTask:
         return output
 
     def measure(self, view: View) -> Columns:
-        """The columns of DESIGN section 4, per image.
+        """The columns of results.json, per image.
 
         `fidelity`: victim(clean) to plain(clean). `cosine`: victim(adv) to victim(clean). `cosine_to_plain`:
-        victim(adv) to plain(clean). `cosine_cls` and `mse` compare like `cosine`, on the CLS token and on all features.
-        Columns over the token axis are NaN for embeddings, which have no tokens.
+        victim(adv) to plain(clean). `cosine_cls` and `cosine_cls_to_plain` are the latter two on the CLS token; `mse`
+        compares like `cosine`. Columns over the token axis are NaN for embeddings, which have no tokens.
         """
         columns: Columns = {}
         for axis, suffix in AXES:
@@ -101,27 +89,19 @@ class FeatureTask:
                 columns[name + suffix] = (
                     a.new_full(a.shape[:1], float("nan")) if absent else cosine(a, b, axis)
                 )
-        cls = (
-            (view.adversarial, view.clean)
-            if view.clean.ndim == 2
-            else (view.adversarial[:, 0], view.clean[:, 0])
+        adversarial, clean, plain = (
+            features if features.ndim == 2 else features[:, 0]
+            for features in (view.adversarial, view.clean, view.plain_clean)
         )
-        columns["cosine_cls"] = F.cosine_similarity(*cls, dim=-1)
+        columns["cosine_cls"] = F.cosine_similarity(adversarial, clean, dim=-1)
+        columns["cosine_cls_to_plain"] = F.cosine_similarity(adversarial, plain, dim=-1)
         columns["mse"] = (view.adversarial - view.clean).square().flatten(1).mean(1)
         columns["image_linf_255"] = (view.adversarial_images - view.images).abs().flatten(1).amax(1) * 255
-        return {name: columns[name] for name in COLUMNS}
+        return columns
 
     def summarise(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Means over images, with 95 % intervals clustered by `group`; null where a column does not apply."""
-        groups = [row["group"] for row in rows]
-        summary: dict[str, Any] = {}
-        intervals: dict[str, list[float] | None] = {}
-        for name in COLUMNS:
-            values = [row[name] for row in rows]
-            applies = all(value is not None for value in values)
-            summary[name] = statistics.fmean(values) if applies else None
-            interval = mean_interval(values, groups) if applies else None
-            intervals[name] = None if interval is None else list(interval)
+        summary, intervals = means(rows, COLUMNS[self.command])
         return {**summary, "ci95": intervals}
 
 
@@ -155,7 +135,7 @@ def _draw(bench: Bench, evaluator: Evaluator, rows: list[dict[str, Any]], out: P
     from rtok.reporting.figures.features import feature_movement
     from rtok.reporting.figures.summary import summary_figures
 
-    summary_figures(rows, out, "cosine_to_plain")
+    summary_figures(rows, out, evaluator.task.command)
     if bench.config.analysis.activations:
         write_activations(bench, evaluator, out)
     trial = next((trial for trial in evaluator.trials if trial.threat == "transfer"), None)

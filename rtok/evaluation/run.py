@@ -14,15 +14,16 @@ from rtok.data.source import ImageSource
 from rtok.errors import UserError
 from rtok.evaluation.bench import Bench, resolve_tokens
 from rtok.evaluation.curve import write_curve
-from rtok.evaluation.differences import paired_differences
 from rtok.evaluation.guessed import GuessedTokens
 from rtok.evaluation.loop import Evaluator
 from rtok.evaluation.plan import ChosenSurrogate, Planner, open_surrogate
-from rtok.evaluation.results import flat_rows, summarise, to_csv
 from rtok.evaluation.sanity import sanity
 from rtok.evaluation.task import Task
 from rtok.evaluation.victims import Victim, control_victims, robust_victims
 from rtok.files import read_json, write_atomic, write_json
+from rtok.results.columns import paired_columns
+from rtok.results.differences import paired_differences
+from rtok.results.summary import flat_rows, summarize, to_csv
 from rtok.runs.folder import RunFolder
 from rtok.runs.journal import Journal
 from rtok.runs.record import RunRecord
@@ -111,22 +112,23 @@ def _measure(
     if compute.is_main:
         require_all(journal.path, found=len(records), wanted=len(source) - len(skipped))
     rows, curve = (flat_rows(records, source.keys, part) for part in ("rows", "curve"))
+    paired = paired_columns(evaluator.task.command)
     results: dict[str, Any] = {
         "command": evaluator.task.command,
         "images": len(source) - len(skipped),
         "skipped": len(skipped),
-        "rows": summarise(rows, evaluator.task.summarise),
-        "differences": paired_differences(rows, evaluator.task.paired),
+        "rows": summarize(rows, evaluator.task.summarise),
+        "differences": paired_differences(rows, paired),
     }
     if curve:
-        results["curve"] = summarise(curve, evaluator.task.summarise)
+        results["curve"] = summarize(curve, evaluator.task.summarise)
     if compute.is_main:
         results["sanity"] = sanity(bench, evaluator, rows)
         write_atomic(folder.path / "per_image.csv", to_csv(rows))
         write_json(folder.path / "results.json", results)
         figures(bench, evaluator, results["rows"], folder.path)
         if curve:
-            write_curve(results["curve"], next(iter(evaluator.task.paired)), folder.path)
+            write_curve(results["curve"], paired[0], folder.path)
         record.write(finished=True, skipped=skipped)
         shutil.rmtree(folder.state)
         if skipped:

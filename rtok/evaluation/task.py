@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -73,10 +73,6 @@ class Task(Protocol):
     @property
     def severity(self) -> str:
         """The per-image column by which the worst of several attacks is chosen: smaller is worse."""
-
-    @property
-    def paired(self) -> Mapping[str, str]:
-        """The columns of `results.json` in which victims are compared, and the per-image columns behind them."""
 
     @property
     def several_targets(self) -> bool:

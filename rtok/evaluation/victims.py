@@ -49,7 +49,8 @@ class Victim:
         """The columns that say which victim a row is about."""
         return {
             "victim": self.kind,
-            "tokens": self.file,
+            "defense": self.file,
+            "kind": None if self.tokens is None else "tokens",
             "n": self.count,
             "draw": self.draw,
             "head_features": self.head,

@@ -19,12 +19,11 @@ from rtok.evaluation.loop import Evaluator, Trial
 from rtok.evaluation.run import require_tokens, run_evaluation
 from rtok.evaluation.segmentation import engine
 from rtok.files import write_atomic
+from rtok.results.rows import KEYS
 
 if TYPE_CHECKING:
     from rtok.config.schema import Config
     from rtok.evaluation.segmentation.task import SegmentationTask
-
-_IDENTITY = ("attack", "threat", "surrogate", "victim", "tokens", "n", "head_features")
 
 
 def evaluate_segmentation(
@@ -82,7 +81,7 @@ def open_task(bench: Bench) -> SegmentationTask:
 def _report(bench: Bench, evaluator: Evaluator, rows: list[dict[str, Any]], out: Path) -> None:
     from rtok.reporting.figures.summary import summary_figures
 
-    summary_figures(rows, out, "adversarial_miou")
+    summary_figures(rows, out, evaluator.task.command)
     write_atomic(out / "per_class.csv", _per_class(rows))
     sizes = bench.config.segmentation or SegmentationConfig()
     trial = next((trial for trial in evaluator.trials if trial.threat == "transfer"), None)
@@ -95,9 +94,9 @@ def _per_class(rows: Sequence[dict[str, Any]]) -> str:
     """Render the IoU of every class that occurs, for every row of the results."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_IDENTITY, "class", "clean_iou", "adversarial_iou"])
+    writer.writerow([*KEYS, "class", "clean_iou", "adversarial_iou"])
     for row in rows:
-        who = [row[key] for key in _IDENTITY]
+        who = [row[key] for key in KEYS]
         writer.writerows([*who, name, *ious] for name, ious in row["class_iou"].items())
     return text.getvalue()
 

@@ -20,7 +20,8 @@ from rtok.evaluation.segmentation import metrics
 from rtok.evaluation.segmentation.heads import SegmentationHeads
 from rtok.evaluation.task import Columns, View
 from rtok.evaluation.victims import Victim
-from rtok.statistics import mean_interval
+from rtok.results.columns import COLUMNS
+from rtok.results.summary import means
 
 if TYPE_CHECKING:
     from rtok.config.attack import AttackConfig
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from rtok.models.backbone import Backbone
     from rtok.runs.folder import RunFolder
 
-PAIRED = ("adversarial_image_miou", "clean_image_miou")  # what victims are compared in, image by image
 KEPT_MASKS = 64  # an image's mask is used for each of its attacks and victims: more than a batch's are kept
 
 
@@ -48,7 +48,6 @@ class SegmentationTask:
     command: str = "eval-seg"
     objective: Literal["labels"] = "labels"
     severity: str = "adversarial_image_miou"
-    paired: Mapping[str, str] = field(default_factory=lambda: {name: name for name in PAIRED})
     several_targets: bool = False
     wants_probe: bool = False
     _places: Mapping[str, int] = field(init=False)
@@ -104,8 +103,7 @@ class SegmentationTask:
         Rows of the control hold several draws: their numbers are means over the draws.
         """
         groups = [row["group"] for row in rows]
-        summary: dict[str, Any] = {}
-        intervals: dict[str, list[float] | None] = {}
+        summary, intervals = means(rows, COLUMNS[self.command])
         ious: dict[str, np.ndarray] = {}
         for name in ("clean", "adversarial"):
             draws: list[Sequence[Areas]] = list(zip(*(row[f"{name}_areas"] for row in rows), strict=True))
@@ -114,15 +112,9 @@ class SegmentationTask:
             summary[f"{name}_miou"] = _mean([metrics.mean_iou(t) for t in totals])
             both = metrics.bootstrap_intervals(draws, groups, self._classes)
             intervals[f"{name}_miou"], intervals[f"{name}_pixel_accuracy"] = both
-            known = [row for row in rows if row[f"{name}_image_miou"] is not None]  # some pixel has a label
-            values = [row[f"{name}_image_miou"] for row in known]
-            summary[f"{name}_image_miou"] = _mean(values)
-            interval = mean_interval(values, [row["group"] for row in known]) if known else None
-            intervals[f"{name}_image_miou"] = None if interval is None else list(interval)
             summary[f"{name}_pixel_accuracy"] = _mean([metrics.pixel_accuracy(t) for t in totals])
         summary["pixel_accuracy"] = summary.pop("adversarial_pixel_accuracy")
         intervals["pixel_accuracy"] = intervals.pop("adversarial_pixel_accuracy")
-        summary["image_linf_255"] = fmean(row["image_linf_255"] for row in rows)
         classes = {
             name: [None if np.isnan(iou) else float(iou) for iou in pair]
             for name, *pair in zip(self.source.class_names, ious["clean"], ious["adversarial"], strict=True)
