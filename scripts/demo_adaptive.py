@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from rtok.files import write_atomic
-from rtok.reporting.tables import COLUMNS, cell
+from rtok.reporting.tables import cell
+from rtok.results.columns import COLUMNS
 
 TRAINED = ("transfer", "adaptive", "mixed")
 MEASURED = ("transfer", "adaptive")
@@ -90,7 +91,7 @@ def table(results: Path) -> str:
 
 def robust(rows: Iterable[Row], trained: str, threat: str, **more: str) -> Row:
     """The row of the tokens of one training under one threat."""
-    of_training = (row for row in rows if row["tokens"] and Path(row["tokens"]).parent.name == trained)
+    of_training = (row for row in rows if row["defense"] and Path(row["defense"]).parent.name == trained)
     return only(of_training, victim="robust", threat=threat, **more)
 
 

@@ -14,8 +14,8 @@ def report(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the report in the folder.")] = False,
 ) -> None:
     """Write one report about several runs, as Markdown and as a self-contained HTML page."""
-    from rtok.reporting.labels import counted
     from rtok.reporting.report import write_report
+    from rtok.results.words import counted
 
     written = write_report(runs, out, overwrite=overwrite)
     typer.echo(f"report of {counted(written.runs, 'run')}: {written.html}, {written.markdown}")

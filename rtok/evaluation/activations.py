@@ -21,6 +21,8 @@ from rtok.results.summary import to_csv
 from rtok.setup import Setup
 from rtok.statistics import mean_interval
 
+_WHO = ("victim", "defense", "kind", "n")
+
 
 def write_activations(setup: Setup, evaluator: Evaluator, out: Path) -> None:
     """Write `activations.csv` and `activations.png` about the first `analysis.images` images."""
@@ -32,7 +34,7 @@ def write_activations(setup: Setup, evaluator: Evaluator, out: Path) -> None:
 
 
 def largest_activations(setup: Setup, evaluator: Evaluator) -> list[dict[str, Any]]:
-    """Return a row per victim, token file, images (clean or adversarial), positions and block.
+    """Return a row per victim, defense, images (clean or adversarial), positions and block.
 
     `largest` is the mean over the images of the largest absolute activation after the block, among the model's own
     `positions` (class token, registers, patches) or among its robustness `tokens`. `low` and `high` are the mean's 95 %
@@ -40,7 +42,7 @@ def largest_activations(setup: Setup, evaluator: Evaluator) -> list[dict[str, An
     """
     members: dict[tuple[Any, ...], list[Victim]] = {}
     for victim in evaluator.victims:
-        members.setdefault((victim.role, victim.file, victim.count), []).append(victim)
+        members.setdefault(tuple(victim.identity()[key] for key in _WHO), []).append(victim)
     found: dict[tuple[Any, ...], list[Tensor]] = {}
     groups: list[str] = []
     trial = transfer_trial(evaluator)
@@ -54,7 +56,7 @@ def largest_activations(setup: Setup, evaluator: Evaluator) -> list[dict[str, An
                     found.setdefault((*who, kind, positions), []).append(values)
     rows = []
     for key, parts in found.items():
-        about = dict(zip(("victim", "tokens", "n", "images", "positions"), key, strict=True))
+        about = dict(zip((*_WHO, "images", "positions"), key, strict=True))
         for block, values in enumerate(torch.cat(parts).T.tolist(), start=1):
             low, high = mean_interval(values, groups) or (None, None)
             mean = sum(values) / len(values)

@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rtok.files import write_atomic
-from rtok.results.summary import IDENTITY, Row, to_csv
+from rtok.results.columns import Column
+from rtok.results.rows import KEYS, Row
+from rtok.results.summary import to_csv
 
 
-def write_curve(rows: Sequence[Row], headline: str, out: Path) -> None:
-    """Write the curve's headline with its interval, a line per victim, threat and radius, and draw it."""
+def write_curve(rows: Sequence[Row], column: Column, out: Path) -> None:
+    """Write a column with its interval, one line per victim, threat and radius, and draw it."""
     from rtok.reporting.figures.robustness import robustness_curve
 
-    lines = []
+    key, lines = column.key, []
     for row in rows:
-        low, high = row["ci95"].get(headline) or (None, None)
-        who = {key: row[key] for key in (*IDENTITY, "draws", "images")}
-        lines.append({**who, headline: row[headline], f"{headline}_low": low, f"{headline}_high": high})
+        low, high = row["ci95"].get(key) or (None, None)
+        who = {name: row[name] for name in (*KEYS, "draws", "images")}
+        lines.append({**who, key: row[key], f"{key}_low": low, f"{key}_high": high})
     write_atomic(out / "curve.csv", to_csv(lines))
-    robustness_curve(rows, out / "curve.png", headline)
+    robustness_curve(rows, out / "curve.png", column)

@@ -19,6 +19,7 @@ from rtok.console import progress
 from rtok.data.loader import Batch
 from rtok.evaluation.task import Columns, Task, View
 from rtok.evaluation.victims import Victim
+from rtok.results.columns import measure_added
 from rtok.runs.journal import Journal
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ class Evaluator:
                 view = View(
                     batch, images, adversarial, clean[victim], clean[self.victims[0]], output, *surrogate
                 )
-                columns = self.task.measure(view)
+                columns = self.task.measure(view) | measure_added(self.task.command, view)
                 worst[victim] = (
                     _worse(worst[victim], columns, self.task.worst_by) if victim in worst else columns
                 )

@@ -21,6 +21,7 @@ from rtok.evaluation.task import Task
 from rtok.evaluation.threats import ThreatContext
 from rtok.evaluation.victims import Victim, control_victims, robust_victims
 from rtok.files import read_json, write_atomic, write_json
+from rtok.results.columns import paired_columns
 from rtok.results.differences import paired_differences
 from rtok.results.summary import flat_rows, summarize, to_csv
 from rtok.runs.journal import Journal
@@ -94,12 +95,13 @@ def _measure(setup: Setup, evaluator: Evaluator, run: Run, done: set[str]) -> di
     if compute.is_main:
         require_all(run.journal, found=len(records), wanted=len(source) - len(skipped))
     rows, curve = (flat_rows(records, source.keys, part) for part in ("rows", "curve"))
+    paired = paired_columns(task.command)
     results: dict[str, Any] = {
         "command": task.command,
         "images": len(source) - len(skipped),
         "skipped": len(skipped),
         "rows": summarize(rows, task.summarize),
-        "differences": paired_differences(rows, task.compared),
+        "differences": paired_differences(rows, paired),
     }
     if curve:
         results["curve"] = summarize(curve, task.summarize)
@@ -109,7 +111,7 @@ def _measure(setup: Setup, evaluator: Evaluator, run: Run, done: set[str]) -> di
         write_json(run.path / "results.json", results)
         task.draw(setup, evaluator, results["rows"], run.path)
         if curve:
-            write_curve(results["curve"], next(iter(task.compared)), run.path)
+            write_curve(results["curve"], paired[0], run.path)
     run.finish(skipped=skipped)
     return results
 

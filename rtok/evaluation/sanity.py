@@ -52,7 +52,7 @@ def sanity(setup: Setup, evaluator: Evaluator, rows: Sequence[Mapping[str, Any]]
     checks = [on_these.unbounded()]
     for victim in evaluator.victims:
         if victim.role == "robust":
-            about = {"tokens": victim.file, "head_features": victim.head}
+            about = {"defense": victim.file, "head_features": victim.head}
             checks += [{**check, **about} for check in on_these.of_victim(victim)]
     checks += adaptive_in_results(rows, evaluator.task.worst_by)
     sound = all(check["passed"] for check in checks)
@@ -193,14 +193,14 @@ class SanityChecks:
 
 
 def adaptive_in_results(rows: Sequence[Mapping[str, Any]], worst: str) -> list[Check]:
-    """Per attack, token file and head: over all images, `adaptive` must not do less harm than `transfer`."""
+    """Per attack, defense and head: over all images, `adaptive` must not do less harm than `transfer`."""
     found: dict[tuple[Any, ...], dict[str, dict[str, Mapping[str, Any]]]] = {}
     for row in rows:
         if row["victim"] == "robust" and row["threat"] in ("adaptive", "transfer"):
-            who = tuple(row[key] for key in ("attack", "tokens", "head_features"))
+            who = tuple(row[key] for key in ("attack", "defense", "head_features"))
             found.setdefault(who, {}).setdefault(row["threat"], {})[row["image"]] = row
     checks = []
-    for (attack, tokens, head), by_threat in found.items():
+    for (attack, defense, head), by_threat in found.items():
         if len(by_threat) < 2:
             continue
         pairs = [(row, by_threat["transfer"][image]) for image, row in by_threat["adaptive"].items()]
@@ -215,7 +215,7 @@ def adaptive_in_results(rows: Sequence[Mapping[str, Any]], worst: str) -> list[C
                 "passed": mean <= 0 or (low is not None and low <= 0),
                 "seen": f"{worst} {mean:+.3f} against transfer, not above 0 wanted (beyond chance)",
                 "values": {"difference": mean, "low": low},
-                "tokens": tokens,
+                "defense": defense,
                 "head_features": head,
             }
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -59,7 +59,6 @@ class Task(ABC):
         command: the command's name.
         objective: what attacks pull away from.
         worst_by: the per-image column by which the worst of several attacks is chosen: smaller is worse.
-        compared: the columns of `results.json` in which victims are compared, and the per-image columns behind them.
         several_targets: whether `adaptive` has several clean outputs to pull away from.
         wants_surrogate: whether `measure` needs the surrogate's own output on the clean and adversarial images.
         plain_head: the head of the plain victim, the control and every attacker without a defense; None without heads.
@@ -69,7 +68,6 @@ class Task(ABC):
     command: ClassVar[str]
     objective: ClassVar[Literal["features", "labels"]] = "labels"
     worst_by: ClassVar[str]
-    compared: ClassVar[Mapping[str, str]]
     several_targets: ClassVar[bool] = False
     wants_surrogate: ClassVar[bool] = False
     plain_head: str | None = None

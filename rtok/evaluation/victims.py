@@ -50,7 +50,8 @@ class Victim:
         """The columns that say which victim a row is about."""
         return {
             "victim": self.role,
-            "tokens": self.file,
+            "defense": self.file,
+            "kind": None if self.defense is None else self.defense.kind,
             "n": self.count,
             "draw": self.draw,
             "head_features": self.head,

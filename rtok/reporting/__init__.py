@@ -1,1 +1,1 @@
-"""What people see: progress and tables on the terminal, Markdown tables, figures."""
+"""What people see: tables on the terminal, figures, reports. They read rows and compute no results."""

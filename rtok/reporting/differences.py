@@ -1,64 +1,43 @@
-"""What tokens bought, in sentences: the paired differences of `results.json`."""
+"""What the defense gains, in sentences: the paired differences of `results.json`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from rtok.reporting.labels import Row, capital, in_words
+from rtok.results.columns import Column
+from rtok.results.rows import Identity, Naming, Row
+from rtok.results.words import capital, with_interval
 
 
-def gains(differences: Sequence[Row], keys: Iterable[str], names: Mapping[str, str]) -> list[str]:
-    """Say per threat, token file and head how far the robust model is above its baselines, with intervals.
+def gains(differences: Sequence[Row], columns: Iterable[Column], files: Mapping[str, str]) -> list[str]:
+    """Say per threat, defense and head how far the robust model is above its baselines, with intervals.
 
     Args:
-        keys: the columns of the table, the headline first; the first that was compared is told. A headline that is no
-            mean over images, such as the mIoU of a data set, is not compared.
-        names: short forms of token files.
+        columns: the table's; the first that victims are compared in is told.
+        files: short names of the defense files.
     """
-    key = next((key for key in keys if any(isinstance(row.get(key), float) for row in differences)), None)
-    if key is None:
+    compared = (column for column in columns if column.paired)
+    column = next(
+        (c for c in compared if any(isinstance(row.get(c.key), float) for row in differences)), None
+    )
+    if column is None:
         return []
-    victims: dict[tuple[object, ...], list[Row]] = {}
+    several = Naming.of(differences)
+    naming = Naming(files, several.defenses, several.heads)
+    victims: dict[Identity, list[Row]] = {}
     for row in differences:
-        who = tuple(row.get(name) for name in ("threat", "queries", "start", "tokens", "head_features"))
-        victims.setdefault(who, []).append(row)
-    several = [len({row.get(name) for row in differences}) > 1 for name in ("tokens", "head_features")]
+        victims.setdefault(Identity.of(row), []).append(row)
     return [
-        f"{capital(in_words(key))} under {_setting(rows[0])}, robust{_name(rows[0], names, several)}: "
-        f"{', '.join(_gain(row, key, names) for row in rows)}."
-        for rows in victims.values()
+        f"{capital(column.title)} under {who.threat_label}, {who.victim_label(naming)}: "
+        f"{', '.join(_gain(row, column.key, files) for row in rows)}."
+        for who, rows in victims.items()
     ]
 
 
-def interval(value: float, bounds: Sequence[float] | None, digits: int = 3) -> str:
-    """Return `+0.081 ± 0.020`, `+0.081 [+0.050, +0.090]` where that is lopsided, or the value alone."""
-    text = f"{value:+.{digits}f}"
-    if bounds is None:
-        return text
-    low, high = bounds
-    if abs((high - value) - (value - low)) < 10.0**-digits:
-        return f"{text} ± {(high - low) / 2:.{digits}f}"
-    return f"{text} [{low:+.{digits}f}, {high:+.{digits}f}]"
-
-
-def _gain(row: Row, key: str, names: Mapping[str, str]) -> str:
-    baseline = {"random": "the random control", "plain": "plain"}.get(row["baseline_victim"])
-    if baseline is None:
-        baseline = names.get(str(row["baseline_tokens"]), str(row["baseline_tokens"]))
-        if row["baseline_head_features"] is not None:
-            baseline += f" ({row['baseline_head_features']} head)"
-    if row["baseline_threat"] != row["threat"]:
-        baseline += f" under {row['baseline_threat']}"
-    return f"{interval(row[key], (row.get('ci95') or {}).get(key))} over {baseline}"
-
-
-def _setting(row: Row) -> str:
-    if row.get("queries") is None:
-        return str(row["threat"])
-    return f"{row['threat']} ({row['queries']} queries, {row['start']})"
-
-
-def _name(row: Row, names: Mapping[str, str], several: Sequence[bool]) -> str:
-    parts = [names.get(str(row["tokens"]), str(row["tokens"]))] if several[0] else []
-    parts += [f"{row['head_features']} head"] if several[1] else []
-    return f" ({', '.join(parts)})" if parts else ""
+def _gain(row: Row, key: str, files: Mapping[str, str]) -> str:
+    start = "baseline_"
+    other = Identity.of({name.removeprefix(start): row[name] for name in row if name.startswith(start)})
+    words = {"random": "the random control", "plain": "plain"}
+    baseline = words.get(other.victim) or other.victim_label(Naming(files))
+    under = "" if other.threat == row["threat"] else f" under {other.threat}"
+    return f"{with_interval(row[key], (row.get('ci95') or {}).get(key), sign='+')} over {baseline}{under}"

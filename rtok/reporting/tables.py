@@ -1,14 +1,12 @@
 """Result tables for the terminal, from the rows of `results.json`; reports (`rtok report`) take their cells from here.
 
-A command's table is a tuple of columns: `COLUMNS["eval-features"]`. Rows of one attack form one table,
-whose title says what the attack was. What is the same in all rows of a table (one token file, one
-surrogate) goes below it, and where the terminal is narrow the least important columns give way.
+Rows of one attack form one table, whose title says what the attack was. What is the same in all rows of a table (one
+defense, one surrogate) goes below it, and where the terminal is narrow the least important columns give way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -19,124 +17,18 @@ from rich.text import Text
 
 from rtok.console import guarded, is_main_process, open_console
 from rtok.reporting.differences import gains
-from rtok.reporting.labels import ATTACK, Row, by_attack, capital, counted, token_names
 from rtok.reporting.sanity import sanity_table, verdict
+from rtok.results.columns import COLUMNS, Column
+from rtok.results.rows import Identity, Naming, Row, by_attack
+from rtok.results.words import capital, counted, with_interval
 
 ABSENT = "–"  # noqa: RUF001 (an en dash stands for null)
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column: the row's key, its heading (line breaks keep it narrow), and how much it matters.
-
-    `keep`: columns with the smallest value go first where the terminal is narrow; `None` never goes.
-    `identity`: says which row it is rather than what was measured; it goes below the table where the threat
-        already tells it, unless `keep` is None.
-    `interval`: append the row's `ci95[key]`.
-    `headline`: the number that counts.
-    `meaning`: a sentence for below the table.
-    """
-
-    key: str
-    heading: str
-    keep: int | None = None
-    identity: bool = False
-    interval: bool = False
-    headline: bool = False
-    digits: int = 3
-    meaning: str = ""
-
-    @property
-    def title(self) -> str:
-        """The heading on one line."""
-        return self.heading.replace("\n", " ")
-
-
-COLUMNS: dict[str, tuple[Column, ...]] = {
-    "eval-features": (
-        Column("threat", "threat", identity=True),
-        Column("victim", "victim", identity=True),
-        Column("tokens", "tokens", identity=True, keep=9),
-        Column("n", "token\ncount", identity=True, keep=9),
-        Column("surrogate", "surrogate", identity=True, keep=0),
-        Column("queries", "queries", identity=True, keep=10),
-        Column("start", "start", identity=True, keep=10),
-        Column(
-            "cosine_to_plain",
-            "cosine\nto plain",
-            interval=True,
-            headline=True,
-            meaning="the victim's features of the adversarial image to the plain model's of the clean one",
-        ),
-        Column("fidelity", "fidelity", keep=8),
-        Column("cosine", "cosine", keep=7),
-        Column("cosine_cls", "cosine\nCLS", keep=5),
-        Column("image_linf_255", "Linf\n(of 255)", keep=6, digits=1),
-        Column("cosine_to_plain_token", "to plain,\ntoken axis", keep=4),
-        Column("fidelity_token", "fidelity,\ntoken axis", keep=3),
-        Column("cosine_token", "cosine,\ntoken axis", keep=2),
-        Column("mse", "MSE", keep=1),
-    ),
-    "eval-class": (
-        Column("threat", "threat", identity=True),
-        Column("victim", "victim", identity=True),
-        Column("head_features", "head", identity=True, keep=9),
-        Column("tokens", "tokens", identity=True, keep=9),
-        Column("n", "token\ncount", identity=True, keep=9),
-        Column("surrogate", "surrogate", identity=True, keep=0),
-        Column("queries", "queries", identity=True, keep=10),
-        Column("start", "start", identity=True, keep=10),
-        Column("adversarial_accuracy", "adversarial\naccuracy", interval=True, headline=True),
-        Column("clean_accuracy", "clean\naccuracy", keep=8),
-        Column("flipped", "flipped", keep=7),
-        Column(
-            "surrogate_success",
-            "fooled",
-            keep=5,
-            meaning="share of the images the surrogate had right that made it err",
-        ),
-        Column(
-            "accuracy_on_success",
-            "right if\nfooled",
-            keep=6,
-            meaning="the victim's accuracy on the images that fooled the surrogate",
-        ),
-        Column("image_linf_255", "Linf\n(of 255)", keep=4, digits=1),
-    ),
-    "eval-seg": (
-        Column("threat", "threat", identity=True),
-        Column("victim", "victim", identity=True),
-        Column("head_features", "head", identity=True, keep=9),
-        Column("tokens", "tokens", identity=True, keep=9),
-        Column("n", "token\ncount", identity=True, keep=9),
-        Column("surrogate", "surrogate", identity=True, keep=0),
-        Column("queries", "queries", identity=True, keep=10),
-        Column("start", "start", identity=True, keep=10),
-        Column(
-            "adversarial_miou",
-            "adversarial\nmIoU",
-            interval=True,
-            headline=True,
-            meaning="one confusion matrix over the data set",
-        ),
-        Column("clean_miou", "clean\nmIoU", interval=True, keep=8),
-        Column(
-            "adversarial_image_miou",
-            "adversarial\nimage mIoU",
-            keep=7,
-            meaning="the mean over images of each image's own mIoU, which the original code reports",
-        ),
-        Column("clean_image_miou", "clean\nimage mIoU", keep=6),
-        Column("pixel_accuracy", "pixel\naccuracy", keep=5, meaning="of the adversarial images"),
-        Column("image_linf_255", "Linf\n(of 255)", keep=4, digits=1),
-    ),
-}
 
 
 def print_results(results: Mapping[str, Any], console: Console | None = None) -> None:
     """Print the tables of `results` (the content of `results.json`), as wide as the terminal allows.
 
-    Only the main process speaks.
+    Only the main process prints.
     """
     if not is_main_process():
         return
@@ -164,7 +56,7 @@ def results_table(rows: Sequence[Row], columns: Sequence[Column], *, width: int 
     left out.
     """
     shown = varying(rows, columns)
-    # Measured without colours or wrapping: what the table would like to have.
+    # Measured without colors or wrapping: what the table would like to have.
     ruler = Console(width=1000)
     while ruler.measure(table := _table(rows, shown)).maximum > width:
         optional = [column for column in shown if column.keep is not None]
@@ -176,7 +68,7 @@ def results_table(rows: Sequence[Row], columns: Sequence[Column], *, width: int 
 
 
 def notes(rows: Sequence[Row], columns: Sequence[Column], differences: Sequence[Row] = ()) -> list[str]:
-    """Say what all rows share, what the headline means, what the intervals are, what the training bought.
+    """Say what all rows share, what the columns mean, what the intervals are, what the defense gains.
 
     Args:
         differences: those of `results.json`; the ones of these rows' attack are told.
@@ -196,9 +88,9 @@ def notes(rows: Sequence[Row], columns: Sequence[Column], differences: Sequence[
     lines += [f"{capital(column.title)}: {column.meaning}." for column in columns if column.meaning]
     if any(_interval(row, column) for row in rows for column in columns if column.interval):
         lines.append("Intervals are 95 %.")
-    of_attack = [row for row in differences if all(row[key] == rows[0].get(key) for key in ATTACK)]
-    ordered = sorted(columns, key=lambda column: not column.headline)
-    return lines + gains(of_attack, [column.key for column in ordered], token_names(rows))
+    attack = Identity.of(rows[0]).attack_key
+    of_attack = [row for row in differences if Identity.of(row).attack_key == attack]
+    return lines + gains(of_attack, columns, Naming.of(rows).files)
 
 
 def varying(rows: Sequence[Row], columns: Sequence[Column]) -> list[Column]:
@@ -211,24 +103,17 @@ def varying(rows: Sequence[Row], columns: Sequence[Column]) -> list[Column]:
     return [column for column in columns if wanted(column)]
 
 
-def cell(row: Row, column: Column, names: Mapping[str, str] | None = None) -> str:
+def cell(row: Row, column: Column, files: Mapping[str, str] | None = None) -> str:
     """Return one cell's text: `0.692`, `0.692 ± 0.031`, `0.950 [0.931, 0.964]`, a name, an en dash for null.
 
-    `names` has short forms of long names (token files).
+    `files` has short names of defense files.
     """
     value = row.get(column.key)
     if value is None:
         return ABSENT
     if isinstance(value, str | int):
-        return (names or {}).get(str(value), str(value))
-    text = f"{value:.{column.digits}f}"
-    interval = _interval(row, column) if column.interval else None
-    if interval is None:
-        return text
-    low, high = interval
-    if abs((high - value) - (value - low)) < 10.0**-column.digits:
-        return f"{text} ± {(high - low) / 2:.{column.digits}f}"
-    return f"{text} [{low:.{column.digits}f}, {high:.{column.digits}f}]"
+        return (files or {}).get(str(value), str(value))
+    return with_interval(value, _interval(row, column) if column.interval else None, column.digits)
 
 
 def _interval(row: Row, column: Column) -> Sequence[float] | None:
@@ -253,12 +138,12 @@ def _in_note(column: Column, threats: Mapping[Any, Sequence[Any]]) -> bool:
 def _table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for column in columns:
-        style = "bold cyan" if column.headline else None
+        style = "bold cyan" if column.main else None
         justify: Literal["left", "right"] = "left" if column.identity else "right"
         table.add_column(column.heading, justify=justify, style=style, header_style=style, vertical="bottom")
-    names = token_names(rows)
+    files = Naming.of(rows).files
     for before, row in zip([None, *rows], rows, strict=False):
         if before is not None and before.get("threat") != row.get("threat"):
             table.add_section()
-        table.add_row(*(Text(cell(row, column, names)) for column in columns))
+        table.add_row(*(Text(cell(row, column, files)) for column in columns))
     return table

@@ -75,7 +75,7 @@ def test_it_is_the_mean_over_images_of_the_largest(analysed: Config) -> None:
         robust = seen_by_hooks(backbone, images, tokens)
         own, extra = robust[..., :-3].amax(-1).mean(-1), robust[..., -3:].amax(-1).mean(-1)
         assert (extra > 1.1 * own).any()  # else the own positions could hold the tokens too, unseen
-        about = {"victim": "robust", "images": kind, "tokens": str(analysed.defense_paths[0])}
+        about = {"victim": "robust", "images": kind, "defense": str(analysed.defense_paths[0])}
         assert found(**about, positions="own") == pytest.approx(own.tolist(), rel=2e-3)
         assert found(**about, positions="tokens") == pytest.approx(extra.tolist(), rel=2e-3)
     # plain: own positions; the control (one victim, two draws) and the robust one: both

@@ -36,7 +36,7 @@ def test_a_sound_defence_passes(small: dict[str, Any]) -> None:
     found = checked(small)
     assert found["verdict"] == "sound" and found["images"] == 3
     assert [check["check"] for check in found["checks"]] == CHECKS
-    assert [check.get("tokens") for check in found["checks"]] == [None] + [small["tokens"]] * 5
+    assert [check.get("defense") for check in found["checks"]] == [None] + [small["tokens"]] * 5
 
 
 def test_a_rounding_that_kills_gradients_is_flagged(
@@ -94,7 +94,7 @@ def result_rows(adaptive: list[float], transfer: list[float]) -> list[dict[str, 
             "attack": "paper",
             "victim": "robust",
             "threat": threat,
-            "tokens": "a",
+            "defense": "a",
             "head_features": None,
             "image": str(i),
             "group": str(i),

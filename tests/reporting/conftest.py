@@ -15,7 +15,8 @@ def feature_row(threat, victim, to_plain, **more):
         "attack": "paper",
         "surrogate": "dinov2_vits14"
         + {"informed": " + drawn tokens", "adaptive": " + tokens"}.get(threat, ""),
-        "tokens": TOKENS if victim == "robust" else None,
+        "defense": TOKENS if victim == "robust" else None,
+        "kind": None if victim == "plain" else "tokens",
         "norm": "linf",
         "eps": 8 / 255,
         "units": "normalized",
@@ -84,7 +85,8 @@ def difference_row(threat, baseline, value, **more):
         "head_features": None,
         "baseline_victim": baseline,
         "baseline_threat": "transfer",
-        "baseline_tokens": None,
+        "baseline_defense": None,
+        "baseline_kind": None,
         "baseline_head_features": None,
         "ci95": {"cosine_to_plain": [value - 0.02, value + 0.02]},
     } | more
@@ -108,7 +110,7 @@ def sanity():
         "images": 4,
         "checks": [
             {"check": "an unbounded radius breaks the plain model", "passed": True, "seen": "cosine 0.1"},
-            {"check": "gradients do not vanish", "passed": False, "seen": "norm 0", "tokens": TOKENS},
+            {"check": "gradients do not vanish", "passed": False, "seen": "norm 0", "defense": TOKENS},
         ],
     }
 

@@ -6,15 +6,17 @@ from rtok.reporting.sanity import check_lines, verdict
 
 
 def test_the_verdict_counts(sanity):
-    assert verdict(sanity).startswith("Sanity of the attacks: SUSPICIOUS, 1 of 2 checks failed (4 images).")
+    assert verdict(sanity).startswith(
+        "Sanity checks of the attacks: SUSPICIOUS, 1 of 2 checks failed (4 images)."
+    )
     passed = {**sanity, "checks": sanity["checks"][:1]}
-    assert verdict(passed) == "Sanity of the attacks: sound, 1 check passed, none failed (4 images)."
+    assert verdict(passed) == "Sanity checks of the attacks: all passed (1 check, 4 images)."
 
 
-def test_token_files_and_heads_are_named_where_there_are_several(sanity):
+def test_defenses_and_heads_are_named_where_there_are_several(sanity):
     checks = [
-        {**sanity["checks"][1], "tokens": tokens, "head_features": head}
-        for tokens, head in (
+        {**sanity["checks"][1], "defense": defense, "head_features": head}
+        for defense, head in (
             ("run/rtokens-10.safetensors", "plain"),
             ("run/rtokens-50.safetensors", "robust"),
         )

@@ -7,13 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from rtok.reporting.tables import (
-    COLUMNS,
-    Column,
-    cell,
-    print_results,
-    results_table,
-)
+from rtok.reporting.tables import cell, print_results, results_table
+from rtok.results.columns import COLUMNS, Column
 
 FEATURES = COLUMNS["eval-features"]
 
@@ -29,7 +24,7 @@ def headings(table):
 
 
 AT_80 = """\
-attack paper: Linf radius 8/255 in normalised space, about 1.8/255 in pixels
+attack paper: Linf radius 8/255 in normalized space, about 1.8/255 in pixels
 with ImageNet's statistics, 30 steps
 
                           cosine                    cosine      Linf
@@ -44,9 +39,9 @@ with ImageNet's statistics, 30 steps
  adaptive  robust  0.281 ± 0.031     0.912   0.331   0.231       2.0
 
 Measured on 32 images.
-tokens: results/run/rtokens-10.safetensors; token count: 10; surrogate:
-dinov2_vits14 (transfer), dinov2_vits14 + drawn tokens (informed), dinov2_vits14
-+ tokens (adaptive).
+defense: results/run/rtokens-10.safetensors; kind: tokens; token count: 10;
+surrogate: dinov2_vits14 (transfer), dinov2_vits14 + drawn tokens (informed),
+dinov2_vits14 + tokens (adaptive).
 Cosine to plain: the victim's features of the adversarial image to the plain
 model's of the clean one.
 Intervals are 95 %.
@@ -54,13 +49,13 @@ Cosine to plain under transfer, robust: +0.081 ± 0.020 over the random control,
 +0.500 [+0.400, +0.510] over plain.
 Cosine to plain under adaptive, robust: +0.089 over plain under transfer.
 
-Sanity of the attacks: SUSPICIOUS, 1 of 2 checks failed (4 images). The numbers
-above may be too good: the attack may fail for the wrong reason.
+Sanity checks of the attacks: SUSPICIOUS, 1 of 2 checks failed (4 images). The
+numbers above may be too good, because the attack may fail for the wrong reason.
 
- check                                       what was seen  verdict
- ──────────────────────────────────────────────────────────────────
- an unbounded radius breaks the plain model  cosine 0.1     passed
- gradients do not vanish                     norm 0         FAILED
+ check                                       result      verdict
+ ───────────────────────────────────────────────────────────────
+ an unbounded radius breaks the plain model  cosine 0.1  passed
+ gradients do not vanish                     norm 0      FAILED
 """
 
 
@@ -95,13 +90,13 @@ def test_one_table_an_attack(rows):
 
 def test_several_token_files_get_their_columns(rows):
     def other(row):
-        return row | {"n": 50, "tokens": row["tokens"] and "results/run/rtokens-50.safetensors"}
+        return row | {"n": 50, "defense": row["defense"] and "results/run/rtokens-50.safetensors"}
 
     more = [other(row) for row in rows if row["victim"] != "plain"]
     assert headings(results_table(rows + more, FEATURES))[:4] == [
         "threat",
         "victim",
-        "tokens",
+        "defense",
         "token\ncount",
     ]
 

@@ -26,7 +26,7 @@ def row(victim: str, threat: str, value: float, tokens: str | None = None, **mor
     about = {
         "victim": victim,
         "threat": threat,
-        "tokens": tokens and f"results/x/{tokens}/rtokens.safetensors",
+        "defense": tokens and f"results/x/{tokens}/rtokens.safetensors",
     }
     interval = {"cosine_to_plain": [value - 0.1, value + 0.1]}
     return {**about, "cosine_to_plain": value, "fidelity": 0.9, "ci95": interval, **more}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ from rtok.evaluation.tasks.headed import headed
 from rtok.evaluation.victims import Victim
 from rtok.heads.classifiers import Classifiers
 from rtok.heads.store import PLAIN
+from rtok.results.columns import COLUMNS
+from rtok.results.summary import means
 from rtok.runs.run import Run, RunOptions
 from rtok.setup import Setup
 from rtok.statistics import wilson
@@ -33,14 +35,6 @@ if TYPE_CHECKING:
     from rtok.data.loader import Batch
 
 NO_LABEL = -100  # torch's own: every index from 0 on may be a class
-# Columns of results.json that are shares of the images, and the per-image columns they are the means of.
-SHARES = {
-    "clean_accuracy": "clean_correct",
-    "adversarial_accuracy": "adversarial_correct",
-    "flipped": "flipped",
-    "surrogate_success": "surrogate_fooled",
-}
-PAIRED = ("adversarial_accuracy", "clean_accuracy")  # the shares in which victims are compared
 EXAMPLES = 4  # images in examples.png
 
 
@@ -49,7 +43,6 @@ class ClassificationTask(Task):
 
     command = "eval-class"
     worst_by = "adversarial_correct"
-    compared: ClassVar = {name: SHARES[name] for name in PAIRED}
     wants_surrogate = True
     plain_head = PLAIN
 
@@ -114,16 +107,11 @@ class ClassificationTask(Task):
         over those among them that fooled it. Rows of the control are means over its draws: their interval is
         that of one victim with the mean share.
         """
-        summary: dict[str, Any] = {}
-        intervals: dict[str, list[float] | None] = {}
-        shares = {name: [row[column] for row in rows] for name, column in SHARES.items()}
-        shares["accuracy_on_success"] = [r["adversarial_correct"] for r in rows if r["surrogate_fooled"] == 1]
-        for name, values in shares.items():
-            known = [value for value in values if value is not None]
-            interval = wilson(sum(known), len(known))
-            summary[name] = statistics.fmean(known) if known else None
-            intervals[name] = None if interval is None else list(interval)
-        summary["image_linf_255"] = statistics.fmean(row["image_linf_255"] for row in rows)
+        summary, intervals = means(rows, COLUMNS[self.command])
+        fooled = [row["adversarial_correct"] for row in rows if row["surrogate_fooled"] == 1]
+        interval = wilson(sum(fooled), len(fooled))
+        summary["accuracy_on_success"] = statistics.fmean(fooled) if fooled else None
+        intervals["accuracy_on_success"] = None if interval is None else list(interval)
         return {**summary, "ci95": intervals}
 
     def draw(self, setup: Setup, evaluator: Evaluator, rows: Sequence[dict[str, Any]], out: Path) -> None:
@@ -131,7 +119,7 @@ class ClassificationTask(Task):
         from rtok.reporting.figures.examples import adversarial_examples
         from rtok.reporting.figures.summary import summary_figures
 
-        summary_figures(rows, out, "adversarial_accuracy")
+        summary_figures(rows, out, self.command)
         trial, keys = evaluator.trials[0], setup.source.keys[:EXAMPLES]
         found = attacked_examples(setup, evaluator, trial, keys)
         if found is None:

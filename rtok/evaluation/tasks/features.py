@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,9 +20,10 @@ from rtok.evaluation.loop import Evaluator
 from rtok.evaluation.run import run_evaluation
 from rtok.evaluation.task import Columns, Task, View
 from rtok.evaluation.victims import Victim
+from rtok.results.columns import COLUMNS
+from rtok.results.summary import means
 from rtok.runs.run import RunOptions
 from rtok.setup import Setup
-from rtok.statistics import mean_interval
 
 if TYPE_CHECKING:
     from rtok.config.attack import AttackConfig
@@ -32,17 +32,6 @@ if TYPE_CHECKING:
 
 EXAMPLES = 3  # images in features.png
 AXES: tuple[tuple[Axis, str], ...] = (("channel", ""), ("token", "_token"))
-COLUMNS = (
-    "fidelity",
-    "cosine",
-    "cosine_to_plain",
-    "fidelity_token",
-    "cosine_token",
-    "cosine_to_plain_token",
-    "cosine_cls",
-    "mse",
-    "image_linf_255",
-)
 
 
 class FeatureTask(Task):
@@ -51,7 +40,6 @@ class FeatureTask(Task):
     command = "eval-features"
     objective = "features"
     worst_by = "cosine_to_plain"
-    compared: ClassVar = {"cosine_to_plain": "cosine_to_plain"}
     several_targets = True
 
     def model(self, victim: Victim) -> Model:
@@ -63,11 +51,11 @@ class FeatureTask(Task):
         return FeatureCriterion(target, attack.axis)
 
     def measure(self, view: View) -> Columns:
-        """How far the features moved, per image.
+        """The columns of results.json, per image.
 
         `fidelity`: victim(clean) to plain(clean). `cosine`: victim(adv) to victim(clean). `cosine_to_plain`:
-        victim(adv) to plain(clean). `cosine_cls` and `mse` compare like `cosine`, on the CLS token and on all features.
-        Columns over the token axis are NaN for embeddings, which have no tokens.
+        victim(adv) to plain(clean). `cosine_cls` and `cosine_cls_to_plain` are the latter two on the CLS token; `mse`
+        compares like `cosine`. Columns over the token axis are NaN for embeddings, which have no tokens.
         """
         columns: Columns = {}
         for axis, suffix in AXES:
@@ -81,27 +69,19 @@ class FeatureTask(Task):
                 columns[name + suffix] = (
                     a.new_full(a.shape[:1], float("nan")) if absent else cosine(a, b, axis)
                 )
-        cls = (
-            (view.adversarial, view.clean)
-            if view.clean.ndim == 2
-            else (view.adversarial[:, 0], view.clean[:, 0])
+        adversarial, clean, plain = (
+            features if features.ndim == 2 else features[:, 0]
+            for features in (view.adversarial, view.clean, view.plain_clean)
         )
-        columns["cosine_cls"] = F.cosine_similarity(*cls, dim=-1)
+        columns["cosine_cls"] = F.cosine_similarity(adversarial, clean, dim=-1)
+        columns["cosine_cls_to_plain"] = F.cosine_similarity(adversarial, plain, dim=-1)
         columns["mse"] = (view.adversarial - view.clean).square().flatten(1).mean(1)
         columns["image_linf_255"] = view.image_linf_255
-        return {name: columns[name] for name in COLUMNS}
+        return columns
 
     def summarize(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Means over images, with 95 % intervals clustered by `group`; null where a column does not apply."""
-        groups = [row["group"] for row in rows]
-        summary: dict[str, Any] = {}
-        intervals: dict[str, list[float] | None] = {}
-        for name in COLUMNS:
-            values = [row[name] for row in rows]
-            applies = all(value is not None for value in values)
-            summary[name] = statistics.fmean(values) if applies else None
-            interval = mean_interval(values, groups) if applies else None
-            intervals[name] = None if interval is None else list(interval)
+        summary, intervals = means(rows, COLUMNS[self.command])
         return {**summary, "ci95": intervals}
 
     def draw(self, setup: Setup, evaluator: Evaluator, rows: Sequence[dict[str, Any]], out: Path) -> None:
@@ -109,7 +89,7 @@ class FeatureTask(Task):
         from rtok.reporting.figures.features import feature_movement
         from rtok.reporting.figures.summary import summary_figures
 
-        summary_figures(rows, out, "cosine_to_plain")
+        summary_figures(rows, out, self.command)
         if setup.config.analysis.activations:
             write_activations(setup, evaluator, out)
         trial, backbone = transfer_trial(evaluator), setup.backbone

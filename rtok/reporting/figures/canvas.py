@@ -16,14 +16,14 @@ from rtok.files import atomic_path
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe & Ito 2008: told apart with every common kind of colour blindness, and in grey.
-VERMILION, ORANGE, BLUE, GREEN, GREY, INK = "#D55E00", "#E69F00", "#0072B2", "#009E73", "#8A8A8A", "#222222"
-VICTIM_COLOURS = {"plain": VERMILION, "random": ORANGE, "robust": BLUE}
-# Perceptually even and safe with colour blindness, for ordered series and heat maps.
+# Okabe & Ito 2008: told apart with every common kind of color blindness, and in gray.
+VERMILION, ORANGE, BLUE, GREEN, GRAY, INK = "#D55E00", "#E69F00", "#0072B2", "#009E73", "#8A8A8A", "#222222"
+VICTIM_COLORS = {"plain": VERMILION, "random": ORANGE, "robust": BLUE}
+# Perceptually even and safe with color blindness, for ordered series and heat maps.
 SEQUENCE = "viridis"
 DPI = 160
 # The heading of an amplified perturbation, as `amplified` draws it.
-CHANGE = "change \N{MULTIPLICATION SIGN} {}\n(grey: none)"
+CHANGE = "change \N{MULTIPLICATION SIGN} {}\n(gray: none)"
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -49,7 +49,7 @@ def tidy(axes: Axes, *, xlabel: str = "", ylabel: str = "") -> None:
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.spines[["left", "bottom"]].set_color(GRAY)
     axes.tick_params(colors=INK, labelsize=9)
 
 
@@ -67,7 +67,7 @@ def bare(axes: Axes) -> None:
 
 
 def amplified(clean: np.ndarray, adversarial: np.ndarray) -> tuple[np.ndarray, int]:
-    """Return `0.5 + factor * (adversarial - clean)` and the factor; grey is no change, brighter is added.
+    """Return `0.5 + factor * (adversarial - clean)` and the factor; gray is no change, brighter is added.
 
     The factor is the largest of 1, 2, 5, 10, 20, 50 at which no pixel of the images leaves [0, 1].
     """

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from rtok.reporting.figures.canvas import BLUE, GREEN, INK, SEQUENCE, VERMILION, new_figure, save, tidy
-from rtok.reporting.labels import counted
+from rtok.results.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,7 @@ LABELS = {
     "adversarial": "adversarial image, with tokens",
     "undefended": "adversarial image, plain",
 }
-COLOURS = {"invariance": GREEN, "adversarial": BLUE, "undefended": VERMILION}
+COLORS = {"invariance": GREEN, "adversarial": BLUE, "undefended": VERMILION}
 # Steps from which on a running mean is drawn over the single values, which jump with the batch.
 SMOOTH_FROM = 40
 
@@ -34,7 +34,7 @@ def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
             trains several, `count` and `seed`.
         path: the PNG to write.
 
-    One training gets one panel with the three terms; several get a panel a term, one colour a count.
+    One training gets one panel with the three terms; several get a panel a term, one color a count.
     """
     series: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
     for row in metrics:
@@ -49,7 +49,7 @@ def _one(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure = new_figure(6.4, 3.8)
     axes = figure.subplots()
     for name, label in LABELS.items():
-        _line(axes, rows, name, COLOURS[name], label)
+        _line(axes, rows, name, COLORS[name], label)
     tidy(axes, xlabel=_steps([rows]), ylabel="cosine to the plain clean features")
     figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=9, handlelength=1.2)
     save(figure, path)
@@ -58,15 +58,15 @@ def _one(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 def _several(series: Mapping[tuple[int, int], Sequence[Mapping[str, Any]]], path: Path) -> None:
     counts = sorted({count for count, _ in series})
     shades = matplotlib.colormaps[SEQUENCE](np.linspace(0.0, 0.85, len(counts)))
-    colours = dict(zip(counts, shades, strict=True))
+    colors = dict(zip(counts, shades, strict=True))
     figure = new_figure(9.6, 4.0)
     panels = figure.subplots(1, 2, sharey=True)
     for axes, name in zip(panels, ("adversarial", "invariance"), strict=True):
-        labelled = set()
+        labeled = set()
         for (count, _), rows in sorted(series.items()):
-            label = counted(count, "token") if count not in labelled else None
-            labelled.add(count)
-            _line(axes, rows, name, colours[count], label)
+            label = counted(count, "token") if count not in labeled else None
+            labeled.add(count)
+            _line(axes, rows, name, colors[count], label)
         axes.set_title(LABELS[name], fontsize=10, color=INK)
         tidy(axes, xlabel=_steps(series.values()))
     _line(panels[0], _mean_over(series.values(), "undefended"), "undefended", VERMILION, LABELS["undefended"])
@@ -78,7 +78,7 @@ def _several(series: Mapping[tuple[int, int], Sequence[Mapping[str, Any]]], path
     save(figure, path)
 
 
-def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, colour: Any, label: str | None) -> None:
+def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, color: Any, label: str | None) -> None:
     """Draw one quantity; with many steps faint single values below their running mean."""
     kept = [row for row in rows if row.get(name) is not None]
     steps, values = (
@@ -87,10 +87,10 @@ def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, colour: Any,
     )
     window = _window(len(values))
     if window > 1:
-        axes.plot(steps, values, color=colour, linewidth=0.8, alpha=0.3)
+        axes.plot(steps, values, color=color, linewidth=0.8, alpha=0.3)
         values = _running_mean(values, window)
     marker = "o" if len(values) < 3 else None
-    axes.plot(steps, values, color=colour, linewidth=2.0, marker=marker, label=label)
+    axes.plot(steps, values, color=color, linewidth=2.0, marker=marker, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
@@ -100,7 +100,7 @@ def _window(steps: int) -> int:
 
 
 def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """Return the centred mean over `window` values; at the ends over those that exist."""
+    """Return the centered mean over `window` values; at the ends over those that exist."""
     kernel = np.ones(window)
     return np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same")
 

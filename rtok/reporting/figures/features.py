@@ -31,7 +31,7 @@ def feature_movement(
         clean, adversarial: (n, 3, H, W) in [0, 1].
         maps: victim -> (n, gh, gw), per patch the cosine between the victim's features of the adversarial
         image
-            and the plain backbone's of the clean one. All maps share one colour scale; 1 means that the patch
+            and the plain backbone's of the clean one. All maps share one color scale; 1 means that the patch
             did not move. Each map's mean stands below it.
         path: the PNG to write.
         titles: one line beside each row.

@@ -30,7 +30,7 @@ def segmentation_maps(
         photo: (3, H, W) in [0, 1].
         maps: heading -> class of each pixel (h, w); the first is the ground truth, then come pairs that stand
             above each other, clean and adversarial. What is no class is white.
-        palette: a colour a class, 0 to 255.
+        palette: a color a class, 0 to 255.
         path: the PNG to write.
     """
     image = pixels(np.asarray(photo)[None])[0]
@@ -40,7 +40,7 @@ def segmentation_maps(
     show_image(grid[0, 0], image)
     grid[0, 0].set_title("photo", fontsize=10, color=INK)
     for axes, (heading, seen) in zip(list(grid.T.flat)[1:], maps.items(), strict=True):
-        axes.imshow(coloured(seen, palette), interpolation="nearest")
+        axes.imshow(colored(seen, palette), interpolation="nearest")
         axes.set_title(heading, fontsize=10, color=INK)
         bare(axes)
     classes = np.concatenate([each.ravel() for each in maps.values()])
@@ -55,8 +55,8 @@ def segmentation_maps(
     save(figure, path)
 
 
-def coloured(classes: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> np.ndarray:
-    """Return the colours (h, w, 3) of classes (h, w), 0 to 255."""
+def colored(classes: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> np.ndarray:
+    """Return the colors (h, w, 3) of classes (h, w), 0 to 255."""
     table = np.full((256, 3), IGNORED, dtype=np.uint8)
     table[: len(palette)] = palette
     return table[classes.astype(np.int64)]

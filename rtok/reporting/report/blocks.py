@@ -28,8 +28,8 @@ class Table:
     """A table of text.
 
     Attributes:
-        numbers: the columns that hold numbers, which are set to the right.
-        strong: the columns that count most.
+        numbers: the columns that hold numbers, which are right-aligned.
+        strong: the main columns.
     """
 
     head: Sequence[str]
@@ -58,5 +58,5 @@ Block = Heading | Paragraph | Table | Figure | Listing
 
 
 def printable(text: str) -> str:
-    """Return text without signs that are not seen but do something: control characters, changes of direction."""
+    """Return text without invisible characters that act: control characters, changes of direction."""
     return "".join(sign if sign.isprintable() or sign == "\n" else " " for sign in text)

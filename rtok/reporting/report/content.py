@@ -8,19 +8,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rtok.console import clock
-from rtok.reporting.labels import counted
 from rtok.reporting.report.blocks import Block, Figure, Heading, Listing, Paragraph, Table
 from rtok.reporting.report.evaluations import evaluations, overview
 from rtok.reporting.report.runs import ATTACK, TRAIN, Run, distinct, model
 from rtok.reporting.tables import ABSENT
+from rtok.results.words import counted
 
 LAST = 10  # steps at the end of a training whose means are shown
 CAPTIONS = {
     "activations": "The largest activation after each block",
-    "counts": "What the number of tokens does, with 95 % intervals",
-    "curve": "What is left of each victim at each radius",
+    "counts": "Effect of the number of tokens, with 95 % intervals",
+    "curve": "Robustness of each victim at each radius",
     "curves": "Cosine to the plain clean features during training",
-    "examples": "Clean images, adversarial images, and what was changed",
+    "examples": "Clean images, adversarial images, and their difference",
     "features": "How far the features of each patch moved",
     "summary": "Each victim under each threat, with 95 % intervals",
 }
@@ -37,7 +37,7 @@ def content(runs: Sequence[Run], version: str) -> list[Block]:
 
 def _start(runs: Sequence[Run], version: str) -> Iterator[Block]:
     yield Heading(1, "rtok report")
-    yield Paragraph(f"{counted(len(runs), 'run')}, put together by rtok {version}.")
+    yield Paragraph(f"{counted(len(runs), 'run')}, collected by rtok {version}.")
     rows = []
     for run in runs:
         seconds = run.record.get("seconds")
@@ -63,11 +63,11 @@ def _trainings(runs: Sequence[Run]) -> Iterator[Block]:
         return
     yield Heading(2, "Training")
     yield Paragraph(
-        f"Similarities are means over the last {LAST} steps: of the clean image with tokens (invariance), of the "
-        "adversarial one with tokens (adversarial) and without (undefended), each to the plain clean features."
+        f"Cosines are means over the last {LAST} steps, each to the plain clean features: of the clean image with "
+        "the defense (invariance), of the adversarial image with it (adversarial) and without it (undefended)."
     )
     columns = ("invariance", "adversarial", "undefended")
-    head = ("run", "tokens", "seed", "threat", "steps", *columns, "s a step")
+    head = ("run", "tokens", "seed", "threat", "steps", *columns, "seconds per step")
     rows = [row for run in runs for row in _trained(run, columns)]
     yield Table(head, rows, frozenset({1, 2, 4, 5, 6, 7, 8}))
     for run in runs:
@@ -75,12 +75,12 @@ def _trainings(runs: Sequence[Run]) -> Iterator[Block]:
 
 
 def _trained(run: Run, columns: Sequence[str]) -> Iterator[list[str]]:
-    """One line a token set."""
+    """One line per set of tokens."""
     sets: dict[tuple[Any, Any], list[Mapping[str, Any]]] = {}
     for row in run.metrics:
         sets.setdefault((row.get("count"), row.get("seed")), []).append(row)
-    section = "defense" if run.setting("defense") else "tokens"  # rtok 0.1 wrote `tokens`
-    alone = (run.setting(section, "count"), run.setting(section, "seeds"))
+    key = "defense" if run.setting("defense") else "tokens"  # the key that version 0.1 had
+    alone = (run.setting(key, "count"), run.setting(key, "seeds"))
     for (count, seed), rows in sets.items():
         count, seed = (count, seed) if count is not None else alone
         steps = f"{rows[-1].get('step')} of {run.setting('train', 'steps')}"

@@ -1,109 +1,95 @@
-"""What a report says of evaluations: the headline of all, then every table, what tokens bought, the sanity checks."""
+"""What a report says of evaluations: the main number of each, then every table, the gains, the sanity checks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 from rtok.reporting.differences import gains
-from rtok.reporting.labels import ATTACK, Row, attack_title, by_attack, capital, counted, token_names
 from rtok.reporting.report.blocks import Block, Heading, Paragraph, Table
 from rtok.reporting.report.runs import Run, distinct, model
 from rtok.reporting.sanity import check_lines, verdict
-from rtok.reporting.tables import COLUMNS, Column, cell, notes, varying
+from rtok.reporting.tables import cell, notes, varying
+from rtok.results.columns import COLUMNS, Column, main_column
+from rtok.results.rows import Identity, Naming, Row, attack_title, by_attack
+from rtok.results.words import capital, counted
 
-_RUN = Column("run", "run", identity=True, keep=11)
+_RUN = Column("run", "run", identity=True, keep=12)
 
 
 def overview(runs: Sequence[Run]) -> Iterator[Block]:
-    """The headline of every evaluation: a table a command, a line an attack and victim, a column a threat."""
+    """The main number of every evaluation: one table per command, one line per victim, one column per threat."""
     measured = [run for run in runs if _rows(run)]
     for command in distinct(run.command for run in measured):
         members = [run for run in measured if run.command == command]
-        headline = next(column for column in COLUMNS[command] if column.headline)
-        yield Heading(2, f"Overview: {headline.title}")
-        yield from _matrix(members, headline)
+        yield Heading(2, f"Overview: {main_column(command).title}")
+        yield from _matrix(members, main_column(command))
         for run in members:
             found = (run.results or {}).get("sanity")
-            if found and not all(check.get("passed") for check in found["checks"]):
+            if found and not all(check["passed"] for check in found["checks"]):
                 yield Paragraph(f"{run.name}: {verdict(found)}", alarm=True)
 
 
-def _matrix(runs: Sequence[Run], headline: Column) -> Iterator[Block]:
-    rows = [(run, row) for run in runs for row in _rows(run)]
-    names = token_names(row for _, row in rows)
+def _matrix(runs: Sequence[Run], column: Column) -> Iterator[Block]:
+    rows = [(run, row, Identity.of(row)) for run in runs for row in _rows(run)]
+    naming = Naming.of((row for _, row, _ in rows), whole=True)
     lines: dict[tuple[str, ...], dict[str, str]] = {}
-    for run, row in rows:
-        who = (run.name, model(run), str(row.get("attack")), _victim(row, names))
-        lines.setdefault(who, {})[_threat(row)] = cell(row, headline)
+    for run, row, who in rows:
+        about = (run.name, model(run), str(who.attack), who.victim_label(naming))
+        lines.setdefault(about, {})[who.threat_label] = cell(row, column)
     threats = distinct(threat for cells in lines.values() for threat in cells)
     head = ("run", "model", "attack", "victim")
-    several = [i for i in range(len(head)) if len({who[i] for who in lines}) > 1 or i == len(head) - 1]
+    several = [i for i in range(len(head)) if len({about[i] for about in lines}) > 1 or i == len(head) - 1]
     # What all lines share is said once, above; the attack's own tables say the rest of it.
     whole = {1: model(runs[0]), 2: attack_title([rows[0][1]]).removeprefix("attack ")}
     same = [f"{capital(head[i])}: {text}." for i, text in whole.items() if i not in several]
-    meaning = [f"{capital(headline.title)}: {headline.meaning}."] if headline.meaning else []
-    yield Paragraph(
-        " ".join([*meaning, *same, "A column a threat: what the attacker has. Intervals are 95 %."])
-    )
+    meaning = [f"{capital(column.title)}: {column.meaning}."] if column.meaning else []
+    yield Paragraph(" ".join([*meaning, *same, "One column per threat. Intervals are 95 %."]))
     yield Table(
         [*(head[i] for i in several), *threats],
-        [[*(who[i] for i in several), *(cells.get(t, "") for t in threats)] for who, cells in lines.items()],
+        [
+            [*(about[i] for i in several), *(cells.get(t, "") for t in threats)]
+            for about, cells in lines.items()
+        ],
         frozenset(range(len(several), len(several) + len(threats))),
     )
 
 
-def _victim(row: Row, names: dict[str, str]) -> str:
-    about = {
-        "random": row.get("n") and counted(row["n"], "token"),
-        "robust": names.get(str(row.get("tokens"))),
-    }
-    parts = [about.get(row["victim"]), row.get("head_features") and f"{row['head_features']} head"]
-    said = ", ".join(part for part in parts if part)
-    return f"{row['victim']} ({said})" if said else str(row["victim"])
-
-
-def _threat(row: Row) -> str:
-    if row.get("queries") is None:
-        return str(row["threat"])
-    return f"{row['threat']} ({row['queries']}, {row.get('start')})"
-
-
 def evaluations(runs: Sequence[Run]) -> Iterator[Block]:
-    """Every table of runs of one command on one model, the same attack's in one; then the sanity checks."""
-    columns = (_RUN, *COLUMNS[runs[0].command])
-    rows: list[Row] = [{**row, "run": run.name} for run in runs for row in _rows(run)]
+    """Every table of the runs of one command on one model, one per attack; then the sanity checks."""
     several = len(runs) > 1
+    columns = (*([_RUN] if several else []), *COLUMNS[runs[0].command])
+    rows: list[Row] = [{**row, "run": run.name} for run in runs for row in _rows(run)]
     for title, group in by_attack(rows):
         yield Heading(3, title)
-        shown = varying(group, columns if several else columns[1:])
-        names = token_names(group)
+        shown = varying(group, columns)
+        files = Naming.of(group).files
+        number = {
+            i for i, column in enumerate(shown) if not column.identity or column.key in ("n", "queries")
+        }
         yield Table(
             [column.title for column in shown],
-            [[cell(row, column, names) for column in shown] for row in group],
-            frozenset(
-                i for i, column in enumerate(shown) if not column.identity or column.key in ("n", "queries")
-            ),
-            frozenset(i for i, column in enumerate(shown) if column.headline),
+            [[cell(row, column, files) for column in shown] for row in group],
+            frozenset(number),
+            frozenset(i for i, column in enumerate(shown) if column.main),
         )
-        yield Paragraph(" ".join(notes(group, columns if several else columns[1:])))
+        yield Paragraph(" ".join(notes(group, columns)))
         for run in runs:
-            yield from _bought(run, group, columns, several)
+            yield from _gained(run, group, columns, several)
     for run in runs:
         yield from _sanity(run, several)
 
 
-def _bought(run: Run, group: Sequence[Row], columns: Sequence[Column], several: bool) -> Iterator[Block]:
+def _gained(run: Run, group: Sequence[Row], columns: Sequence[Column], several: bool) -> Iterator[Block]:
     of_run = [row for row in group if row["run"] == run.name]
     if not of_run or run.results is None:
         return
+    attack = Identity.of(of_run[0]).attack_key
+    same = [row for row in run.results["differences"] if Identity.of(row).attack_key == attack]
     images = f"{run.name}: measured" if several else "Measured"
-    same = [
-        row
-        for row in run.results.get("differences") or ()
-        if all(row.get(key) == of_run[0].get(key) for key in ATTACK)
+    lines = [
+        f"{images} on {counted(run.results['images'], 'image')}.",
+        *gains(same, columns, Naming.of(of_run).files),
     ]
-    keys = [column.key for column in sorted(columns, key=lambda column: not column.headline)]
-    lines = [f"{images} on {run.results.get('images')} images.", *gains(same, keys, token_names(of_run))]
     yield Paragraph(" ".join(lines))
 
 
@@ -111,10 +97,10 @@ def _sanity(run: Run, several: bool) -> Iterator[Block]:
     found = (run.results or {}).get("sanity")
     if not found:
         return
-    yield Heading(3, f"Sanity of the attacks of {run.name}" if several else "Sanity of the attacks")
+    yield Heading(3, f"Sanity checks of {run.name}" if several else "Sanity checks")
     lines = [[name, seen, "passed" if passed else "FAILED"] for name, seen, passed in check_lines(found)]
     yield Paragraph(verdict(found), alarm=any(line[2] == "FAILED" for line in lines))
-    yield Table(("check", "what was seen", "verdict"), lines)
+    yield Table(("check", "result", "verdict"), lines)
 
 
 def _rows(run: Run) -> Sequence[Row]:

@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs nothing else: no script, no fonts, images inside."""
+"""A report as one self-contained HTML page: no script, no fonts, images inside."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rtok.reporting.report.blocks import Block, Figure, Heading, Listing, Paragraph, Table, printable
 
-# What the page may load: its own style and the images inside it. A browser then refuses everything else.
+# What the page may load: its own style and the images inside it. A browser refuses everything else.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _STYLE = """\
 :root { color-scheme: light dark; --ink: #1c1e21; --paper: #fff; --line: #d9dce0; --soft: #f4f5f7; --alarm: #b3261e; }

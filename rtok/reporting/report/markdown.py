@@ -9,10 +9,10 @@ from pathlib import Path
 
 from rtok.reporting.report.blocks import Block, Figure, Heading, Listing, Paragraph, Table, printable
 
-# Signs that mean something anywhere in a line; a bracket only before a link's target, an underscore only at the edge of
-# a word.
+# Characters that are markup anywhere in a line; a bracket only before a link's target, an underscore only at the
+# edge of a word.
 _SIGNS = re.compile(r"[\\`*|~$]|\](?=[(\[:])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-# And what begins something else than a paragraph: `# `, `1. `, `- `, a line of `=` or `-`.
+# What would begin something other than a paragraph: `# `, `1. `, `- `, a line of `=` or `-`.
 _START = re.compile(r"(?:#+|[+-]|\d+[.)])(?:\s|$)|[=-]+$")
 
 
@@ -36,7 +36,7 @@ def _block(block: Block, figures: Mapping[Path, str]) -> str:
             line = escape(text)
             if alarm:
                 return f"**{line}**"
-            # A word joiner, which is not seen, makes it a paragraph again.
+            # A word joiner, which is invisible, keeps it a paragraph.
             return f"&#8288;{line}" if _START.match(line) else line
         case Table():
             return _table(block)

@@ -11,15 +11,9 @@ from typing import Any
 
 from rtok.config import strict_yaml
 from rtok.errors import UserError
-from rtok.reporting.report.checked import (
-    damaged,
-    read_json,
-    read_manifest,
-    read_metrics,
-    read_results,
-    read_text,
-)
-from rtok.reporting.tables import COLUMNS
+from rtok.reporting.report.checked import read_manifest, read_metrics
+from rtok.results.columns import COLUMNS
+from rtok.results.files import damaged, read_json, read_results, read_text
 
 TRAIN, ATTACK = "train", "attack"
 PICTURES = 4  # of those that `eval-seg` draws
@@ -34,10 +28,10 @@ class Run:
         name: what tells it from the other runs of the report.
         command: the command that made it; "" where an unfinished run does not say.
         settings: the resolved config; `text` is the same as it stands in the folder.
-        record: versions, device, seconds, git; empty where the run has not got to writing it.
+        record: versions, device, seconds, git; empty where the run has not written it yet.
         results: of an evaluation that has finished, else None.
-        metrics: a row a step and token set, of a training.
-        manifest: a row an image, of an adversarial set.
+        metrics: of a training, one row per step and set of tokens.
+        manifest: of an adversarial set, one row per image.
         figures: the PNG files that it drew.
     """
 
@@ -66,10 +60,10 @@ class Run:
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
-    """Read run folders in their order; one that is named twice is read once.
+    """Read run folders in their order; one that is listed twice is read once.
 
     Raises:
-        UserError: a folder is no run, or a file in it is damaged.
+        UserError: a folder does not hold a run, or a file in it is damaged.
     """
     unique = list({path.resolve(): path for path in reversed([Path(path) for path in paths])}.values())[::-1]
     return [_read(path, name) for path, name in zip(unique, _names(unique), strict=True)]
@@ -103,8 +97,8 @@ def _no_run(path: Path) -> str:
     if not path.is_dir():
         return f"there is no folder '{path}': name the folders of runs, such as results/dinov2_vits14."
     inner = sorted(file.parent for file in [*path.glob("*/config.yaml"), *path.glob("*/attack.json")])
-    hint = f": it holds runs, name those, such as {inner[0]}" if inner else ""
-    return f"'{path}' is no run's folder (neither config.yaml nor attack.json is in it){hint}."
+    hint = f", but it holds runs: name those, such as {inner[0]}" if inner else ""
+    return f"'{path}' is not the folder of a run (it has neither config.yaml nor attack.json){hint}."
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -116,7 +110,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 
 def _command(record: Mapping[str, Any]) -> str:
-    """Return which command a run's record says, "" where it says none that is known."""
+    """Return the command in a run's record, "" where it names none that is known."""
     words = record.get("command")
     known = (TRAIN, ATTACK, *COLUMNS)
     return next((word for word in words if word in known), "") if isinstance(words, list) else ""

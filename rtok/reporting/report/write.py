@@ -23,7 +23,7 @@ FIGURES = "figures"
 
 @dataclass(frozen=True)
 class Report:
-    """Where a report lies, and of how many runs it tells."""
+    """Where a report is, and how many runs it covers."""
 
     markdown: Path
     html: Path
@@ -34,8 +34,8 @@ def write_report(runs: Sequence[Path], out: Path, *, overwrite: bool = False) ->
     """Write `out/report.md`, its figures and `out/report.html` about these run folders.
 
     Raises:
-        UserError: a folder is no run, a file in it is damaged, or `out` holds something already; nothing has been
-            written then.
+        UserError: a folder does not hold a run, a file in it is damaged, or `out` holds something already; nothing
+            has been written then.
     """
     found = read_runs(runs)
     _check(out, overwrite)

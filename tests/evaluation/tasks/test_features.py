@@ -81,6 +81,7 @@ def test_numbers_equal_a_direct_computation(settings: dict[str, Any], token_file
         "cosine_token": cos(adversarial_r, clean_r, 1),
         "cosine_to_plain_token": cos(adversarial_r, plain, 1),
         "cosine_cls": cos(adversarial_r[:, 0], clean_r[:, 0], -1),
+        "cosine_cls_to_plain": cos(adversarial_r[:, 0], plain[:, 0], -1),
         "mse": float((adversarial_r - clean_r).square().mean()),
         "image_linf_255": float((adversarial - batch.images).abs().amax((1, 2, 3)).mean()) * 255,
     }
@@ -88,7 +89,8 @@ def test_numbers_equal_a_direct_computation(settings: dict[str, Any], token_file
     for name, value in expected.items():
         # Batches of 4 and 7 may differ in the last bits of a sign step: hence not 1e-6.
         assert row[name] == pytest.approx(value, abs=2e-3), name
-    assert row["ci95"]["cosine_to_plain"][0] < row["cosine_to_plain"] < row["ci95"]["cosine_to_plain"][1]
+    for name in ("cosine_to_plain", "cosine_cls_to_plain"):
+        assert row["ci95"][name][0] < row[name] < row["ci95"][name][1]
     (row,) = rows_of(results, victim="plain")
     assert row["fidelity"] == pytest.approx(1, abs=1e-6)
     assert (
@@ -119,7 +121,8 @@ def test_rows_and_files(settings: dict[str, Any], token_file: Path) -> None:
         "restarts": 1,
         "n": 3,
     }
-    assert {key: robust[key] for key in about} == about and robust["tokens"] == str(token_file)
+    assert {key: robust[key] for key in about} == about and robust["defense"] == str(token_file)
+    assert robust["kind"] == "tokens"
     assert robust["eps"] == pytest.approx(8 / 255)
     assert rows_of(results, victim="random")[0]["draws"] == 2
     # 7 images x (plain, two draws, robust) + informed + adaptive
@@ -331,6 +334,7 @@ def _assert_same_rows(one: Path, two: Path) -> None:
                 "cosine_to_plain",
                 "mse",
                 "cosine_cls",
+                "cosine_cls_to_plain",
                 "cosine_token",
                 "cosine_to_plain_token",
             ):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from rtok.reporting.figures.activations import activation_lines
 
 
-def lines_of(victim, tokens, n, images, positions, values):
-    about = {"victim": victim, "tokens": tokens, "n": n, "images": images, "positions": positions}
+def lines_of(victim, defense, n, images, positions, values):
+    about = {"victim": victim, "defense": defense, "n": n, "images": images, "positions": positions}
     return [
         {**about, "block": block, "largest": value, "low": value - 1, "high": value + 1}
         for block, value in enumerate(values, start=1)

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from rtok.reporting.figures.counts import count_curve
+from rtok.results.columns import main_column
+
+COSINE = main_column("eval-features")
 
 
 @pytest.fixture
@@ -18,7 +21,7 @@ def ablation(rows):
             value = row["cosine_to_plain"] + 0.05 * number
             about = {
                 "n": count,
-                "tokens": row["tokens"] and f"run/rtokens-{count}.safetensors",
+                "defense": row["defense"] and f"run/rtokens-{count}.safetensors",
                 "fidelity": 0.9,
             }
             found.append(
@@ -34,7 +37,7 @@ def lines(axes):
 
 
 def test_a_line_a_victim_and_threat(tmp_path, drawn, ablation):
-    assert count_curve(ablation, tmp_path / "counts.png")
+    assert count_curve(ablation, tmp_path / "counts.png", COSINE)
     (axes,) = drawn[0].axes
     found = {label: list(line.get_ydata()) for label, line in lines(axes).items()}
     assert found == {
@@ -52,10 +55,10 @@ def test_a_line_a_victim_and_threat(tmp_path, drawn, ablation):
 
 
 def test_seeds_are_dots_around_their_mean(tmp_path, drawn, ablation):
-    others = [row | {"tokens": f"other/{row['tokens']}"} for row in ablation if row["victim"] == "robust"]
+    others = [row | {"defense": f"other/{row['defense']}"} for row in ablation if row["victim"] == "robust"]
     for row in others:
         row["cosine_to_plain"] += 0.02
-    count_curve([*ablation, *others], tmp_path / "counts.png")
+    count_curve([*ablation, *others], tmp_path / "counts.png", COSINE)
     (axes,) = drawn[0].axes
     assert list(lines(axes)["robust, transfer"].get_ydata()) == pytest.approx([0.702, 0.752, 0.802])
     dots = [list(line.get_ydata()) for line in axes.lines if line.get_label().startswith("_")]
@@ -63,5 +66,5 @@ def test_seeds_are_dots_around_their_mean(tmp_path, drawn, ablation):
 
 
 def test_one_count_is_no_curve(tmp_path, drawn, rows):
-    assert not count_curve(rows, tmp_path / "counts.png")
+    assert not count_curve(rows, tmp_path / "counts.png", COSINE)
     assert not drawn and not (tmp_path / "counts.png").exists()

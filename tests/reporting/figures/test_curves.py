@@ -55,16 +55,16 @@ def test_a_long_training_has_its_running_mean_above_the_values(tmp_path, drawn):
     assert any(np.array_equal(line.get_ydata(), values) for line in axes.get_lines())
 
 
-def test_several_trainings_have_a_line_each_and_a_colour_a_count(tmp_path, drawn):
+def test_several_trainings_have_a_line_each_and_a_color_a_count(tmp_path, drawn):
     runs = {(count, seed): metrics(8, count, seed) for count in (1, 10) for seed in (0, 1)}
     interleaved = [row for rows in zip(*runs.values(), strict=True) for row in rows]
     training_curves(interleaved, tmp_path / "curves.png")
     for axes, key in zip(drawn[0].axes, ("adversarial", "invariance"), strict=True):
         by_values = {tuple(line.get_ydata()): line for line in axes.get_lines()}
-        colours = {}
+        colors = {}
         for run, rows in runs.items():
-            colours[run] = tuple(by_values[tuple(row[key] for row in rows)].get_color())
-        assert colours[1, 0] == colours[1, 1] != colours[10, 0] == colours[10, 1]
+            colors[run] = tuple(by_values[tuple(row[key] for row in rows)].get_color())
+        assert colors[1, 0] == colors[1, 1] != colors[10, 0] == colors[10, 1]
     undefended = lines(drawn[0].axes[0])["adversarial image, plain"].get_ydata()
     expected = np.mean([[row["undefended"] for row in rows] for rows in runs.values()], axis=0)
     np.testing.assert_allclose(undefended, expected)

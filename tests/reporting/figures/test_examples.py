@@ -25,5 +25,5 @@ def test_clean_adversarial_and_change_stand_in_columns(tmp_path, drawn, images, 
         np.testing.assert_allclose(shown(grid[2, column]), change, atol=1e-6)
         assert grid[2, column].get_xlabel() == "at most 4.0 of 255"
         assert titles[column].endswith(grid[0, column].get_title().lstrip("…"))
-    assert grid[2, 0].get_ylabel() == "change × 20\n(grey: none)"  # noqa: RUF001
+    assert grid[2, 0].get_ylabel() == "change × 20\n(gray: none)"  # noqa: RUF001
     assert (tmp_path / "examples.png").stat().st_size > 0

@@ -1,10 +1,10 @@
-"""The segmentation figure shows the maps it was given, in the classes' colours."""
+"""The segmentation figure shows the maps it was given, in the classes' colors."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from rtok.reporting.figures.segmentation import coloured, segmentation_maps
+from rtok.reporting.figures.segmentation import colored, segmentation_maps
 
 NAMES = ["sky", "sea", "sand", "ship"]
 PALETTE = [(10, 20, 30), (0, 90, 200), (250, 240, 10), (255, 0, 0)]
@@ -32,5 +32,5 @@ def test_truth_stands_below_the_photo_and_attacked_below_clean(tmp_path, drawn, 
 
 
 def test_what_is_no_class_is_white():
-    colours = coloured(np.array([[0, 3], [255, 4]]), PALETTE)
-    assert colours.tolist() == [[[10, 20, 30], [255, 0, 0]], [[255, 255, 255], [255, 255, 255]]]
+    colors = colored(np.array([[0, 3], [255, 4]]), PALETTE)
+    assert colors.tolist() == [[[10, 20, 30], [255, 0, 0]], [[255, 255, 255], [255, 255, 255]]]

@@ -108,7 +108,7 @@ def test_a_training_an_evaluation_and_a_set(tmp_path: Path, rows: Rows) -> None:
     assert "| a | train | dinov2_vits14 at 98 px | photos, test | finished | 1:23 |" in text
     # a column a threat
     assert cells(text, "robust (10)") == ["robust (10)", "0.692 ± 0.031", "0.652 ± 0.031", "0.281 ± 0.031"]
-    assert "### attack paper: Linf radius 8/255 in normalised space" in text
+    assert "### attack paper: Linf radius 8/255 in normalized space" in text
     assert "| transfer | plain | **0.192 ± 0.031** | 1.000 |" in text
     assert "Measured on 30 images." in text
     # the mean over the last ten steps
@@ -136,9 +136,11 @@ def test_figures_lie_beside_the_markdown_and_inside_the_html(tmp_path: Path, row
 
 def test_nothing_of_a_run_becomes_markup(tmp_path: Path, rows: Rows) -> None:
     folder = tmp_path / HOSTILE.replace("/", "-")
-    hostile = [row | {"tokens": row["tokens"] and f"{HOSTILE}/rtokens-{HOSTILE}.safetensors"} for row in rows]
+    hostile = [
+        row | {"defense": row["defense"] and f"{HOSTILE}/rtokens-{HOSTILE}.safetensors"} for row in rows
+    ]
     hostile = [row | {"attack": HOSTILE, "surrogate": HOSTILE, "threat": HOSTILE} for row in hostile]
-    check = {"check": HOSTILE, "seen": HOSTILE, "passed": False, "tokens": None}
+    check = {"check": HOSTILE, "seen": HOSTILE, "passed": False, "defense": None}
     sanity = {"verdict": "suspicious", "images": 4, "checks": [check]}
     evaluation(folder, hostile, sanity=sanity, differences=[])
     settings = {
@@ -216,8 +218,8 @@ def test_runs_of_one_model_and_attack_share_a_table(tmp_path: Path, rows: Rows) 
 
 def test_the_sanity_of_an_evaluation_and_its_verdict(tmp_path: Path, rows: Rows) -> None:
     checks = [
-        {"check": "more steps are stronger", "seen": "loss 0.1, 0.2", "passed": True, "tokens": None},
-        {"check": "gradients do not vanish", "seen": "norm 0", "passed": False, "tokens": None},
+        {"check": "more steps are stronger", "seen": "loss 0.1, 0.2", "passed": True, "defense": None},
+        {"check": "gradients do not vanish", "seen": "norm 0", "passed": False, "defense": None},
     ]
     sanity = {"verdict": "suspicious", "images": 4, "checks": checks}
     report = write_report([evaluation(tmp_path / "a", rows, sanity=sanity)], tmp_path / "out")
@@ -321,7 +323,7 @@ def test_a_folder_that_is_no_run_ends_with_2(
     run = evaluation(tmp_path / "runs" / "a", rows)
     (tmp_path / "empty").mkdir()
     for folder, hint in (
-        ("empty", "is no run's folder"),
+        ("empty", "is not the folder of a run"),
         ("runs", "such as runs/a"),
         ("none", "there is no folder"),
     ):

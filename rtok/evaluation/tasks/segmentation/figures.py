@@ -13,21 +13,20 @@ import torch
 from rtok.attacks.stored import file_name
 from rtok.evaluation.examples import attacked_examples
 from rtok.evaluation.loop import Evaluator, Trial
+from rtok.results.rows import KEYS
 from rtok.setup import Setup
 
 if TYPE_CHECKING:
     from rtok.evaluation.tasks.segmentation.task import SegmentationTask
-
-_IDENTITY = ("attack", "threat", "surrogate", "victim", "tokens", "n", "head_features")
 
 
 def per_class(rows: Sequence[dict[str, Any]]) -> str:
     """Render the IoU of every class that occurs, for every row of the results."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_IDENTITY, "class", "clean_iou", "adversarial_iou"])
+    writer.writerow([*KEYS, "class", "clean_iou", "adversarial_iou"])
     for row in rows:
-        who = [row[key] for key in _IDENTITY]
+        who = [row[key] for key in KEYS]
         writer.writerows([*who, name, *ious] for name, ious in row["class_iou"].items())
     return text.getvalue()
 

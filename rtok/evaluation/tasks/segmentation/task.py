@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ from rtok.evaluation.victims import Victim
 from rtok.files import write_atomic
 from rtok.heads.segmentation.heads import SegmentationHeads, check_masks
 from rtok.heads.store import PLAIN
-from rtok.statistics import mean_interval
+from rtok.results.columns import COLUMNS
+from rtok.results.summary import means
 
 if TYPE_CHECKING:
     from rtok.config.attack import AttackConfig
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from rtok.runs.run import Run
     from rtok.setup import Setup
 
-PAIRED = ("adversarial_image_miou", "clean_image_miou")  # what victims are compared in, image by image
 KEPT_MASKS = 64  # an image's mask is used for each of its attacks and victims: more than a batch's are kept
 
 
@@ -46,7 +46,6 @@ class SegmentationTask(Task):
 
     command = "eval-seg"
     worst_by = "adversarial_image_miou"
-    compared: ClassVar = {name: name for name in PAIRED}
     plain_head = PLAIN
 
     def __init__(self, source: MaskedFiles, framing: Framing, heads: SegmentationHeads) -> None:
@@ -112,8 +111,7 @@ class SegmentationTask(Task):
         Rows of the control hold several draws: their numbers are means over the draws.
         """
         groups = [row["group"] for row in rows]
-        summary: dict[str, Any] = {}
-        intervals: dict[str, list[float] | None] = {}
+        summary, intervals = means(rows, COLUMNS[self.command])
         ious: dict[str, np.ndarray] = {}
         for name in ("clean", "adversarial"):
             draws: list[Sequence[Areas]] = list(zip(*(row[f"{name}_areas"] for row in rows), strict=True))
@@ -122,15 +120,9 @@ class SegmentationTask(Task):
             summary[f"{name}_miou"] = _mean([metrics.mean_iou(t) for t in totals])
             both = metrics.bootstrap_intervals(draws, groups, self._classes)
             intervals[f"{name}_miou"], intervals[f"{name}_pixel_accuracy"] = both
-            known = [row for row in rows if row[f"{name}_image_miou"] is not None]  # some pixel has a label
-            values = [row[f"{name}_image_miou"] for row in known]
-            summary[f"{name}_image_miou"] = _mean(values)
-            interval = mean_interval(values, [row["group"] for row in known]) if known else None
-            intervals[f"{name}_image_miou"] = None if interval is None else list(interval)
             summary[f"{name}_pixel_accuracy"] = _mean([metrics.pixel_accuracy(t) for t in totals])
         summary["pixel_accuracy"] = summary.pop("adversarial_pixel_accuracy")
         intervals["pixel_accuracy"] = intervals.pop("adversarial_pixel_accuracy")
-        summary["image_linf_255"] = fmean(row["image_linf_255"] for row in rows)
         classes = {
             name: [None if np.isnan(iou) else float(iou) for iou in pair]
             for name, *pair in zip(self.source.class_names, ious["clean"], ious["adversarial"], strict=True)
@@ -142,7 +134,7 @@ class SegmentationTask(Task):
         """Write `per_class.csv` and draw the summary and the predictions on a few pictures."""
         from rtok.reporting.figures.summary import summary_figures
 
-        summary_figures(rows, out, "adversarial_miou")
+        summary_figures(rows, out, self.command)
         write_atomic(out / "per_class.csv", per_class(rows))
         trial = transfer_trial(evaluator)
         if trial is not None:

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from rtok.evaluation.differences import paired_differences
-from rtok.evaluation.results import IDENTITY
+from rtok.results.columns import Column
+from rtok.results.differences import paired_differences
+from rtok.results.rows import KEYS
 from rtok.statistics import paired_bootstrap
 
+MEAN = [Column("mean", "mean", per_image="value")]
 VALUES = {
     ("plain", None, None): [0.1, 0.2, 0.3],
     ("random", None, 0): [0.2, 0.2, 0.2],
@@ -22,11 +24,11 @@ VALUES = {
 def rows(threat: str, *kinds: str, **more: Any) -> list[dict[str, Any]]:
     return [
         {
-            **dict.fromkeys(IDENTITY),
+            **dict.fromkeys(KEYS),
             "attack": "paper",
             "threat": threat,
             "victim": victim,
-            "tokens": tokens,
+            "defense": defense,
             "n": None if victim == "plain" else 10,
             "draw": draw,
             "image": f"{i}.png",
@@ -34,15 +36,15 @@ def rows(threat: str, *kinds: str, **more: Any) -> list[dict[str, Any]]:
             "value": value - (0.1 if threat == "adaptive" else 0.0),
             **more,
         }
-        for (victim, tokens, draw), values in VALUES.items()
+        for (victim, defense, draw), values in VALUES.items()
         if victim in kinds
         for i, value in enumerate(values)
     ]
 
 
 def test_robust_is_compared_with_its_baselines_image_by_image() -> None:
-    found = paired_differences(rows("transfer", "plain", "random", "robust"), {"mean": "value"})
-    assert [(row["tokens"], row["baseline_victim"], row["baseline_tokens"]) for row in found] == [
+    found = paired_differences(rows("transfer", "plain", "random", "robust"), MEAN)
+    assert [(row["defense"], row["baseline_victim"], row["baseline_defense"]) for row in found] == [
         ("a", "random", None),
         ("a", "plain", None),
         ("b", "random", None),
@@ -61,7 +63,7 @@ def test_robust_is_compared_with_its_baselines_image_by_image() -> None:
 
 def test_the_white_box_attack_on_the_public_model_is_transfer() -> None:
     found = paired_differences(
-        [*rows("transfer", "plain", "random", "robust"), *rows("adaptive", "robust")], {"mean": "value"}
+        [*rows("transfer", "plain", "random", "robust"), *rows("adaptive", "robust")], MEAN
     )
     adaptive = [row for row in found if row["threat"] == "adaptive"]
     assert [(row["baseline_victim"], row["baseline_threat"]) for row in adaptive] == [
@@ -74,10 +76,10 @@ def test_the_white_box_attack_on_the_public_model_is_transfer() -> None:
 
 def test_another_attack_is_no_baseline_and_unknown_values_drop_out() -> None:
     other = rows("transfer", "plain", attack="l2")
-    assert paired_differences([*other, *rows("transfer", "robust")], {"mean": "value"})[0]["tokens"] == "b"
+    assert paired_differences([*other, *rows("transfer", "robust")], MEAN)[0]["defense"] == "b"
     known = rows("transfer", "plain", "robust")
     known[0]["value"] = None
-    found = paired_differences(known, {"mean": "value"})[0]
+    found = paired_differences(known, MEAN)[0]
     assert found["mean"] == pytest.approx((0.2 + 0.6) / 2)
     alone = rows("transfer", "plain", "robust", group="one")
-    assert paired_differences(alone, {"mean": "value"})[0]["ci95"] == {"mean": None}
+    assert paired_differences(alone, MEAN)[0]["ci95"] == {"mean": None}

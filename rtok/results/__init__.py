@@ -1,0 +1,1 @@
+"""What an evaluation found: the rows of `results.json`, their columns, summaries and differences."""

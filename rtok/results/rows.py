@@ -1,0 +1,161 @@
+"""What a row of results is about: stated once, for the files, the tables, the figures and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Annotated, Any
+
+from pydantic import Field, Strict
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from rtok.results.words import counted, detailed, of_255, short_names
+
+Row = dict[str, Any]  # flat, as in `results.json` and `per_image.csv`: an identity's columns, then numbers
+Number = Annotated[float, Strict(), Field(gt=-1e300, lt=1e300)]  # one that can be calculated with
+Whole = Annotated[int, Strict()]
+
+# Mean of ImageNet's per-channel standard deviations: a radius in normalized space is about this much in pixels.
+IMAGENET_STD = (0.229 + 0.224 + 0.225) / 3
+
+
+@checked_dataclass(frozen=True)
+class Identity:
+    """What tells one row of `results.json` from another; null is what does not apply.
+
+    The control's draws share an identity: it is their mean.
+
+    Attributes:
+        surrogate: what the attack was crafted on, in words.
+        victim: `plain`, `random` or `robust`.
+        defense: the file of a robust victim's defense, as the user named it.
+        kind: the defense's kind, such as `tokens`.
+        n: the number of tokens.
+        head_features: which features the head was fitted on, `plain` or `robust`.
+        eps_pixel: the radius in pixels of [0, 1]; for normalized units the mean over the model's channels.
+        start: what a `query` attack starts from.
+    """
+
+    attack: str | None = None
+    threat: str = ""
+    surrogate: str | None = None
+    victim: str = ""
+    defense: str | None = None
+    kind: str | None = None
+    n: Whole | None = None
+    head_features: str | None = None
+    norm: str | None = None
+    eps: Number | None = None
+    units: str | None = None
+    eps_pixel: Number | None = None
+    steps: Whole | None = None
+    restarts: Whole | None = None
+    queries: Whole | None = None
+    start: str | None = None
+    seed: Whole | None = None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Identity:
+        """Read the identity of a flat row; columns that it lacks are null."""
+        return cls(**{key: row[key] for key in KEYS if key in row})
+
+    def columns(self) -> Row:
+        """Return the columns of a flat row."""
+        return asdict(self)
+
+    @property
+    def attack_key(self) -> tuple[object, ...]:
+        """What tells one attack from another."""
+        return self.attack, self.norm, self.eps, self.units
+
+    @property
+    def setting_key(self) -> tuple[object, ...]:
+        """What tells one attack under one threat from another."""
+        return *self.attack_key, self.threat, self.queries, self.start
+
+    @property
+    def radius(self) -> str:
+        """The radius, and in pixels too where it holds in normalized space.
+
+        There the radius of a channel in pixels is eps times the channel's standard deviation. Rows of other programs
+        may lack `eps_pixel`, its mean over the model's channels; then ImageNet's is taken, and the text says so.
+        """
+        norm = {"linf": "Linf", "l2": "L2"}.get(self.norm or "", "")
+        show = "{:.3g}".format if norm == "L2" else of_255
+        eps = self.eps or 0.0
+        if self.units != "normalized":
+            return f"{norm} radius {show(eps)} in pixels".strip()
+        known = self.eps_pixel is not None
+        pixel = self.eps_pixel if self.eps_pixel is not None else eps * IMAGENET_STD
+        source = "" if known else " with ImageNet's statistics"
+        return f"{norm} radius {show(eps)} in normalized space, about {show(pixel)} in pixels{source}".strip()
+
+    @property
+    def budget(self) -> list[str]:
+        """What a query attack may do, in words: `1000 queries`, `cold`; nothing for other threats."""
+        return [] if self.queries is None else [f"{self.queries} queries", *filter(None, [self.start])]
+
+    @property
+    def threat_label(self) -> str:
+        """The threat with its budget: `query (1000 queries, cold)`."""
+        return detailed(self.threat, self.budget)
+
+    def details(self, naming: Naming) -> list[str]:
+        """Say which victim of its kind this is, as far as `naming` asks for it: `10`, `robust head`."""
+        # The control has no file: its token count tells whose control it is.
+        which = counted(self.n, "token") if self.n is not None else None
+        if self.defense is not None:
+            which = naming.files.get(self.defense, self.defense)
+        found = [which] if naming.defenses and which is not None else []
+        if naming.heads and self.defense is not None and self.head_features is not None:
+            found.append(f"{self.head_features} head")
+        return found
+
+    def victim_label(self, naming: Naming) -> str:
+        """The victim in words: `robust (10, plain head)`."""
+        return detailed(self.victim, self.details(naming))
+
+
+KEYS = tuple(field.name for field in fields(Identity))
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How the victims of some rows are told apart.
+
+    Attributes:
+        files: short names of the defense files.
+        defenses, heads: whether to say which defense and which head a victim has.
+    """
+
+    files: Mapping[str, str]
+    defenses: bool = True
+    heads: bool = True
+
+    @classmethod
+    def of(cls, rows: Iterable[Mapping[str, Any]], *, whole: bool = False) -> Naming:
+        """Name what differs among `rows`; with `whole` all there is to say."""
+        rows = list(rows)
+        files = short_names(row["defense"] for row in rows if row.get("defense") is not None)
+        heads = {row.get("head_features") for row in rows} - {None}
+        return cls(files, whole or len(files) > 1, whole or len(heads) > 1)
+
+
+def by_attack(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
+    """Group rows by their attack and return `(title, rows)`, in order of first appearance."""
+    groups: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(Identity.of(row).attack_key, []).append(row)
+    return [(attack_title(group), group) for group in groups.values()]
+
+
+def attack_title(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say what the attack of these rows was: `attack standard: Linf radius 8/255 in pixels, 30 steps`."""
+    first = Identity.of(rows[0])
+    title = f"attack {first.attack or 'none'}"
+    parts = [title if first.eps is None else f"{title}: {first.radius}"]
+    for key in ("steps", "restarts"):
+        counts = sorted({row[key] for row in rows if row.get(key) is not None})
+        if counts and not (key == "restarts" and counts == [1]):
+            parts.append(f"{' or '.join(map(str, counts))} {key.removesuffix('s') if counts == [1] else key}")
+    return ", ".join(parts)
