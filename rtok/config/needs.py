@@ -24,13 +24,13 @@ def check_train(config: Config) -> Iterator[Problem]:
         yield Problem("attack", "train takes one attack, not a list")
     yield from _check_one_model(config)
     for attack in config.attacks:
-        if attack.from_:
+        if attack.stored:
             yield Problem("attack.from", "train crafts anew at every step: write options or a preset")
         if attack.target == "victim":
             yield Problem("attack.target", "train pulls away from the plain backbone's features: write plain")
         if attack.method == "square":
             yield Problem("attack.method", "train follows gradients, which square has none of: use pgd")
-        if attack.layer < 1:
+        if attack.depth < 1:
             yield Problem("attack.layer", "train attacks the features that it trains on: leave it out")
     if config.train.micro_batch is not None and config.train.micro_batch > config.train.batch_size:
         yield Problem("train.micro_batch", f"must be at most train.batch_size, {config.train.batch_size}")
@@ -46,7 +46,7 @@ def check_attack(config: Config) -> Iterator[Problem]:
     yield from _check_one_model(config)
     if isinstance(config.attack, list):
         yield Problem("attack", "rtok attack writes one set: write one attack, not a list")
-    elif config.attack.from_:
+    elif config.attack.stored:
         yield Problem("attack.from", "rtok attack makes such a folder: write options or a preset")
 
 
@@ -55,7 +55,7 @@ def check_eval_features(config: Config) -> Iterator[Problem]:
     yield from _check_measured(config)
     yield from _check_feature_attacks(config)
     yield from _check_token_files(config)
-    stored = any(attack.from_ for attack in config.attacks)
+    stored = any(attack.stored for attack in config.attacks)
     if config.analysis.activations and "transfer" not in config.threats and not stored:
         yield Problem("analysis.activations", "shows the images of the transfer threat: add it to threats")
     yield from _check_threats(config)
@@ -102,7 +102,7 @@ def check_files(config: Config) -> Iterator[Problem]:
         ("surrogate.head", config.surrogate.head if config.surrogate.head != "same" else None),
         *(("tokens", path) for path in config.token_paths),
         *(("guessed", path) for path in config.guessed_paths),
-        *(("attack.from", attack.from_) for attack in config.attacks),
+        *(("attack.from", attack.stored) for attack in config.attacks),
     ]
     if isinstance(config.guessed, GuessedConfig) and config.guessed.data:
         named.append(("guessed.data.root", config.guessed.data.root))
@@ -117,16 +117,16 @@ def check_files(config: Config) -> Iterator[Problem]:
 
 def _check_feature_attacks(config: Config) -> Iterator[Problem]:
     for attack in config.attacks:
-        if attack.method == "autoattack":
-            yield Problem("attack.method", "autoattack attacks labels, this command features: use pgd")
+        if "features" not in attack.objectives:
+            yield Problem("attack.method", f"{attack.method} attacks labels, this command features: use pgd")
 
 
 def _check_one_model(config: Config) -> Iterator[Problem]:
     """What crafts one image per image on one model: no ensemble, and nothing to start from."""
     for attack in config.attacks:
-        if attack.variants:
+        if attack.members != [attack]:
             yield Problem("attack.variants", "one attack is wanted here, and an ensemble is several")
-        if attack.init == "transfer":
+        if attack.warm:
             yield Problem("attack.init", "transfer is a start for eval-*: write uniform, gaussian or none")
 
 
@@ -134,10 +134,10 @@ def _check_threats(config: Config) -> Iterator[Problem]:
     """What the threats and the curve need of other sections."""
     if "guessed" in config.threats and config.guessed is None:
         yield Problem("guessed", "is missing: name the attacker's token files, or write {train: 2}")
-    crafted = [attack for attack in config.attacks if not attack.from_]
+    crafted = [attack for attack in config.attacks if not attack.stored]
     if "query" in config.threats and any(attack.norm != "linf" for attack in crafted):
         yield Problem("threats", "query is Square attack for norm linf: leave it out for other norms")
-    if config.curve and config.attacks[0].from_:
+    if config.curve and config.attacks[0].stored:
         yield Problem("curve", "crafts the first attack at each radius, which a set from disk is not")
 
 

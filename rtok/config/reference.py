@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import types
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from rtok.config import strict_yaml
-from rtok.config.attack import PRESETS, AttackConfig
+from rtok.config.attack import PRESETS
 from rtok.config.schema import Config
 from rtok.config.types import Section
 from rtok.config.validation import key_names, sections_in
@@ -43,17 +43,22 @@ def render() -> str:
     """Return the page."""
     parts = [_INTRODUCTION, "## The top level\n", _table(Config, "")]
     for name, field in key_names(Config).items():
+        shown: set[str] = set()
         # A section inside a section (`surrogate.model`) is one of these again.
         for section in dict.fromkeys(sections_in(field.annotation)):
-            parts += [f"## `{name}`\n", f"{inspect.getdoc(section)}\n", _table(section, f"{name}.")]
-            if section is AttackConfig:
-                parts.append(_presets())
+            heading = [] if shown else [f"## `{name}`\n"]
+            parts += [*heading, f"{inspect.getdoc(section)}\n", _table(section, f"{name}.", shown)]
+            shown |= set(key_names(section))
+        if name == "attack":
+            parts.append(_presets())
     return "\n".join(parts)
 
 
-def _table(section: type[Section], prefix: str) -> str:
+def _table(section: type[Section], prefix: str, without: Collection[str] = ()) -> str:
     lines = ["| key | default | valid | what it is |", "| --- | --- | --- | --- |"]
     for name, field in key_names(section).items():
+        if name in without:
+            continue
         cells = (
             f"`{prefix}{name}`",
             _default(field),
@@ -119,7 +124,7 @@ def _range(constraints: Sequence[Any]) -> str:
 
 
 def _presets() -> str:
-    lines = ["What a preset changes in these defaults:\n", "| preset | options |", "| --- | --- |"]
+    lines = ["What a preset changes in its method's defaults:\n", "| preset | options |", "| --- | --- |"]
     for name, options in PRESETS.items():
         settings = ", ".join(f"`{key}: {_yaml(value)}`" for key, value in options.items())
         lines.append(f"| `{name}` | {settings or 'nothing'} |")

@@ -9,8 +9,10 @@ from pydantic import BeforeValidator, Field
 
 from rtok.config import strict_yaml
 from rtok.config.attack import AttackConfig
+from rtok.config.attack_methods import AnyAttack, PGDConfig
 from rtok.config.environment import escape
 from rtok.config.head import HeadConfig
+from rtok.config.registry import ATTACKS
 from rtok.config.sections import (
     AnalysisConfig,
     DataConfig,
@@ -63,9 +65,9 @@ class Config(Section):
     )
     data: DataConfig = Field(description="The images.")
     attack: Annotated[
-        Mapped[AttackConfig] | Listed[UniqueList[AttackConfig]], BY_SHAPE, BeforeValidator(_spelled_out)
+        Mapped[AnyAttack] | Listed[UniqueList[AnyAttack]], BY_SHAPE, BeforeValidator(_spelled_out)
     ] = Field(
-        AttackConfig(preset="paper"),
+        PGDConfig(preset="paper"),
         description="The attack: a section, or (`eval-*`) a list of them; a preset's name alone is short for "
         "`{preset: NAME}`. Without this key: `paper`.",
     )
@@ -147,3 +149,11 @@ class Config(Section):
     def to_yaml(self) -> str:
         """Return the config as YAML that `load_config` reads back equal."""
         return strict_yaml.dump(escape(self.to_dict()))
+
+
+def _rebuild() -> None:
+    Config.model_rebuild(force=True)
+
+
+# The sections that `attack` accepts are those that are registered when the model is built.
+ATTACKS.on_change(_rebuild)

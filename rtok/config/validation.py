@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from rtok.config.problems import Problem, given
+from rtok.config.registry import ATTACKS, SectionOf
 from rtok.config.schema import Config
 from rtok.config.types import Section
 from rtok.errors import nearest
@@ -42,7 +43,7 @@ def validate(raw: dict[str, Any]) -> tuple[Config, list[Problem]]:
     except ValidationError as error:
         # `out` derives from the other keys: without them it has no default, which is no mistake of its own.
         mistakes = [details for details in error.errors() if details["type"] != "default_factory_not_called"]
-        problems = [_describe(details) for details in mistakes]
+        problems = [describe(details) for details in mistakes]
         wrong = {str(details["loc"][0]) for details in mistakes}
     sound = {key: value for key, value in raw.items() if key not in wrong}
     stand_ins = {"model": {"name": "dinov2_vits14"}, "data": {"name": "photos"}}
@@ -50,11 +51,15 @@ def validate(raw: dict[str, Any]) -> tuple[Config, list[Problem]]:
 
 
 def sections_in(annotation: Any) -> Iterator[type[Section]]:
-    """Yield the sections that a field's type may hold."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
+    """Yield the sections that a field's type may hold, the registered ones included."""
+    marks = [mark for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, SectionOf)]
+    if marks:
+        yield from (entry.section for entry in marks[0].registry.entries() if entry.section)
+    elif isinstance(annotation, type) and issubclass(annotation, Section):
         yield annotation
-    for part in get_args(annotation):
-        yield from sections_in(part)
+    else:
+        for part in get_args(annotation):
+            yield from sections_in(part)
 
 
 def key_names(section: type[BaseModel]) -> dict[str, Any]:
@@ -62,7 +67,8 @@ def key_names(section: type[BaseModel]) -> dict[str, Any]:
     return {field.alias or name: field for name, field in section.model_fields.items()}
 
 
-def _describe(details: ErrorDetails) -> Problem:
+def describe(details: ErrorDetails, root: type[BaseModel] = Config) -> Problem:
+    """Say what pydantic found wrong in a mapping of the section `root`."""
     keys = [key for key in details["loc"] if not str(key).startswith("<")]
     path = ".".join(map(str, keys))
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
@@ -71,7 +77,7 @@ def _describe(details: ErrorDetails) -> Problem:
     if kind == "missing":
         return Problem(path, "is missing")
     if kind == "extra_forbidden":
-        return Problem(path, _unknown_key(keys))
+        return Problem(path, _unknown_key(root, details["loc"]))
     if kind == "expected":
         return Problem(path, given(value, details["msg"]))
     words = _EXPECTED[kind].format(**context) if kind in _EXPECTED else details["msg"]
@@ -86,14 +92,24 @@ def _choices(expected: str) -> list[str]:
     return [word.strip(" '") for word in expected.replace(" or ", ",").split(",")]
 
 
-def _unknown_key(keys: list[int | str]) -> str:
-    section: type[BaseModel] = Config
-    for key in keys[:-1]:
-        if isinstance(key, str):
-            section = next(sections_in(key_names(section)[key].annotation))
-    wrong, valid = str(keys[-1]), key_names(section)
+def _unknown_key(root: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    wrong, valid = str(location[-1]), key_names(_section_at(root, location[:-1]))
     hint = nearest(wrong, valid) or _home(wrong)
     return f"unknown key.{hint} Valid here: {', '.join(valid)}"
+
+
+def _section_at(root: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
+    """Return the section that a location of pydantic's leads to; tags in it choose among registered sections."""
+    tags: dict[type[BaseModel] | None, str] = {
+        entry.section: f"<{entry.name}>" for entry in ATTACKS.entries()
+    }
+    sections: list[type[BaseModel]] = [root]
+    for key in (key for key in location if isinstance(key, str)):
+        if key.startswith("<"):
+            sections = [section for section in sections if tags.get(section) == key] or sections
+        else:
+            sections = list(sections_in(key_names(sections[0])[key].annotation))
+    return sections[0]
 
 
 def _home(key: str) -> str:

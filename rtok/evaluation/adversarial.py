@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from rtok.attacks.adversarial_set import (
+from rtok.attacks.stored import (
     MANIFEST,
     AdversarialSet,
     file_name,
@@ -65,7 +65,7 @@ def make_adversarial_set(
         UserError: the input is wrong; nothing has been written then.
     """
     attack = config.attacks[0]
-    if len(config.attacks) > 1 or attack.from_ is not None or attack.variants:
+    if len(config.attacks) > 1 or attack.stored or attack.members != [attack]:
         raise UserError(
             "attack: `rtok attack` crafts one set; give one attack, with its options or a preset."
         )
@@ -77,7 +77,7 @@ def make_adversarial_set(
         if compute.is_main:
             folder.tidy(keep_state=False)
         say(f"{folder.path} holds a finished set: nothing is left to do", enabled=compute.is_main)
-        return _result(folder.path, AdversarialSet(folder.path).rows.values())
+        return _result(folder.path, AdversarialSet.open(folder.path).rows.values())
     bench = Bench.prepare(config, compute, open_framing(config) if _segments(config) else None)
     task = choose_task(bench)
     plain = Victim("plain", head=task.plain_head)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from rtok.attacks.autoattack import AutoAttack
-from rtok.attacks.build import build_attack
 from rtok.attacks.objective import Criterion, LabelCriterion, Model
+from rtok.config.attack_methods import AutoAttackConfig
 from rtok.evaluation.bench import Bench
 from rtok.evaluation.heads import PLAIN, Heads
 from rtok.evaluation.loop import Evaluator
@@ -64,9 +64,8 @@ class ClassificationTask:
         """
         heads = Heads.open(bench)
         for settings in bench.config.attacks:
-            attack = None if settings.from_ else build_attack(settings, "labels")
-            if isinstance(attack, AutoAttack):
-                attack.check(len(heads.class_names))
+            if isinstance(settings, AutoAttackConfig):
+                AutoAttack(settings).check(len(heads.class_names))
         return cls(heads, heads.settings.robust_victims)
 
     def model(self, victim: Victim) -> Model:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from rtok.attacks.build import Attack
+from rtok.attacks.base import Attack, Context, craft
 from rtok.attacks.objective import Criterion, FeatureCriterion, Model, Objective, Surrogate
 from rtok.compute import Compute
 from rtok.console import progress
@@ -70,7 +70,6 @@ class Trial:
 
     def identity(self, seed: int) -> dict[str, Any]:
         """The columns that say how a row's adversarial images were made."""
-        counted = self.settings.method == "pgd"  # AutoAttack has steps and restarts of its own
         return {
             "attack": self.name,
             "threat": self.threat,
@@ -79,9 +78,7 @@ class Trial:
             "eps": self.settings.eps,
             "units": self.settings.units,
             "eps_pixel": self.eps_pixel,
-            "steps": self.settings.steps if counted else None,
-            "restarts": self.settings.restarts if counted else None,
-            "queries": self.settings.queries if self.settings.method == "square" else None,
+            **self.settings.counts,
             "start": self.start,
             "seed": seed,
         }
@@ -154,9 +151,8 @@ class Evaluator:
             return made[attempt]
         start = None if attempt.start is None else self.craft(attempt.start, batch, images, made)
         objective = self.objective(attempt, batch, images)
-        found = attempt.attack.run(
-            images, objective, keys=batch.keys, std=self.std, seed=self.seed, start=start
-        )
+        context = Context(batch.keys, self.seed, std=self.std, start=start)
+        found = craft(attempt.attack, images, objective, context)
         if attempt in self._starts:
             made[attempt] = found.images
         return found.images

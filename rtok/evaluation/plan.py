@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
-from rtok.attacks.adversarial_set import AdversarialSet
-from rtok.attacks.build import build_attack
-from rtok.config.attack import AttackConfig
+from rtok.attacks.base import build
+from rtok.attacks.stored import AdversarialSet
+from rtok.config.attack import AttackConfig, read_attack
 from rtok.errors import UserError
 from rtok.evaluation import threats
 from rtok.evaluation.bench import Bench, open_backbone
@@ -63,7 +63,7 @@ class Planner:
         config = self.bench.config
         found = []
         for attack in config.attacks:
-            found += [self._stored(attack)] if attack.from_ else self.of_attack(attack)
+            found += [self._stored(attack)] if attack.stored else self.of_attack(attack)
         for radius in config.curve or ():
             at_radius = self.of_attack(config.attacks[0].at_radius(radius))
             found += [replace(trial, part="curve", name=config.attacks[0].label) for trial in at_radius]
@@ -84,7 +84,7 @@ class Planner:
         plans = [self._crafts(threat, member) for member in members]
         first = members[0]
         whole = (
-            plans[0] if first.layer == 1 else self._crafts(threat, first.model_copy(update={"layer": 1.0}))
+            plans[0] if first.depth == 1 else self._crafts(threat, first.model_copy(update={"layer": 1.0}))
         )
         found = []
         for tried, *crafts in zip(whole, *plans, strict=True):
@@ -104,7 +104,7 @@ class Planner:
         ):
             for queries in query.queries:
                 settings = attack.by_queries(queries)
-                algorithm = build_attack(settings, self.task.objective)
+                algorithm = build(settings)
                 for start in query.starts:
                     warm = self._transfer(attack.members[0]) if start == "transfer" else None
                     attempt = Attempt(settings, algorithm, craft.surrogate, craft.targets[0], start=warm)
@@ -116,10 +116,10 @@ class Planner:
         """An attack's members without repetition: under some threats two of them come to the same."""
         found: list[AttackConfig] = []
         for member in attack.members:
-            changes: dict[str, object] = {"variants": None}
+            changes: dict[str, object] = {}
             if self.task.objective == "features":
                 changes["loss"] = "cross-entropy"  # a loss of labels
-            if threat == "transfer" and member.init == "transfer":
+            if threat == "transfer" and member.warm:
                 changes["init"] = "uniform"  # its own start
             member = member.model_copy(update=changes)
             if member not in found:
@@ -145,32 +145,32 @@ class Planner:
     def _attempts(self, member: AttackConfig, craft: Craft) -> list[Attempt]:
         if craft.threat == "transfer":
             return [self._transfer(member)]
-        start = self._transfer(member) if member.init == "transfer" else None
-        attack, hidden = build_attack(member, self.task.objective), member.layer < 1
+        start = self._transfer(member) if member.warm else None
+        attack, hidden = build(member), member.depth < 1
         return [Attempt(member, attack, craft.surrogate, target, hidden, start) for target in craft.targets]
 
     def _transfer(self, member: AttackConfig) -> Attempt:
         """The attack on the public model; the same object each time, so that it is run once."""
-        if member.init == "transfer":
+        if member.warm:
             member = member.model_copy(update={"init": "uniform"})
         name = member.model_dump_json()
         if name not in self._transfers:
             (craft,) = self._crafts("transfer", member)
-            attack = build_attack(member, self.task.objective)
+            attack = build(member)
             self._transfers[name] = Attempt(
-                member, attack, craft.surrogate, craft.targets[0], member.layer < 1
+                member, attack, craft.surrogate, craft.targets[0], member.depth < 1
             )
         return self._transfers[name]
 
     def _model_of(self, member: AttackConfig) -> ModelOf:
-        if member.layer == 1:
+        if member.depth == 1:
             return self.task.model
-        return lambda victim: self.task.hidden(self.bench.backbone, victim.tokens, member.layer)
+        return lambda victim: self.task.hidden(self.bench.backbone, victim.tokens, member.depth)
 
     def _surrogate_of(self, member: AttackConfig) -> Callable[[Backbone, Tensor | None], Model]:
-        if member.layer == 1:
+        if member.depth == 1:
             return self.task.surrogate
-        return lambda backbone, tokens: self.task.hidden(backbone, tokens, member.layer)
+        return lambda backbone, tokens: self.task.hidden(backbone, tokens, member.depth)
 
     def _trial(self, attack: AttackConfig, craft: Craft, attempts: Sequence[Attempt]) -> Trial:
         radius = pixel_radius(attack, self.bench.backbone)
@@ -180,18 +180,18 @@ class Planner:
 
     def _stored(self, attack: AttackConfig) -> Trial:
         """Try every victim on a set from disk; whether its surrogate was fooled is known of the plain victim."""
-        assert attack.from_ is not None
-        stored = AdversarialSet(attack.from_)
+        assert attack.stored is not None
+        stored = AdversarialSet.open(attack.stored)
         stored.check(self.bench.backbone, self.bench.source.keys)
-        settings = AttackConfig.model_validate(stored.settings["attack"])
-        same = stored.objective == self.task.objective
+        settings = read_attack(stored.made.attack)
+        same = stored.made.objective == self.task.objective
         everyone = [self.plain, *self.control, *self.robust]
-        surrogate = stored.settings["surrogate"]
+        surrogate = stored.made.surrogate
         (craft,) = threats.transfer(self.plain, everyone, self.task.model, name=surrogate)
         attempt = Attempt(settings, stored, craft.surrogate, craft.targets[0])
         return replace(
             self._trial(settings, craft, [attempt]),
-            name=settings.label if same else f"{settings.label} on {stored.objective}",
+            name=settings.label if same else f"{settings.label} on {stored.made.objective}",
             probe=craft.probe if stored.surrogate_is_plain(self.bench.config) else None,
         )
 

@@ -68,7 +68,7 @@ def run_evaluation(
     )
     victims = [plain, *(control if "transfer" in config.threats else []), *robust]
     guessed = GuessedTokens.open(bench, task.plain_head) if "guessed" in config.threats else None
-    crafted = any(attack.from_ is None for attack in config.attacks)
+    crafted = any(attack.stored is None for attack in config.attacks)
     surrogate = open_surrogate(bench) if crafted else ChosenSurrogate(config.model.name)
     trials = Planner(bench, task, surrogate, plain, control, robust, guessed).trials()
     evaluator = Evaluator(

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rtok.attacks.build import build_attack
+from rtok.attacks.base import Context, build, craft
 from rtok.attacks.noise import start_noise
-from rtok.attacks.objective import Draw, FixedSurrogate, Objective
+from rtok.attacks.objective import FixedSurrogate, Objective, Step
 from rtok.attacks.square import Square
-from rtok.config.attack import AttackConfig
+from rtok.config.attack_methods import PGDConfig
 from rtok.data.loader import Batch
 from rtok.evaluation.bench import Bench
 from rtok.evaluation.loop import Attempt, Evaluator
@@ -60,13 +60,13 @@ def sanity(bench: Bench, evaluator: Evaluator, rows: Sequence[Mapping[str, Any]]
     return {"verdict": "sound" if sound else "suspicious", "images": len(batch.keys), "checks": checks}
 
 
-def _attack(bench: Bench) -> tuple[AttackConfig, float]:
+def _attack(bench: Bench) -> tuple[PGDConfig, float]:
     """The checks' attack, plain Linf PGD as strong as the config's first, and its radius in pixels."""
-    crafted = [attack for attack in bench.config.attacks if attack.method == "pgd" and not attack.from_]
-    first = crafted[0] if crafted else AttackConfig(preset="standard")
-    radius = pixel_radius(first, bench.backbone) if first.norm == "linf" else AttackConfig().eps
+    crafted = [attack for attack in bench.config.attacks if isinstance(attack, PGDConfig)]
+    first = crafted[0] if crafted else PGDConfig()
+    radius = pixel_radius(first, bench.backbone) if first.norm == "linf" else PGDConfig().eps
     steps = min(first.steps, bench.config.sanity.steps)
-    return AttackConfig(steps=steps, axis=first.axis, quantize="none"), radius
+    return PGDConfig(steps=steps, axis=first.axis, quantize="none"), radius
 
 
 @dataclass
@@ -78,7 +78,7 @@ class Laboratory:
 
     evaluator: Evaluator
     batch: Batch
-    attack: AttackConfig
+    attack: PGDConfig
     radius: float
 
     def unbounded(self) -> Check:
@@ -112,8 +112,9 @@ class Laboratory:
         yield self._gradients(objective)
 
         queries = QUERIES_A_STEP * steps
-        search = Square(self.radius, queries=queries, quantize="none")
-        found = search.run(self.images, objective, keys=self.batch.keys, seed=self.evaluator.seed).loss
+        search = Square(eps=self.radius, queries=queries, quantize="none")
+        context = Context(self.batch.keys, self.evaluator.seed)
+        found = craft(search, self.images, objective, context).loss
         yield self._weaker("random search of equal cost is weaker", float(found.mean()), full, slack)
 
         transfer = self._mean(objective, self._on_plain)
@@ -126,7 +127,7 @@ class Laboratory:
         )
         place = (self.images + noise.to(self.images)).clamp(0, 1)
         norms = [
-            one.loss_and_gradient(place, Draw(0, 0))[1].flatten(1).norm(dim=1)
+            one.loss_and_gradient(place, Step(0, 0))[1].flatten(1).norm(dim=1)
             for one in (objective, self._objective(self.evaluator.victims[0]))
         ]
         ratio = float((norms[0] / norms[1]).nan_to_num(0.0, posinf=1.0).min())
@@ -160,7 +161,7 @@ class Laboratory:
 
     def _attempt(self, victim: Victim, **changes: Any) -> Attempt:
         settings = self.attack.model_copy(update={"eps": self.radius, **changes})
-        attack = build_attack(settings, self.evaluator.task.objective)
+        attack = build(settings)
         models = self.evaluator.models
         return Attempt(settings, attack, FixedSurrogate(models[victim]), models[self.evaluator.victims[0]])
 
@@ -171,7 +172,7 @@ class Laboratory:
         return self._mean(self._objective(victim), self._craft(victim, **changes))
 
     def _mean(self, objective: Objective, images: Tensor) -> float:
-        return float(objective.loss(images, Draw(0, 0)).mean())
+        return float(objective.loss(images, Step(0, 0)).mean())
 
     @cached_property
     def images(self) -> Tensor:

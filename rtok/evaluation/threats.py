@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from rtok.attacks.objective import Draw, FixedSurrogate, Model, Surrogate
+from rtok.attacks.objective import FixedSurrogate, Model, Step, Surrogate
 from rtok.evaluation.victims import Victim, random_tokens
 
 ModelOf = Callable[[Victim], Model]
@@ -51,16 +51,16 @@ class InformedSurrogate:
     draws: int = 1
     plain_weight: float = 0.5
 
-    def members(self, draw: Draw) -> Sequence[tuple[float, Model]]:
+    def members(self, step: Step) -> Sequence[tuple[float, Model]]:
         """The plain model and the model with each of this step's untrained tokens; weights of zero are left out."""
         drawn = [(1 - self.plain_weight) / self.draws] * self.draws
         found = [(self.plain_weight, self.plain)]
-        found += [(weight, self._drawn(draw, number)) for number, weight in enumerate(drawn)]
+        found += [(weight, self._drawn(step, number)) for number, weight in enumerate(drawn)]
         return [(weight, model) for weight, model in found if weight]
 
-    def _drawn(self, draw: Draw, number: int) -> Model:
+    def _drawn(self, step: Step, number: int) -> Model:
         assert self.like.tokens is not None
-        parts = ("informed", draw.restart, draw.step, *([number] if number else []))
+        parts = ("informed", step.restart, step.index, *([number] if number else []))
         tokens = random_tokens(self.count, self.dim, self.init_std, self.seed, *parts)
         return self.with_tokens(Victim("random", tokens.to(self.like.tokens), head=self.like.head))
 
@@ -72,7 +72,7 @@ class GuessedSurrogate:
     guesses: Sequence[Victim]
     model_of: ModelOf
 
-    def members(self, draw: Draw) -> Sequence[tuple[float, Model]]:
+    def members(self, step: Step) -> Sequence[tuple[float, Model]]:
         """The same models at every step."""
         return [(1 / len(self.guesses), self.model_of(guess)) for guess in self.guesses]
 

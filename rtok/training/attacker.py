@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from rtok.attacks import FeatureCriterion, FixedSurrogate, Objective, Perturbed, cosine
-from rtok.attacks.build import build_pgd
+from rtok.attacks import Context, Crafted, FeatureCriterion, FixedSurrogate, Objective, build, cosine, craft
 from rtok.attacks.objective import Model
 from rtok.compute import Compute
 from rtok.data.loader import Batch
@@ -54,7 +53,7 @@ class Attacker:
     def __init__(self, config: Config, compute: Compute, backbone: Backbone) -> None:
         self.compute = compute
         self.backbone = backbone
-        self.attack = build_pgd(config.attacks[0])
+        self.attack = build(config.attacks[0])
         self.axis = config.attacks[0].axis
         self.seed = config.seed
         self.threat = config.train.threat
@@ -90,16 +89,16 @@ class Attacker:
         undefended[private] = cosine(self._features(found.images), attacked.target[private], self.axis)
         return replace(attacked, adversarial=adversarial, undefended=undefended)
 
-    def _craft(self, model: Model, attacked: AttackedBatch, places: list[int]) -> Perturbed:
+    def _craft(self, model: Model, attacked: AttackedBatch, places: list[int]) -> Crafted:
         criterion = FeatureCriterion(attacked.target[places], self.axis)
-        return self.attack.run(
-            attacked.clean[places],
-            Objective(FixedSurrogate(model), criterion, self.micro_batch),
+        context = Context(
             keys=[attacked.keys[b] for b in places],
-            std=self.backbone.std,
             seed=self.seed,
             visits=[attacked.visits[b] for b in places],
+            std=self.backbone.std,
         )
+        objective = Objective(FixedSurrogate(model), criterion, self.micro_batch)
+        return craft(self.attack, attacked.clean[places], objective, context)
 
     def _private(self, step: int, size: int) -> list[int]:
         """Which of this process's images meet the adaptive attack, whatever the number of processes."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from rtok.attacks.adversarial_set import file_name
+from rtok.attacks.stored import file_name
 from rtok.config.segmentation import SegmentationConfig
 from rtok.data.framing import Framing
 from rtok.data.masks import MaskedFiles
