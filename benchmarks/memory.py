@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.ours import make_config
 from rtok.attacks import FeatureCriterion, FixedSurrogate, Objective
-from rtok.attacks.objective import Draw
+from rtok.attacks.objective import Step
 from rtok.compute import Compute
 from rtok.models.backbone import Backbone
 from rtok.models.registry import find
@@ -83,7 +83,7 @@ def peaks(
         memory.peak = memory.now
         criterion = FeatureCriterion(target, "token")
         Objective(FixedSurrogate(backbone), criterion, config.train.micro_batch).loss_and_gradient(
-            adversarial, Draw(0, 0)
+            adversarial, Step(0, 0)
         )
         attack, memory.peak = memory.peak, memory.now
         tokens = make_token_sets(config, backbone.dim, clean.device)

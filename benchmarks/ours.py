@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rtok.evaluation.features import FeatureTask
 from torch import Tensor
 
 from benchmarks.measure import passes
-from rtok.attacks import FeatureCriterion, FixedSurrogate, Objective
-from rtok.attacks.build import build_pgd
+from rtok.attacks import Context, FeatureCriterion, FixedSurrogate, Objective, build, craft
 from rtok.compute import Compute
 from rtok.config.schema import Config
 from rtok.data.loader import Batch
-from rtok.evaluation.features import FeatureTask
 from rtok.evaluation.loop import Attempt, Evaluator, Trial
 from rtok.evaluation.threats import transfer
 from rtok.evaluation.victims import Victim
@@ -35,7 +34,7 @@ class Bench:
         sets = make_token_sets(config, backbone.dim, compute.device)
         folder = RunFolder(Path("results/none"), {})  # only looked at, never started: nothing is written
         self.trainer = Trainer(config, compute, folder, backbone, sets)
-        self.pgd = build_pgd(config.attacks[0])
+        self.pgd = build(config.attacks[0])
         task = FeatureTask(backbone)
         plain = Victim("plain")
         robust = [Victim("robust", sets[0].values.detach(), str(i)) for i in range(victims)]
@@ -49,7 +48,7 @@ class Bench:
         )
         self.backbone = backbone
         self.tokens = sets[0].values.detach()
-        self.steps, self.victims = config.attacks[0].steps, victims
+        self.steps, self.victims = config.attacks[0].counts["steps"] or 0, victims
 
     def flops(self, part: str) -> int:
         """What a part needs at least, from its passes."""
@@ -67,7 +66,7 @@ class Bench:
         with torch.no_grad():
             target = self.backbone(self.images)
         objective = Objective(FixedSurrogate(self.backbone), FeatureCriterion(target, "token"))
-        self.pgd.run(self.images, objective, keys=self.batch.keys, std=self.backbone.std)
+        craft(self.pgd, self.images, objective, Context(self.batch.keys, std=self.backbone.std))
 
     def training_step(self) -> None:
         """One training step."""

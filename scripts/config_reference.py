@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import types
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -54,11 +54,14 @@ def render() -> str:
         sections = list(dict.fromkeys(sections_in(field.annotation)))
         if sections:
             parts.append(f"## `{name}`\n")
+        shown: set[str] = set()
         for section in sections:
             kind = _CHOICES.get(name)
             if kind and section in _named(kind[1]):
                 parts.append(f"### `{name}.{kind[0]}: {_named(kind[1])[section]}`\n")
-            parts += [f"{inspect.getdoc(section)}\n", _table(section, f"{name}.")]
+            # A section that goes on from another one shows the keys that it adds.
+            parts += [f"{inspect.getdoc(section)}\n", _table(section, f"{name}.", shown)]
+            shown |= set(key_names(section))
         if name == "attack":
             parts.append(_presets())
     for title, registry in _REGISTRIES.items():
@@ -79,9 +82,11 @@ def _registered(registry: Registry) -> str:
     return "\n".join(["| name | what it is |", "| --- | --- |", *lines]) + "\n"
 
 
-def _table(section: type[Section], prefix: str) -> str:
+def _table(section: type[Section], prefix: str, without: Collection[str] = ()) -> str:
     lines = ["| key | default | valid | what it is |", "| --- | --- | --- | --- |"]
     for name, field in key_names(section).items():
+        if name in without:
+            continue
         cells = (
             f"`{prefix}{name}`",
             _default(field),
@@ -150,7 +155,7 @@ def _range(constraints: Sequence[Any]) -> str:
 
 
 def _presets() -> str:
-    lines = ["What a preset changes in these defaults:\n", "| preset | options |", "| --- | --- |"]
+    lines = ["What a preset changes in its method's defaults:\n", "| preset | options |", "| --- | --- |"]
     for name, options in PRESETS.items():
         settings = ", ".join(f"`{key}: {_yaml(value)}`" for key, value in options.items())
         lines.append(f"| `{name}` | {settings or 'nothing'} |")

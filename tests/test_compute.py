@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rtok.attacks import FeatureCriterion, FixedSurrogate, Objective, cosine
+from rtok.attacks import Context, FeatureCriterion, FixedSurrogate, Objective, cosine, craft
 from rtok.attacks.pgd import PGD
 from rtok.compute import Compute
 from rtok.models import Backbone, load_backbone
@@ -87,7 +87,7 @@ def where_an_attack_ends(
         target = model(images)
         truth = judge(images)
     objective = Objective(FixedSurrogate(model), FeatureCriterion(target, "token"), micro_batch)
-    found = ATTACK.run(images, objective, std=judge.std)
+    found = craft(ATTACK, images, objective, Context.of(images, std=judge.std))
     with torch.no_grad():
         return cosine(judge(found.images), truth, "token")
 
@@ -135,7 +135,7 @@ def test_tokens_trained_in_bfloat16_are_as_good(
     with torch.no_grad():
         truth = model(images)
     objective = Objective(FixedSurrogate(model), FeatureCriterion(truth, "token"))
-    attacked = PGD(eps=0.03, step=0.01, steps=5).run(images, objective).images
+    attacked = craft(PGD(eps=0.03, step=0.01, steps=5), images, objective).images
 
     def kept(tokens: RobustnessTokens) -> float:
         with torch.no_grad():

@@ -1,15 +1,21 @@
-"""Attacks: an algorithm (`PGD`), an objective (surrogate and criterion), and adversarial sets on disk."""
+"""Attacks: an algorithm (`PGD`), an objective (surrogate and criterion), and `craft`, which runs one on the other."""
 
+from rtok.attacks.base import Attack, Context, Crafted, Perturbed, build, craft
 from rtok.attacks.objective import Axis, FeatureCriterion, FixedSurrogate, LabelCriterion, Objective, cosine
-from rtok.attacks.pgd import PGD, Perturbed
+from rtok.attacks.pgd import PGD
 
 __all__ = [
     "PGD",
+    "Attack",
     "Axis",
+    "Context",
+    "Crafted",
     "FeatureCriterion",
     "FixedSurrogate",
     "LabelCriterion",
     "Objective",
     "Perturbed",
+    "build",
     "cosine",
+    "craft",
 ]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from rtok.attacks.objective import Draw, LabelCriterion, Objective, Surrogate
-from rtok.attacks.pgd import Norm, Perturbed, project, quantized
+from rtok.attacks.ball import project
+from rtok.attacks.base import Context, Perturbed, read_settings
+from rtok.attacks.objective import LabelCriterion, Objective, Step, Surrogate
+from rtok.config.attack_methods import AutoAttackConfig
 from rtok.errors import UserError
 from rtok.seeding import image_seed
 
@@ -28,7 +29,6 @@ _NORMS = {"linf": "Linf", "l2": "L2"}
 _TARGETS = 9  # classes that the targeted attacks try, in every version; fewer where there are fewer
 
 
-@dataclass(frozen=True)
 class AutoAttack:
     """AutoAttack's ensemble against the labels of a `LabelCriterion`, one image after the other.
 
@@ -37,50 +37,47 @@ class AutoAttack:
     size or process.
 
     An image that resists, or that the surrogate misclassifies anyway, comes back unchanged: that a victim
-    withstands it says nothing. A surrogate that draws anew each step (`informed`) stays at its first draw,
+    withstands it says nothing. A surrogate that changes at every step (`informed`) stays at its first step,
     its members' logits averaged, since AutoAttack wants one deterministic model.
 
     Args:
-        norm, eps: the radius, in pixel values of [0, 1].
-        version: `standard`, `plus`, or `custom` with `attacks`. Attacks that need more classes than there are
-            (`FEWEST_CLASSES`) are left out of the first two.
-        quantize: `none` as the field has it; 8 bits (`round`, `floor`) often undo a minimal perturbation.
+        settings, options: the keys of `AutoAttackConfig`, whole or as keywords. The radius is in pixel values of
+            [0, 1]. Attacks that need more classes than there are (`FEWEST_CLASSES`) are left out of `version: standard`
+            and `plus`. 8 bits (`quantize: round` or `floor`) often undo a minimal perturbation.
+
+    Raises:
+        UserError: a keyword is unknown or has a wrong value.
     """
 
-    norm: Norm = "linf"
-    eps: float = 8 / 255
-    version: Literal["standard", "plus", "custom"] = "standard"
-    attacks: tuple[str, ...] = ()
-    quantize: Literal["round", "floor", "none"] = "none"
+    def __init__(self, settings: AutoAttackConfig | None = None, **options: Any) -> None:
+        self.settings = read_settings(AutoAttackConfig, settings, options)
 
-    def run(
-        self,
-        images: Tensor,
-        objective: Objective,
-        *,
-        keys: Sequence[str],
-        std: Tensor | None = None,
-        seed: int = 0,
-        visits: Sequence[int] | None = None,
-        start: Tensor | None = None,
-    ) -> Perturbed:
-        """Craft one adversarial image per image (B, 3, H, W) in [0, 1]; `std`, `visits`, `start` are not used."""
-        assert isinstance(objective.criterion, LabelCriterion)
+    def run(self, images: Tensor, objective: Objective, context: Context) -> Perturbed:
+        """Craft one adversarial image per image (B, 3, H, W) in [0, 1].
+
+        Raises:
+            UserError: the objective is not one of labels.
+        """
+        if not isinstance(objective.criterion, LabelCriterion):
+            raise UserError("attack.method: autoattack attacks labels, and features have none: use pgd.")
         labels, model = objective.criterion.labels, _Frozen(objective.surrogate)
         with torch.no_grad(), _contained(images.device):
             found = [
-                self._attack(model, images[b : b + 1], labels[b : b + 1], image_seed(seed, key, "autoattack"))
-                for b, key in enumerate(keys)
+                self._attack(
+                    model, images[b : b + 1], labels[b : b + 1], image_seed(context.seed, key, "autoattack")
+                )
+                for b, key in enumerate(context.keys)
             ]
         adversarial = torch.cat(found) if found else images
         # It goes beyond the radius by rounding errors (7e-6 of 255 were seen).
-        adversarial = project(adversarial, images, self.norm, self.eps)
-        return Perturbed(quantized(adversarial, self.quantize), objective.loss(adversarial, Draw(0, 0)))
+        adversarial = project(adversarial, images, self.settings.norm, self.settings.eps)
+        return Perturbed(adversarial, objective.loss(adversarial, Step(0, 0)))
 
     def chosen(self, classes: int) -> list[str]:
         """The attacks that run on a model of this many classes."""
-        wanted = VERSIONS.get(self.version, self.attacks)
-        return [name for name in wanted if self.version == "custom" or classes >= FEWEST_CLASSES.get(name, 2)]
+        version = self.settings.version
+        wanted = VERSIONS.get(version, self.settings.attacks or ())
+        return [name for name in wanted if version == "custom" or classes >= FEWEST_CLASSES.get(name, 2)]
 
     def check(self, classes: int) -> None:
         """Refuse what cannot run on a model of this many classes.
@@ -102,14 +99,14 @@ class AutoAttack:
         classes = model(image).shape[1]
         ensemble: Any = pyautoattack.AutoAttack(
             model,
-            norm=_NORMS[self.norm],
-            eps=self.eps,
+            norm=_NORMS[self.settings.norm],
+            eps=self.settings.eps,
             seed=seed,
             device=image.device,
             version="custom",
             attacks=self.chosen(classes),
         )
-        ensemble.apgd.n_restarts = ensemble.fab.n_restarts = 5 if self.version == "plus" else 1
+        ensemble.apgd.n_restarts = ensemble.fab.n_restarts = 5 if self.settings.version == "plus" else 1
         targets = min(_TARGETS, classes - 1)
         ensemble.apgd_targeted.n_target_classes = ensemble.fab.n_target_classes = targets
         adversarial, _ = ensemble.run_standard_evaluation(image, label, batch_size=1)
@@ -117,11 +114,11 @@ class AutoAttack:
 
 
 class _Frozen(nn.Module):
-    """A surrogate at its first draw, as one deterministic model."""
+    """A surrogate at its first step, as one deterministic model."""
 
     def __init__(self, surrogate: Surrogate) -> None:
         super().__init__()
-        self.members: list[tuple[float, Callable[[Tensor], Tensor]]] = [*surrogate.members(Draw(0, 0))]
+        self.members: list[tuple[float, Callable[[Tensor], Tensor]]] = [*surrogate.members(Step(0, 0))]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, K): the members' weighted mean."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rtok.attacks.noise import generator
-from rtok.attacks.objective import Draw
+from rtok.attacks.objective import Step
 
 # The smallest size, of the whole. The paper enlarges 299 px to 330, the same ratio; a ViT's input cannot grow.
 SMALLEST = 0.9
@@ -18,16 +18,16 @@ SMALLEST = 0.9
 
 @dataclass(frozen=True)
 class Diversity:
-    """Shrinks an image and pads it with black, with a chance; its draws derive from (seed, key, restart, step)."""
+    """Shrinks an image and pads it with black, with a chance; its noise derives from (seed, key, restart, step)."""
 
     chance: float
     keys: Sequence[str]
     seed: int
 
-    def __call__(self, images: Tensor, part: slice, draw: Draw) -> Tensor:
+    def __call__(self, images: Tensor, part: slice, step: Step) -> Tensor:
         """What the model sees of the batch's images `part` (b, 3, H, W); differentiable."""
         seen = [
-            self._one(image[None], generator(self.seed, key, "diversity", draw.restart, draw.step))
+            self._one(image[None], generator(self.seed, key, "diversity", step.restart, step.index))
             for image, key in zip(images, self.keys[part], strict=True)
         ]
         return torch.cat(seen)

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from rtok.seeding import image_seed
 
-# The standard deviation of the Gaussian start in the attack's units (fact of the original code, DESIGN section 2).
+# The standard deviation of the Gaussian start in the attack's units, as in the original code.
 GAUSSIAN_START = 1e-2
 
 
 def generator(seed: int, key: str, *parts: object) -> torch.Generator:
-    """A CPU generator for one draw of one image."""
+    """A CPU generator for one purpose (`parts`) of one image."""
     return torch.Generator().manual_seed(image_seed(seed, key, *parts))
 
 
@@ -25,7 +25,7 @@ def start_noise(
 
     Args:
         init: `none` (zero), `gaussian` (`GAUSSIAN_START` * N(0, 1)) or `uniform` in the ball of radius `eps`.
-        shape: (B, C, H, W); `keys` names the B images; `parts` names the draw (restart, visit).
+        shape: (B, C, H, W); `keys` names the B images; `parts` tells starts apart (restart, visit).
 
     Returns:
         (B, C, H, W) float32 on the CPU.

@@ -1,4 +1,4 @@
-"""What an attack maximises: a surrogate (the model attacked) and a criterion (what its output should become)."""
+"""What an attack maximizes: a surrogate (the model attacked) and a criterion (what its output should become)."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Chosen = slice | Tensor  # which of a batch's images: a part of it, or their pla
 
 
 @dataclass(frozen=True)
-class Draw:
-    """Which random draw of an attack this is; surrogates that draw anew each step derive their seed from it."""
+class Step:
+    """Which step of an attack this is; surrogates that change with every step derive their seed from it."""
 
     restart: int
-    step: int
+    index: int
 
 
 class Surrogate(Protocol):
-    """The model that an attack is crafted on: one or more weighted members, possibly drawn anew each step."""
+    """The model that an attack is crafted on: one or more weighted members, possibly other ones at each step."""
 
-    def members(self, draw: Draw) -> Sequence[tuple[float, Model]]:
+    def members(self, step: Step) -> Sequence[tuple[float, Model]]:
         """The members of this step as (weight, model) with weights that sum to 1."""
         ...
 
@@ -37,16 +37,20 @@ class FixedSurrogate:
 
     model: Model
 
-    def members(self, draw: Draw) -> Sequence[tuple[float, Model]]:
+    def members(self, step: Step) -> Sequence[tuple[float, Model]]:
         """The model, with weight one."""
         return [(1.0, self.model)]
 
 
 class Criterion(Protocol):
-    """Maps the surrogate's output to one loss per image, which the attack maximises."""
+    """Maps the surrogate's output to one loss per image, which the attack maximizes."""
 
     def __call__(self, output: Tensor, images: Chosen) -> Tensor:
         """Loss (b,) for the batch's images `images`, whose surrogate outputs are `output`."""
+        ...
+
+    def fooled(self, output: Tensor, images: Chosen) -> Tensor:
+        """Whether this output of an image is wrong, (b,) bool; False where there is no right and wrong."""
         ...
 
     def solved(self, loss: Tensor) -> Tensor:
@@ -58,7 +62,7 @@ def cosine(features: Tensor, target: Tensor, axis: Axis) -> Tensor:
     """Mean cosine similarity per image, (B,).
 
     `channel` compares every token's feature vector, which is the usual meaning; `token` compares every channel over the
-    tokens, which is what the paper's code computes (DESIGN section 2). Embeddings (B, E) have channels only.
+    tokens, which is what the paper's code computes. Embeddings (B, E) have channels only.
     """
     dim = 1 if axis == "token" or features.ndim == 2 else -1
     similarity = F.cosine_similarity(features, target, dim=dim)
@@ -79,6 +83,10 @@ class FeatureCriterion:
     def __call__(self, output: Tensor, images: Chosen) -> Tensor:
         """Minus the mean cosine to the target, (b,) in [-1, 1]."""
         return -cosine(output, self.target[images], self.axis)
+
+    def fooled(self, output: Tensor, images: Chosen) -> Tensor:
+        """Never: features are not right or wrong."""
+        return output.new_zeros(len(output), dtype=torch.bool)
 
     def solved(self, loss: Tensor) -> Tensor:
         """Never: features can always be further away."""
@@ -112,6 +120,13 @@ class LabelCriterion:
         counted = (labels != self.ignore_index).flatten(1).sum(1).clamp(min=1)
         return loss.flatten(1).sum(1) / counted
 
+    def fooled(self, output: Tensor, images: Chosen) -> Tensor:
+        """Whether the image is misclassified; False in segmentation, where every pixel has a label."""
+        labels = self.labels[images]
+        if labels.ndim > 1:
+            return torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
+        return (output.argmax(1) != labels) & (labels != self.ignore_index)
+
     def solved(self, loss: Tensor) -> Tensor:
         """Whether the image is misclassified: known of the margin, and of one label an image."""
         known = self.loss == "margin" and self.labels.ndim == 1
@@ -131,44 +146,59 @@ class Objective:
 
     Args:
         micro_batch: how many images go through the surrogate at once; None means all. The result does not depend on it.
-        view: what the surrogate sees of the images when a gradient is taken; None means the images.
+        augment: what the surrogate sees of the images when a gradient is taken; None means the images.
     """
 
     surrogate: Surrogate
     criterion: Criterion
     micro_batch: int | None = None
-    view: Callable[[Tensor, slice, Draw], Tensor] | None = None
+    augment: Callable[[Tensor, slice, Step], Tensor] | None = None
 
-    def loss_and_gradient(self, images: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    def loss_and_gradient(self, images: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         """Return the loss per image (B,) and its gradient (B, C, H, W); neither carries a graph."""
-        B = images.shape[0]
-        losses, gradients = [], []
-        for begin in range(0, B, self.micro_batch or B):
-            part = slice(begin, min(B, begin + (self.micro_batch or B)))
-            loss, gradient = self._part(images[part], part, draw)
-            losses.append(loss)
-            gradients.append(gradient)
-        return (losses[0], gradients[0]) if len(losses) == 1 else (torch.cat(losses), torch.cat(gradients))
+        found = [self._gradient(images[part], part, step) for part in self._parts(images)]
+        return (
+            found[0]
+            if len(found) == 1
+            else (torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found]))
+        )
 
-    def loss(self, images: Tensor, draw: Draw, chosen: Tensor | None = None) -> Tensor:
+    def loss(self, images: Tensor, step: Step, chosen: Tensor | None = None) -> Tensor:
         """Return the loss per image (B,) without a gradient; `chosen`: the images' places in the batch, if not all."""
-        B = images.shape[0]
-        parts = [slice(i, min(B, i + (self.micro_batch or B))) for i in range(0, B, self.micro_batch or B)]
-        with torch.no_grad():
-            return torch.cat(
-                [self._loss(images[part], part if chosen is None else chosen[part], draw) for part in parts]
+        return self.score(images, step, chosen)[0]
+
+    @torch.no_grad()
+    def score(self, images: Tensor, step: Step, chosen: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the loss per image (B,), and the weight (B,) of the surrogate's members that it fools, in [0, 1]."""
+        losses, shares = [], []
+        for part in self._parts(images):
+            places = part if chosen is None else chosen[part]
+            outputs = self._outputs(images[part], step)
+            losses.append(self._loss(outputs, places))
+            shares.append(
+                _sum([weight * self.criterion.fooled(output, places) for weight, output in outputs])
             )
+        return torch.cat(losses), torch.cat(shares)
 
-    def _loss(self, images: Tensor, part: Chosen, draw: Draw) -> Tensor:
-        terms = [
-            weight * self.criterion(model(images), part) for weight, model in self.surrogate.members(draw)
-        ]
-        return terms[0] if len(terms) == 1 else torch.stack(terms).sum(0)
+    def _parts(self, images: Tensor) -> list[slice]:
+        B = images.shape[0]
+        size = self.micro_batch or max(B, 1)
+        return [slice(begin, min(B, begin + size)) for begin in range(0, max(B, 1), size)]
 
-    def _part(self, images: Tensor, part: slice, draw: Draw) -> tuple[Tensor, Tensor]:
+    def _outputs(self, images: Tensor, step: Step) -> list[tuple[float, Tensor]]:
+        return [(weight, model(images)) for weight, model in self.surrogate.members(step)]
+
+    def _loss(self, outputs: list[tuple[float, Tensor]], places: Chosen) -> Tensor:
+        return _sum([weight * self.criterion(output, places) for weight, output in outputs])
+
+    def _gradient(self, images: Tensor, part: slice, step: Step) -> tuple[Tensor, Tensor]:
         images = images.detach().requires_grad_(True)
-        seen = images if self.view is None else self.view(images, part, draw)
-        loss = self._loss(seen, part, draw)
+        seen = images if self.augment is None else self.augment(images, part, step)
+        loss = self._loss(self._outputs(seen, step), part)
         # The sum, not the mean: an image's gradient must not depend on how many others are in its batch.
         (gradient,) = torch.autograd.grad(loss.sum(), images)
         return loss.detach(), gradient
+
+
+def _sum(terms: list[Tensor]) -> Tensor:
+    return terms[0] if len(terms) == 1 else torch.stack(terms).sum(0)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from math import sqrt
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from rtok.attacks.ball import pixel_scale, project, quantized
+from rtok.attacks.base import Context, Perturbed, read_settings
 from rtok.attacks.noise import generator
-from rtok.attacks.objective import Draw, Objective
-from rtok.attacks.pgd import Perturbed, pixel_scale, project, quantized
+from rtok.attacks.objective import Objective, Step
+from rtok.config.attack_methods import SquareConfig
 
 # The share of the image that a square covers at first, as AutoAttack has it, and the iterations (of 10,000; fewer are
 # scaled to that) after which it halves (the paper's section 4.1 and its code).
@@ -21,47 +21,40 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 FULL_SCHEDULE = 10_000
 
 
-@dataclass(frozen=True)
 class Square:
-    """Square attack for Linf: it repaints one random square at a time and keeps what raises the objective.
+    """Square attack for Linf: it repaints one random square at a time, and keeps what raises the objective.
 
     Every query is an image as a file holds it (`quantize`), and what comes back is the best image that was queried.
-    An image that is misclassified is done; features never are. All draws of an image derive from its key.
+    An image that is misclassified is done; features never are. All random numbers of an image derive
+    from its key.
 
     Args:
-        eps: radius in `units`, as for `PGD`.
-        queries: how often the model is asked, an image.
+        settings, options: the keys of `SquareConfig`, whole or as keywords.
+
+    Raises:
+        UserError: a keyword is unknown or has a wrong value.
     """
 
-    eps: float = 8 / 255
-    units: Literal["pixel", "normalized"] = "pixel"
-    queries: int = 1000
-    quantize: Literal["round", "floor", "none"] = "round"
+    def __init__(self, settings: SquareConfig | None = None, **options: Any) -> None:
+        self.settings = read_settings(SquareConfig, settings, options)
 
-    def run(
-        self,
-        images: Tensor,
-        objective: Objective,
-        *,
-        keys: Sequence[str],
-        std: Tensor | None = None,
-        seed: int = 0,
-        visits: Sequence[int] | None = None,
-        start: Tensor | None = None,
-    ) -> Perturbed:
-        """Search from `start` (B, 3, H, W), or else from vertical stripes around `images`; `visits` is not used."""
+    def run(self, images: Tensor, objective: Objective, context: Context) -> Perturbed:
+        """Search from `context.start` (B, 3, H, W), or else from vertical stripes around `images`."""
         B, C, _, W = images.shape
         if not B:
             return Perturbed(images, images.new_zeros(0))
-        radius = self.eps * pixel_scale(images, self.units, std)
-        generators = [generator(seed, key, "square") for key in keys]
+        settings, start = self.settings, context.start
+        radius = settings.eps * pixel_scale(images, settings.units, context.std)
+        generators = [generator(context.seed, key, "square") for key in context.keys]
         stripes = torch.stack([torch.rand(C, 1, W, generator=g) for g in generators]).to(images)
-        # Every image's own numbers: per query a row, a column and a colour (a sign per channel).
-        numbers = torch.stack([torch.rand(self.queries, 2 + C, generator=g) for g in generators]).to(images)
+        # Every image's own numbers: per query a row, a column and a color (a sign per channel).
+        numbers = torch.stack([torch.rand(settings.queries, 2 + C, generator=g) for g in generators]).to(
+            images
+        )
         first = images + radius * _signs(stripes) if start is None else start
         best = images.clone()  # the first query: a clean image may be misclassified already
-        loss = objective.loss(best, Draw(0, 0))
-        for query in range(1, self.queries):
+        loss = objective.loss(best, Step(0, 0))
+        for query in range(1, settings.queries):
             open_ = (~objective.criterion.solved(loss)).nonzero().squeeze(1)
             if not len(open_):
                 break
@@ -69,10 +62,10 @@ class Square:
                 tried = first[open_]
             else:
                 square = self._square(query, numbers[open_, query], images.shape[2:])
-                colour = radius * _signs(numbers[open_, query, 2:, None, None])
-                tried = torch.where(square, images[open_] + colour, best[open_])
+                color = radius * _signs(numbers[open_, query, 2:, None, None])
+                tried = torch.where(square, images[open_] + color, best[open_])
             tried = self._allowed(tried, images[open_], radius)
-            found = objective.loss(tried, Draw(0, query), open_)
+            found = objective.loss(tried, Step(0, query), open_)
             better = found > loss[open_]
             best[open_] = torch.where(better[:, None, None, None], tried, best[open_])
             loss[open_] = torch.where(better, found, loss[open_])
@@ -91,11 +84,11 @@ class Square:
 
     def share(self, query: int) -> float:
         """The share of the image that this query's square covers."""
-        iteration = query * FULL_SCHEDULE // self.queries
+        iteration = query * FULL_SCHEDULE // self.settings.queries
         return FIRST_SHARE / 2 ** sum(iteration > halving for halving in HALVINGS)
 
     def _allowed(self, tried: Tensor, images: Tensor, radius: Tensor) -> Tensor:
-        return quantized(project(tried, images, "linf", 1.0, radius), self.quantize)
+        return quantized(project(tried, images, "linf", 1.0, radius), self.settings.quantize)
 
 
 def _signs(numbers: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from pydantic import AliasChoices, BeforeValidator, Field
 
 from rtok.config import strict_yaml
 from rtok.config.attack import AttackConfig
+from rtok.config.attack_methods import AnyAttack, PGDConfig
 from rtok.config.defenses import AnyDefense, DefenseConfig
 from rtok.config.environment import escape
 from rtok.config.head import HeadConfig
@@ -69,9 +70,9 @@ class Config(Section):
     )
     data: DataConfig = Field(description="The images.")
     attack: Annotated[
-        Mapped[AttackConfig] | Listed[UniqueList[AttackConfig]], BY_SHAPE, BeforeValidator(_spelled_out)
+        Mapped[AnyAttack] | Listed[UniqueList[AnyAttack]], BY_SHAPE, BeforeValidator(_spelled_out)
     ] = Field(
-        AttackConfig(preset="paper"),
+        PGDConfig(preset="paper"),
         description="The attack: a section, or (`eval-*`) a list of them; a preset's name alone is short for "
         "`{preset: NAME}`. Without this key: `paper`.",
     )

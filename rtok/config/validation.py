@@ -44,7 +44,7 @@ def validate(raw: dict[str, Any]) -> tuple[Config, list[Problem]]:
     except ValidationError as error:
         # `out` derives from the other keys. Without them it has no default, which is not a mistake of its own.
         mistakes = [details for details in error.errors() if details["type"] != "default_factory_not_called"]
-        problems = [_describe(details) for details in mistakes]
+        problems = [describe(details) for details in mistakes]
         wrong = {str(details["loc"][0]) for details in mistakes}
     sound = {key: value for key, value in raw.items() if key not in wrong}
     stand_ins = {"model": {"name": "dinov2_vits14"}, "data": {"name": "photos"}}
@@ -79,7 +79,8 @@ def other_names(section: type[BaseModel]) -> dict[str, str]:
     }
 
 
-def _describe(details: ErrorDetails) -> Problem:
+def describe(details: ErrorDetails, root: type[BaseModel] = Config) -> Problem:
+    """Say what pydantic found wrong in a mapping of the section `root`."""
     keys = [key for key in details["loc"] if not str(key).startswith("<")]
     path = ".".join(map(str, keys))
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
@@ -88,7 +89,7 @@ def _describe(details: ErrorDetails) -> Problem:
     if kind == "missing":
         return Problem(path, "is missing")
     if kind == "extra_forbidden":
-        return Problem(path, _unknown_key(details["loc"]))
+        return Problem(path, _unknown_key(root, details["loc"]))
     if kind == "expected":
         return Problem(path, given(value, details["msg"]))
     words = _EXPECTED[kind].format(**context) if kind in _EXPECTED else details["msg"]
@@ -103,8 +104,8 @@ def _choices(expected: str) -> list[str]:
     return [word.strip(" '") for word in expected.replace(" or ", ",").split(",")]
 
 
-def _unknown_key(location: tuple[int | str, ...]) -> str:
-    section, wrong = _section_at(location[:-1]), str(location[-1])
+def _unknown_key(root: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    section, wrong = _section_at(root, location[:-1]), str(location[-1])
     valid, others = key_names(section), other_names(section)
     if wrong in others:
         return f"is another name of {others[wrong]}, which is written too: remove one of them"
@@ -112,12 +113,12 @@ def _unknown_key(location: tuple[int | str, ...]) -> str:
     return f"unknown key.{hint} Valid here: {', '.join(valid)}"
 
 
-def _section_at(location: tuple[int | str, ...]) -> type[BaseModel]:
+def _section_at(root: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
     """Return the section that a location of pydantic's leads to; tags in it choose among registered sections."""
-    tags = {
+    tags: dict[type[BaseModel] | None, str] = {
         entry.section: f"<{entry.name}>" for registry in (ATTACKS, DEFENSES) for entry in registry.entries()
     }
-    sections: list[type[BaseModel]] = [Config]
+    sections: list[type[BaseModel]] = [root]
     for key in map(str, (key for key in location if isinstance(key, str))):
         if key.startswith("<"):
             sections = [section for section in sections if tags.get(section) == key] or sections

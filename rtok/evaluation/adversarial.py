@@ -62,7 +62,7 @@ def make_adversarial_set(config: Config, **options: Unpack[RunOptions]) -> Attac
     compute = Compute.start(precision=config.precision, compile=config.compile)
     with Run.open(config, compute, record=RECORD, journal="state/manifest.jsonl", **options) as run:
         if run.finished("manifest.csv"):
-            return _result(run.path, AdversarialSet(run.path).rows.values())
+            return _result(run.path, AdversarialSet.open(run.path).rows.values())
         setup = Setup.open(config, compute, open_framing(config) if _segments(config) else None)
         task = choose_task(setup)
         plain = Victim("plain", setup.backbone, head=task.plain_head)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rtok.attacks.base import build
 from rtok.attacks.stored import AdversarialSet
+from rtok.config.attack import AttackConfig, read_attack
 from rtok.config.threats import THREATS
 from rtok.defenses import load_defense
 from rtok.evaluation.loop import AttackRun, Trial
@@ -19,7 +20,6 @@ from rtok.evaluation.victims import Victim
 from rtok.setup import Setup, open_backbone
 
 if TYPE_CHECKING:
-    from rtok.config.attack import AttackConfig
     from rtok.models.backbone import Backbone
 
 
@@ -125,20 +125,20 @@ class Planner:
 
     def _stored(self, folder: Path) -> Trial:
         """Try every victim on a set from disk; whether its surrogate was fooled is known of the plain victim."""
-        stored = AdversarialSet(folder)
+        stored = AdversarialSet.open(folder)
         stored.check(self.setup.backbone, self.setup.source.keys)
-        settings = stored.attack
-        same = stored.objective == self.task.objective
+        settings = read_attack(stored.made.attack)
+        same = stored.made.objective == self.task.objective
         context = self.context
         everyone = (context.plain, *context.control, *context.robust)
-        scenario = Scenario(stored.settings["surrogate"], context.plain, (context.plain,), everyone)
+        scenario = Scenario(stored.made.surrogate, context.plain, (context.plain,), everyone)
         model_of = self._model_of(1)
         surrogate = BoundSurrogate(context.plain, model_of)
         run = AttackRun(settings, stored, surrogate, model_of(context.plain))
         trial = self._trial(settings, "transfer", scenario, [run])
         return replace(
             trial,
-            name=settings.label if same else f"{settings.label} on {stored.objective}",
+            name=settings.label if same else f"{settings.label} on {stored.made.objective}",
             surrogate_model=trial.surrogate_model if stored.surrogate_is_plain(self.setup.config) else None,
         )
 

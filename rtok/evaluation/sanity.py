@@ -62,7 +62,7 @@ def sanity(setup: Setup, evaluator: Evaluator, rows: Sequence[Mapping[str, Any]]
 def _attack(setup: Setup) -> tuple[PGDConfig, float]:
     """The checks' attack, plain Linf PGD as strong as the config's first, and its radius in pixels."""
     crafted = [attack for attack in setup.config.attacks if isinstance(attack, PGDConfig)]
-    first = crafted[0] if crafted else PGDConfig(preset="standard")
+    first = crafted[0] if crafted else PGDConfig()
     radius = pixel_radius(first, setup.backbone) if first.norm == "linf" else PGDConfig().eps
     steps = min(first.steps, setup.config.sanity.steps)
     return PGDConfig(steps=steps, axis=first.axis, quantize="none"), radius

@@ -140,7 +140,7 @@ class FreshTwins:
         """The plain model with its weight; the twins share the rest."""
         found = [(self.plain_weight, self.plain)]
         for number in range(self.draws):
-            draw = ("informed", step.restart, step.step, *([number] if number else []))
+            draw = ("informed", step.restart, step.index, *([number] if number else []))
             twin = self.plain.with_defense(self.defense.untrained(self.seed, *draw))
             found.append(((1 - self.plain_weight) / self.draws, twin))
         return found

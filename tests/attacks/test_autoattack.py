@@ -12,9 +12,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from rtok.attacks import PGD, FixedSurrogate, LabelCriterion, Objective
+from rtok.attacks import PGD, Context, FixedSurrogate, LabelCriterion, Objective, craft
 from rtok.attacks.autoattack import AutoAttack
-from rtok.attacks.objective import Draw, Model
+from rtok.attacks.objective import Model, Step
 from rtok.errors import UserError
 
 
@@ -63,20 +63,20 @@ def objective(model: Model, labels: Tensor) -> Objective:
     ("attack", "count"),
     [
         (AutoAttack(eps=0.024), 4),
-        (AutoAttack(eps=0.024, version="custom", attacks=("apgd-ce", "apgd-t")), 20),
+        (AutoAttack(eps=0.024, version="custom", attacks=["apgd-ce", "apgd-t"]), 20),
     ],
 )
 def test_a_linear_model_is_as_robust_as_its_closed_form(attack: AutoAttack, count: int) -> None:
     model, x = Linear(), images(count)
     labels = model(x).argmax(1)
     labels[0] = (labels[0] + 1) % 10  # one that is wrong anyway
-    expected = model.robust(x, labels, attack.eps)
+    expected = model.robust(x, labels, attack.settings.eps)
     assert 0.2 < expected.float().mean() < 0.8
     # Without the box more images would fall: it is part of what is tested.
-    assert count < 10 or model.robust(x, labels, attack.eps, box=False).sum() < expected.sum()
-    found = attack.run(x, objective(model, labels), keys=keys(count)).images
+    assert count < 10 or model.robust(x, labels, attack.settings.eps, box=False).sum() < expected.sum()
+    found = craft(attack, x, objective(model, labels), Context(keys(count))).images
     assert torch.equal(model(found).argmax(1) == labels, expected)
-    assert (found - x).abs().amax() <= attack.eps + 1e-7 and found.min() >= 0 and found.max() <= 1
+    assert (found - x).abs().amax() <= attack.settings.eps + 1e-7 and found.min() >= 0 and found.max() <= 1
     untouched = expected.clone()
     untouched[0] = True
     assert torch.equal((found == x).flatten(1).all(1), untouched)
@@ -94,12 +94,10 @@ def test_a_tiny_vit_is_no_more_accurate_than_under_pgd() -> None:
         optimizer.step()
     vit.eval().requires_grad_(False)
     eps, target = 16 / 255, objective(vit, y)
-    pgd = PGD(eps=eps, quantize="none").run(x, target, keys=keys(20)).images
-    auto = (
-        AutoAttack(eps=eps, version="custom", attacks=("apgd-ce", "apgd-t"))
-        .run(x, target, keys=keys(20))
-        .images
-    )
+    pgd = craft(PGD(eps=eps, quantize="none"), x, target, Context(keys(20))).images
+    auto = craft(
+        AutoAttack(eps=eps, version="custom", attacks=["apgd-ce", "apgd-t"]), x, target, Context(keys(20))
+    ).images
     clean, under_pgd, under_auto = ((vit(found).argmax(1) == y).float().mean() for found in (x, pgd, auto))
     assert clean > under_pgd + 0.3 and under_pgd > 0.05
     assert under_auto <= under_pgd + 0.02
@@ -109,12 +107,12 @@ def test_an_image_does_not_depend_on_its_batch() -> None:
     model, x = Linear(), images(6)
     labels = model(x).argmax(1)
     attack = AutoAttack(eps=0.1, version="custom", attacks=("square",))  # the noisiest of them
-    together = attack.run(x, objective(model, labels), keys=keys(6), seed=3).images
+    together = craft(attack, x, objective(model, labels), Context(keys(6), seed=3)).images
     for b in reversed(range(6)):
         one = slice(b, b + 1)
-        alone = attack.run(x[one], objective(model, labels[one]), keys=keys(6)[one], seed=3).images
+        alone = craft(attack, x[one], objective(model, labels[one]), Context(keys(6)[one], seed=3)).images
         assert torch.equal(alone, together[one])
-    other = attack.run(x, objective(model, labels), keys=keys(6), seed=4).images
+    other = craft(attack, x, objective(model, labels), Context(keys(6), seed=4)).images
     assert not torch.equal(other, together)
 
 
@@ -122,7 +120,7 @@ def test_the_process_is_left_as_it_was() -> None:
     model, x = Linear(), images(2)
     state, level, trace = torch.get_rng_state(), logging.getLogger("auto-attack").level, sys.gettrace()
     attack = AutoAttack(eps=0.1, version="custom", attacks=("apgd-ce",))
-    attack.run(x, objective(model, model(x).argmax(1)), keys=keys(2))
+    craft(attack, x, objective(model, model(x).argmax(1)), Context(keys(2)))
     assert torch.equal(torch.get_rng_state(), state)
     assert logging.getLogger("auto-attack").level == level and sys.gettrace() is trace
 
@@ -136,7 +134,7 @@ def test_few_classes(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
         pyautoattack.autoattack.SquareAttack, "perturb", lambda self, x, y: x
     )  # slow, not special
     assert attack.chosen(classes) == ["apgd-ce", *["apgd-t"] * (classes > 3), "fab-t", "square"]
-    found = attack.run(x, objective(model, model(x).argmax(1)), keys=keys(2)).images
+    found = craft(attack, x, objective(model, model(x).argmax(1)), Context(keys(2))).images
     assert torch.equal(found, x)
 
 
@@ -152,20 +150,20 @@ def test_l2_stays_inside_its_radius() -> None:
     model, x = Linear(), images(6)
     labels = model(x).argmax(1)
     attack = AutoAttack(norm="l2", eps=0.3, version="custom", attacks=("apgd-ce", "fab-t"))
-    found = attack.run(x, objective(model, labels), keys=keys(6)).images
+    found = craft(attack, x, objective(model, labels), Context(keys(6))).images
     length = (found - x).flatten(1).norm(dim=1)
     assert (length <= 0.3 * (1 + 1e-5)).all() and (length > 0).any()
     assert ((model(found).argmax(1) != labels) == (length > 0)).all()
 
 
-def test_a_changing_surrogate_is_frozen_at_its_first_draw() -> None:
+def test_a_changing_surrogate_is_frozen_at_its_first_step() -> None:
     plain, other = Linear(), Linear(10, 3 * 8 * 8)
     other.weight = other.weight.flip(0)
-    asked: list[Draw] = []
+    asked: list[Step] = []
 
     class Changing:
-        def members(self, draw: Draw) -> Sequence[tuple[float, Model]]:
-            asked.append(draw)
+        def members(self, step: Step) -> Sequence[tuple[float, Model]]:
+            asked.append(step)
             return [(0.5, plain), (0.5, other)]
 
     def both(x: Tensor) -> Tensor:
@@ -174,7 +172,7 @@ def test_a_changing_surrogate_is_frozen_at_its_first_draw() -> None:
     x = images(3)
     labels = both(x).argmax(1)
     attack = AutoAttack(eps=0.05, version="custom", attacks=("apgd-ce",))
-    found = attack.run(x, Objective(Changing(), LabelCriterion(labels)), keys=keys(3)).images
-    expected = attack.run(x, objective(both, labels), keys=keys(3)).images
+    found = craft(attack, x, Objective(Changing(), LabelCriterion(labels)), Context(keys(3))).images
+    expected = craft(attack, x, objective(both, labels), Context(keys(3))).images
     torch.testing.assert_close(found, expected)
-    assert set(asked) == {Draw(0, 0)} and not torch.equal(found, x)
+    assert set(asked) == {Step(0, 0)} and not torch.equal(found, x)

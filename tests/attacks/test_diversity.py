@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rtok.attacks import PGD, FeatureCriterion, FixedSurrogate, Objective
+from rtok.attacks import PGD, Context, FeatureCriterion, FixedSurrogate, Objective, craft
 from rtok.attacks.diversity import Diversity
-from rtok.attacks.objective import Draw
+from rtok.attacks.objective import Step
 
 KEYS = ("a", "b", "c", "d")
 
@@ -17,7 +17,7 @@ def images() -> Tensor:
 
 
 def test_an_image_is_shrunk_and_padded() -> None:
-    seen = Diversity(1.0, KEYS, 0)(images(), slice(0, 4), Draw(0, 0))
+    seen = Diversity(1.0, KEYS, 0)(images(), slice(0, 4), Step(0, 0))
     assert seen.shape == (4, 3, 20, 30)
     for image in seen:
         covered = image.sum(0) > 0
@@ -29,35 +29,35 @@ def test_an_image_is_shrunk_and_padded() -> None:
 
 def test_the_chance_holds_and_zero_changes_nothing() -> None:
     clean = images()
-    assert torch.equal(Diversity(0.0, KEYS, 0)(clean, slice(0, 4), Draw(0, 0)), clean)
+    assert torch.equal(Diversity(0.0, KEYS, 0)(clean, slice(0, 4), Step(0, 0)), clean)
     changed = [
-        not torch.equal(Diversity(0.5, KEYS, 0)(clean, slice(0, 4), Draw(0, step))[b], clean[b])
+        not torch.equal(Diversity(0.5, KEYS, 0)(clean, slice(0, 4), Step(0, step))[b], clean[b])
         for step in range(50)
         for b in range(4)
     ]
     assert 70 < sum(changed) < 130  # 100 expected of 200, standard deviation 7
 
 
-def test_draws_belong_to_the_image() -> None:
+def test_random_numbers_belong_to_the_image() -> None:
     clean = images()
-    whole = Diversity(1.0, KEYS, 0)(clean, slice(0, 4), Draw(0, 3))
-    alone = Diversity(1.0, KEYS[2:], 0)(clean[2:3], slice(0, 1), Draw(0, 3))
-    part = Diversity(1.0, KEYS, 0)(clean[2:], slice(2, 4), Draw(0, 3))
+    whole = Diversity(1.0, KEYS, 0)(clean, slice(0, 4), Step(0, 3))
+    alone = Diversity(1.0, KEYS[2:], 0)(clean[2:3], slice(0, 1), Step(0, 3))
+    part = Diversity(1.0, KEYS, 0)(clean[2:], slice(2, 4), Step(0, 3))
     assert torch.equal(alone[0], whole[2]) and torch.equal(part, whole[2:])
-    assert not torch.equal(Diversity(1.0, KEYS, 0)(clean, slice(0, 4), Draw(0, 4)), whole)
+    assert not torch.equal(Diversity(1.0, KEYS, 0)(clean, slice(0, 4), Step(0, 4)), whole)
 
 
 def test_pgd_takes_its_gradient_through_it() -> None:
     """The model looks at the top row: unseen by the gradient where that is padding, seen where it is not."""
     clean, target = images(), torch.ones(4, 1, 30)
     objective = Objective(FixedSurrogate(lambda x: x[:, :1, 0]), FeatureCriterion(target, "channel"))
-    view = Diversity(1.0, KEYS, 0)
-    _, gradient = Objective(objective.surrogate, objective.criterion, view=view).loss_and_gradient(
-        clean, Draw(0, 0)
+    augment = Diversity(1.0, KEYS, 0)
+    _, gradient = Objective(objective.surrogate, objective.criterion, augment=augment).loss_and_gradient(
+        clean, Step(0, 0)
     )
     leaf = clean.clone().requires_grad_()
-    loss = objective.criterion(view(leaf, slice(0, 4), Draw(0, 0))[:, :1, 0], slice(0, 4))
+    loss = objective.criterion(augment(leaf, slice(0, 4), Step(0, 0))[:, :1, 0], slice(0, 4))
     (expected,) = torch.autograd.grad(loss.sum(), leaf)
     torch.testing.assert_close(gradient, expected)
-    plain = PGD(steps=2).run(clean, objective, keys=KEYS).images
-    assert not torch.equal(PGD(steps=2, diversity=1.0).run(clean, objective, keys=KEYS).images, plain)
+    plain = craft(PGD(steps=2), clean, objective, Context(KEYS)).images
+    assert not torch.equal(craft(PGD(steps=2, diversity=1.0), clean, objective, Context(KEYS)).images, plain)

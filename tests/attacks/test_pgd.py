@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import foolbox
 import pytest
 import torch
 from torch import Tensor, nn
 
-from rtok.attacks import PGD, FeatureCriterion, FixedSurrogate, LabelCriterion, Objective
+from rtok.attacks import PGD, Context, FeatureCriterion, FixedSurrogate, LabelCriterion, Objective, craft
+from rtok.attacks.objective import Step
+from rtok.errors import UserError
 
 STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
 
@@ -21,7 +25,7 @@ def network() -> nn.Sequential:
 
 @pytest.fixture
 def images() -> Tensor:
-    # Multiples of 1/255 with black and white pixels, so that both the box and the quantisation matter.
+    # Multiples of 1/255 with black and white pixels, so that both the box and the quantization matter.
     return torch.randint(0, 256, (6, 3, 12, 12), generator=torch.Generator().manual_seed(1)).float() / 255
 
 
@@ -39,7 +43,7 @@ def test_linf_equals_foolbox(network: nn.Module, images: Tensor, objective: Obje
     attack = foolbox.attacks.LinfPGD(abs_stepsize=1 / 255, steps=10, random_start=False)
     model = foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu")
     _, expected, _ = attack(model, images, torch.tensor([0, 1, 2, 3, 4, 0]), epsilons=4 / 255)
-    torch.testing.assert_close(pgd.run(images, objective).images, expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(craft(pgd, images, objective).images, expected, rtol=0, atol=1e-6)
 
 
 def test_l2_equals_foolbox(network: nn.Module, images: Tensor, objective: Objective) -> None:
@@ -47,12 +51,12 @@ def test_l2_equals_foolbox(network: nn.Module, images: Tensor, objective: Object
     attack = foolbox.attacks.L2PGD(abs_stepsize=0.1, steps=10, random_start=False)
     model = foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu")
     _, expected, _ = attack(model, images, torch.tensor([0, 1, 2, 3, 4, 0]), epsilons=0.5)
-    # foolbox clips to [0, 1] after projecting, as ours does; both follow the normalised gradient.
-    torch.testing.assert_close(pgd.run(images, objective).images, expected, rtol=0, atol=1e-5)
+    # foolbox clips to [0, 1] after projecting, as ours does; both follow the normalized gradient.
+    torch.testing.assert_close(craft(pgd, images, objective).images, expected, rtol=0, atol=1e-5)
 
 
 def test_normalized_units_equal_pgd_in_normalized_space(network: nn.Module, images: Tensor) -> None:
-    """The paper's PGD, written out in normalised space as the paper does it."""
+    """The paper's PGD, written out in normalized space as the paper does it."""
     mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
     labels = torch.tensor([0, 1, 2, 3, 4, 0])
     eps, step = 8 / 255, 1e-2
@@ -68,7 +72,9 @@ def test_normalized_units_equal_pgd_in_normalized_space(network: nn.Module, imag
         x = (clean + (x.detach() + step * gradient.sign() - clean).clamp(-eps, eps)).clamp(low, high)
     objective = Objective(FixedSurrogate(lambda i: network((i - mean) / STD)), LabelCriterion(labels))
     pgd = PGD(eps=eps, step=step, steps=5, units="normalized", init="none", mse_weight=1.0, quantize="none")
-    torch.testing.assert_close(pgd.run(images, objective, std=STD).images, x * STD + mean, rtol=0, atol=2e-6)
+    torch.testing.assert_close(
+        craft(pgd, images, objective, Context.of(images, std=STD)).images, x * STD + mean, rtol=0, atol=2e-6
+    )
 
 
 @pytest.mark.parametrize("init", ["uniform", "gaussian", "none"])
@@ -77,8 +83,8 @@ def test_normalized_units_equal_pgd_in_normalized_space(network: nn.Module, imag
 def test_linf_stays_inside_its_radius(
     images: Tensor, objective: Objective, init: str, eps: float, units: str
 ) -> None:
-    pgd = PGD(eps=eps, step=eps, steps=4, init=init, units=units, quantize="none")  # type: ignore[arg-type]
-    found = pgd.run(images, objective, keys=keys(images), std=STD).images
+    pgd = PGD(eps=eps, step=eps, steps=4, init=init, units=units, quantize="none")
+    found = craft(pgd, images, objective, Context(keys(images), std=STD)).images
     radius = eps * STD if units == "normalized" else torch.full_like(STD, eps)
     moved = (found - images).abs()
     assert (moved <= radius + 1e-7).all()
@@ -89,42 +95,43 @@ def test_linf_stays_inside_its_radius(
 @pytest.mark.parametrize("init", ["uniform", "gaussian", "none"])
 @pytest.mark.parametrize("eps", [0.01, 1.0])
 def test_l2_stays_inside_its_radius(images: Tensor, objective: Objective, init: str, eps: float) -> None:
-    pgd = PGD(norm="l2", eps=eps, steps=8, init=init, quantize="none")  # type: ignore[arg-type]
-    found = pgd.run(images, objective, keys=keys(images)).images
+    pgd = PGD(norm="l2", eps=eps, steps=8, init=init, quantize="none")
+    found = craft(pgd, images, objective, Context(keys(images))).images
     length = (found - images).flatten(1).norm(dim=1)
     assert (length <= eps * (1 + 1e-5)).all() and (length > 0.5 * eps).all()
     assert found.min() >= 0 and found.max() <= 1
 
 
 @pytest.mark.parametrize(("quantize", "beyond"), [("round", 0.5), ("floor", 1.0)])
-def test_quantised_images_are_levels_close_to_the_radius(
+def test_quantized_images_are_levels_close_to_the_radius(
     images: Tensor, objective: Objective, quantize: str, beyond: float
 ) -> None:
-    pgd = PGD(eps=1.8 / 255, step=1 / 255, steps=4, quantize=quantize)  # type: ignore[arg-type]
-    found = pgd.run(images, objective, keys=keys(images)).images
+    pgd = PGD(eps=1.8 / 255, step=1 / 255, steps=4, quantize=quantize)
+    found = craft(pgd, images, objective, Context(keys(images))).images
     levels = found * 255
     torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-4)
     assert ((found - images).abs() * 255).max() <= 1.8 + beyond + 1e-4
 
 
-def test_quantisation_keeps_untouched_pixels(images: Tensor, objective: Objective) -> None:
+def test_quantization_keeps_untouched_pixels(images: Tensor, objective: Objective) -> None:
     for quantize in ("round", "floor"):
-        pgd = PGD(eps=0.0, step=0.0, steps=1, init="none", quantize=quantize)  # type: ignore[arg-type]
-        torch.testing.assert_close(pgd.run(images, objective).images, images, rtol=0, atol=1e-7)
+        pgd = PGD(eps=1e-9, step=1e-9, steps=1, init="none", quantize=quantize)
+        torch.testing.assert_close(craft(pgd, images, objective).images, images, rtol=0, atol=1e-7)
 
 
 def test_an_image_does_not_depend_on_its_batch(network: nn.Module, images: Tensor) -> None:
     labels = torch.tensor([0, 1, 2, 3, 4, 0])
     pgd = PGD(eps=8 / 255, steps=5, restarts=2, momentum=0.5, mse_weight=1.0, max_mse=2e-4, quantize="none")
-    together = pgd.run(
-        images, Objective(FixedSurrogate(network), LabelCriterion(labels)), keys=keys(images)
+    together = craft(
+        pgd, images, Objective(FixedSurrogate(network), LabelCriterion(labels)), Context(keys(images))
     ).images
     for b in reversed(range(len(images))):
         one = slice(b, b + 1)
-        alone = pgd.run(
+        alone = craft(
+            pgd,
             images[one],
             Objective(FixedSurrogate(network), LabelCriterion(labels[one])),
-            keys=keys(images)[one],
+            Context(keys(images)[one]),
         ).images
         torch.testing.assert_close(alone, together[one], rtol=0, atol=1e-6)
 
@@ -132,35 +139,38 @@ def test_an_image_does_not_depend_on_its_batch(network: nn.Module, images: Tenso
 def test_micro_batches_change_nothing(network: nn.Module, images: Tensor, objective: Objective) -> None:
     pgd = PGD(steps=5, quantize="none")
     small = Objective(objective.surrogate, objective.criterion, micro_batch=4)
-    expected = pgd.run(images, objective, keys=keys(images))
-    found = pgd.run(images, small, keys=keys(images))
+    expected = craft(pgd, images, objective, Context(keys(images)))
+    found = craft(pgd, images, small, Context(keys(images)))
     torch.testing.assert_close(found.images, expected.images, rtol=0, atol=1e-6)
     torch.testing.assert_close(found.loss, expected.loss)
 
 
 def test_noise_belongs_to_key_seed_and_visit(images: Tensor, objective: Objective) -> None:
-    pgd = PGD(steps=0, quantize="none")
+    pgd = PGD(steps=1, step=1e-12, quantize="none")
+    objective = Objective(objective.surrogate, LabelCriterion(torch.zeros(4, dtype=torch.long)))
     same = [images[:1]] * 4
     batch = torch.cat(same)
-    start = pgd.run(batch, objective, keys=["a", "b", "a", "a"], visits=[0, 0, 0, 1], seed=3).images
+    start = craft(pgd, batch, objective, Context(["a", "b", "a", "a"], visits=[0, 0, 0, 1], seed=3)).images
     assert torch.equal(start[0], start[2])
     assert not torch.equal(start[0], start[1]) and not torch.equal(start[0], start[3])
-    assert not torch.equal(start[:1], pgd.run(images[:1], objective, keys=["a"], seed=4).images)
+    assert not torch.equal(start[:1], craft(pgd, images[:1], objective, Context(["a"], seed=4)).images)
 
 
 def test_restarts_keep_the_stronger_image(images: Tensor, objective: Objective) -> None:
     one, many = (
-        PGD(eps=4 / 255, steps=2, restarts=r).run(images, objective, keys=keys(images)) for r in (1, 8)
+        craft(PGD(eps=4 / 255, steps=2, restarts=r), images, objective, Context(keys(images))) for r in (1, 8)
     )
-    first, best = (objective.loss(found.images, draw=None) for found in (one, many))  # type: ignore[arg-type]
+    first, best = (objective.loss(found.images, Step(0, 0)) for found in (one, many))
     assert (best >= first - 1e-6).all() and (best > first + 1e-4).any()
 
 
 def test_max_mse_stops_each_image_by_itself(images: Tensor, objective: Objective) -> None:
     limit = 2e-5
-    free = PGD(eps=8 / 255, step=1 / 255, steps=8, init="none", quantize="none").run(images, objective).images
+    free = craft(
+        PGD(eps=8 / 255, step=1 / 255, steps=8, init="none", quantize="none"), images, objective
+    ).images
     bound = PGD(eps=8 / 255, step=1 / 255, steps=8, init="none", quantize="none", max_mse=limit)
-    stopped = bound.run(images, objective).images
+    stopped = craft(bound, images, objective).images
     mse = (stopped - images).square().mean((1, 2, 3))
     assert (mse >= limit).all()  # it stops once the limit is reached ...
     assert (mse < 4 * limit).all()  # ... one step of 1/255 after the step before was still below it
@@ -182,19 +192,19 @@ def test_momentum_is_mi_fgsm(network: nn.Module, images: Tensor, objective: Obje
     x = x + step * (0.9 * first + gradient(x)).sign()
     expected = (images + (x - images).clamp(-eps, eps)).clamp(0, 1)
     pgd = PGD(eps=eps, step=step, steps=2, init="none", momentum=0.9, quantize="none")
-    torch.testing.assert_close(pgd.run(images, objective).images, expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(craft(pgd, images, objective).images, expected, rtol=0, atol=1e-6)
 
 
 def test_only_the_images_get_a_gradient(network: nn.Module, images: Tensor, objective: Objective) -> None:
     network.requires_grad_(True)
-    PGD(steps=2).run(images, objective)
+    craft(PGD(steps=2), images, objective)
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
 def test_feature_objective_lowers_the_cosine(network: nn.Module, images: Tensor) -> None:
     target = network(images)
     objective = Objective(FixedSurrogate(network), FeatureCriterion(target, "channel"))
-    found = PGD(steps=10).run(images, objective, keys=keys(images))
+    found = craft(PGD(steps=10), images, objective, Context(keys(images)))
     similarity = nn.functional.cosine_similarity(network(found.images), target, dim=-1)
     assert (similarity < 0.99).all()
     assert ((-found.loss) < 1).all()
@@ -202,6 +212,39 @@ def test_feature_objective_lowers_the_cosine(network: nn.Module, images: Tensor)
 
 def test_images_outside_the_box_are_refused(objective: Objective) -> None:
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
-        PGD().run(torch.full((1, 3, 12, 12), 1.5), objective)
+        craft(PGD(), torch.full((1, 3, 12, 12), 1.5), objective)
     with pytest.raises(ValueError, match="std"):
-        PGD(units="normalized").run(torch.zeros(1, 3, 12, 12), objective)
+        craft(PGD(units="normalized"), torch.zeros(1, 3, 12, 12), objective)
+
+
+def test_a_restart_that_fools_the_model_is_kept_over_one_with_a_larger_loss() -> None:
+    """Three classes: the cross-entropy can be larger where the right class still wins."""
+    # Logits of what the pixel's value stands for. Below 0.5 the right class 0 wins narrowly over two rivals
+    # (loss 1.03); above, class 1 wins and class 2 is out (loss 0.98).
+    narrow, wrong = torch.tensor([0.1, 0.0, 0.0]), torch.tensor([0.0, 0.5, -9.0])
+
+    def model(images: Tensor) -> Tensor:
+        return torch.where(images.mean((1, 2, 3))[:, None] > 0.5, wrong, narrow) + 0 * images.sum()
+
+    objective = Objective(FixedSurrogate(model), LabelCriterion(torch.zeros(8, dtype=torch.long)))
+    (low, high), _ = objective.score(torch.tensor([0.4, 0.6]).view(2, 1, 1, 1).expand(2, 3, 1, 1), Step(0, 0))
+    assert low > high
+    clean = torch.full((8, 3, 1, 1), 0.5)
+    one, many = (craft(PGD(eps=0.1, steps=1, restarts=r), clean, objective).images for r in (1, 12))
+    fooled = [model(found).argmax(1) != 0 for found in (one, many)]
+    assert not fooled[0].all() and fooled[1].all()
+
+
+def test_settings_come_as_keywords() -> None:
+    assert (PGD(eps=0.1, steps=5).settings.eps, PGD(preset="paper").settings.mse_weight) == (0.1, 1.0)
+    for options, message in (
+        ({"eps": -1}, "eps: -1 was given; valid: more than 0"),
+        ({"norm": "l3"}, 'norm: "l3" was given; valid: linf or l2'),
+        ({"stepz": 3}, "stepz: unknown key. Did you mean 'step'?"),
+        ({"queries": 3}, "method pgd does not use queries"),
+        ({"method": "square"}, 'method: "square" was given; valid: pgd'),
+    ):
+        with pytest.raises(UserError, match=re.escape(message)):
+            PGD(**options)
+    with pytest.raises(UserError, match="not both"):
+        PGD(PGD().settings, eps=0.1)

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rtok.attacks import PGD
+from rtok.attacks import PGD, Context, FixedSurrogate, Objective, craft
+from rtok.attacks.objective import Chosen
 
 MEAN_STD = torch.tensor([0.229, 0.224, 0.225])[None, :, None, None]
 QUICK = settings(max_examples=80, deadline=None, derandomize=True)
 
 
-@dataclass
-class Wavy:
+class Largest:
+    """A criterion that takes the output for the loss."""
+
+    def __call__(self, output: Tensor, images: Chosen) -> Tensor:
+        return output
+
+    def fooled(self, output: Tensor, images: Chosen) -> Tensor:
+        return torch.zeros(len(output), dtype=torch.bool)
+
+    def solved(self, loss: Tensor) -> Tensor:
+        return torch.zeros_like(loss, dtype=torch.bool)
+
+
+def wavy(frequency: float) -> Objective:
     """An objective with a gradient of every size and sign, for each image on its own."""
 
-    frequency: float
-
-    def loss(self, images: Tensor, draw: Any = None) -> Tensor:
-        waves = (self.frequency * images + torch.arange(images[0].numel()).view_as(images[0])).sin()
+    def model(images: Tensor) -> Tensor:
+        waves = (frequency * images + torch.arange(images[0].numel()).view_as(images[0])).sin()
         return waves.flatten(1).sum(1)
 
-    def loss_and_gradient(self, images: Tensor, draw: Any = None) -> tuple[Tensor, Tensor]:
-        images = images.detach().requires_grad_(True)
-        loss = self.loss(images)
-        return loss.detach(), torch.autograd.grad(loss.sum(), images)[0]
+    return Objective(FixedSurrogate(model), Largest())
 
 
 @st.composite
@@ -56,8 +61,7 @@ def pictures(seed: int, count: int = 3) -> Tensor:
 
 
 def run(attack: PGD, images: Tensor, keys: list[str], frequency: float) -> Tensor:
-    found = attack.run(images, Wavy(frequency), keys=keys, std=MEAN_STD, seed=1)  # type: ignore[arg-type]
-    return found.images
+    return craft(attack, images, wavy(frequency), Context(keys, std=MEAN_STD, seed=1)).images
 
 
 @QUICK
@@ -67,16 +71,16 @@ def test_the_result_is_an_image_within_the_radius(attack: PGD, seed: int, freque
     found = run(attack, images, ["a", "b", "c"], frequency)
     assert found.shape == images.shape and found.dtype == images.dtype and found.isfinite().all()
     assert found.min() >= 0 and found.max() <= 1
-    scale = MEAN_STD if attack.units == "normalized" else torch.ones(1, 1, 1, 1)
+    scale = MEAN_STD if attack.settings.units == "normalized" else torch.ones(1, 1, 1, 1)
     delta = (found - images) / scale
-    # beyond the radius lies at most what quantisation adds: half a level of 255, or one
-    level = {"none": 0.0, "round": 0.5 / 255, "floor": 1 / 255}[attack.quantize]
+    # beyond the radius lies at most what quantization adds: half a level of 255, or one
+    level = {"none": 0.0, "round": 0.5 / 255, "floor": 1 / 255}[attack.settings.quantize]
     added = level / scale.expand_as(images[:1])
-    if attack.norm == "linf":
-        assert ((delta.abs() - attack.eps - added) <= 1e-5).all()
+    if attack.settings.norm == "linf":
+        assert ((delta.abs() - attack.settings.eps - added) <= 1e-5).all()
     else:
-        assert (delta.flatten(1).norm(dim=1) <= attack.eps + added.norm() + 1e-4).all()
-    if attack.quantize != "none":
+        assert (delta.flatten(1).norm(dim=1) <= attack.settings.eps + added.norm() + 1e-4).all()
+    if attack.settings.quantize != "none":
         torch.testing.assert_close(found * 255, (found * 255).round(), rtol=0, atol=1e-4)
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rtok.attacks import FeatureCriterion, FixedSurrogate, LabelCriterion, Objective
-from rtok.attacks.objective import Draw
+from rtok.attacks import Context, FeatureCriterion, FixedSurrogate, LabelCriterion, Objective, craft
+from rtok.attacks.objective import Step
 from rtok.attacks.square import Square
 
 KEYS = ("a", "b", "c")
@@ -32,29 +32,33 @@ class _Sum(FeatureCriterion):
 
 def test_it_finds_the_best_corner_of_the_ball() -> None:
     clean = images()
-    found = Square(EPS, queries=1500).run(clean, brightness(), keys=KEYS)
+    found = craft(Square(eps=EPS, queries=1500), clean, brightness(), Context(KEYS))
     delta = found.images - clean
     assert delta.abs().max() <= EPS + 1e-6
     best = (clean + EPS).clamp(0, 1) - clean
     assert (delta - best).abs().mean() < 0.1 * EPS  # nearly every pixel is at the best corner
-    torch.testing.assert_close(found.loss, brightness().loss(found.images, Draw(0, 0)))
+    torch.testing.assert_close(found.loss, brightness().loss(found.images, Step(0, 0)))
     torch.testing.assert_close(found.images * 255, (found.images * 255).round(), atol=1e-4, rtol=0)
 
 
 def test_more_queries_and_a_better_start_help() -> None:
     clean, objective = images(), brightness()
-    few, many = (Square(EPS, queries=n).run(clean, objective, keys=KEYS).loss for n in (10, 200))
-    warm = Square(EPS, queries=10).run(clean, objective, keys=KEYS, start=(clean + EPS).clamp(0, 1)).loss
+    few, many = (craft(Square(eps=EPS, queries=n), clean, objective, Context(KEYS)).loss for n in (10, 200))
+    warm = craft(
+        Square(eps=EPS, queries=10), clean, objective, Context(KEYS, start=(clean + EPS).clamp(0, 1))
+    ).loss
     assert (many > few).all() and (warm > many).all()
 
 
 def test_an_image_does_not_depend_on_its_batch() -> None:
     clean, objective = images(), brightness()
-    whole = Square(EPS, queries=60).run(clean, objective, keys=KEYS, seed=3).images
+    whole = craft(Square(eps=EPS, queries=60), clean, objective, Context(KEYS, seed=3)).images
     for b, key in enumerate(KEYS):
-        alone = Square(EPS, queries=60).run(clean[b : b + 1], objective, keys=(key,), seed=3).images
+        alone = craft(
+            Square(eps=EPS, queries=60), clean[b : b + 1], objective, Context((key,), seed=3)
+        ).images
         assert torch.equal(alone[0], whole[b])
-    other = Square(EPS, queries=60).run(clean, objective, keys=KEYS, seed=4).images
+    other = craft(Square(eps=EPS, queries=60), clean, objective, Context(KEYS, seed=4)).images
     assert not torch.equal(other, whole)
 
 
@@ -66,7 +70,7 @@ def test_the_budget_is_what_is_asked_of_the_model() -> None:
         return x.mean((1, 2, 3))[:, None]
 
     objective = Objective(FixedSurrogate(model), _Sum(torch.zeros(3, 1), "channel"))
-    Square(EPS, queries=25).run(images(), objective, keys=KEYS)
+    craft(Square(eps=EPS, queries=25), images(), objective, Context(KEYS))
     assert asked == [3] * 25
 
 
@@ -81,7 +85,7 @@ def test_a_misclassified_image_is_asked_no_more() -> None:
         return torch.stack([torch.full((len(x),), 0.5), x.mean((1, 2, 3))], 1)
 
     objective = Objective(FixedSurrogate(model), LabelCriterion(torch.zeros(3).long(), loss="margin"))
-    found = Square(EPS, queries=300).run(clean, objective, keys=KEYS)
+    found = craft(Square(eps=EPS, queries=300), clean, objective, Context(KEYS))
     assert asked[:2] == [3, 2] and asked[-1] == 1 and len(asked) == 300
     assert torch.equal(found.images[0], clean[0])
     assert (found.loss > 0).tolist() == [True, True, False]
@@ -105,7 +109,7 @@ def test_solved_images_leave_the_search() -> None:
         return x.mean((1, 2, 3))[:, None]
 
     objective = Objective(FixedSurrogate(model), Halfway(torch.zeros(3, 1), "channel"))
-    Square(EPS, queries=4).run(clean, objective, keys=KEYS)
+    craft(Square(eps=EPS, queries=4), clean, objective, Context(KEYS))
     assert asked == [3, 1, 1, 1]
 
 
@@ -121,8 +125,8 @@ def test_squares_shrink_as_published(query: int, share: float) -> None:
 def test_normalized_units_have_a_radius_per_channel() -> None:
     std = torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)
     clean = torch.full((3, 3, 8, 8), 0.5)
-    search = Square(EPS, "normalized", queries=50, quantize="none")
-    delta = search.run(clean, brightness(), keys=KEYS, std=std).images - clean
+    search = Square(eps=EPS, units="normalized", queries=50, quantize="none")
+    delta = craft(search, clean, brightness(), Context(KEYS, std=std)).images - clean
     torch.testing.assert_close(delta.abs().amax((0, 2, 3)), EPS * std.flatten())
 
 

@@ -1,11 +1,16 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from rtok.config import AttackConfig
+from rtok.config import AttackConfig, Config
+from rtok.config.attack import read_attack
+from rtok.config.attack_methods import AutoAttackConfig, PGDConfig, SquareConfig, StoredConfig
+from rtok.config.registry import ATTACKS
+from rtok.config.validation import validate
 
-PAPER = {  # DESIGN section 2, restated
+PAPER = {  # the original code's attack
     "method": "pgd",
     "norm": "linf",
     "eps": 8 / 255,
@@ -74,11 +79,10 @@ STANDARD = {
     ],
 )
 def test_every_option_is_filled_in(written: dict, resolved: dict) -> None:
-    config = AttackConfig.model_validate(written)
+    config = read_attack(written)
     assert config.model_dump(mode="json") == resolved
-    assert AttackConfig.model_validate(resolved) == config
-    if "from" in written:
-        assert config.from_ == Path("sets/a")
+    assert read_attack(resolved) == config
+    assert config.stored == (Path("sets/a") if "from" in written else None)
 
 
 @pytest.mark.parametrize(
@@ -100,18 +104,18 @@ def test_every_option_is_filled_in(written: dict, resolved: dict) -> None:
 )
 def test_what_is_refused(written: dict, message: str | None) -> None:
     with pytest.raises(ValidationError, match=message):
-        AttackConfig.model_validate(written)
+        read_attack(written)
 
 
 def test_label() -> None:
-    assert AttackConfig.model_validate({"preset": "paper"}).label == "paper"
-    assert AttackConfig.model_validate({"preset": "paper", "steps": 5}).label == "paper, steps 5"
-    assert AttackConfig.model_validate({"norm": "l2", "eps": 3}).label == "pgd, norm l2, eps 3"
-    assert AttackConfig.model_validate({"from": "sets/a"}).label == "sets/a"
+    assert read_attack({"preset": "paper"}).label == "paper"
+    assert read_attack({"preset": "paper", "steps": 5}).label == "paper, steps 5"
+    assert read_attack({"norm": "l2", "eps": 3}).label == "pgd, norm l2, eps 3"
+    assert read_attack({"from": "sets/a"}).label == "sets/a"
 
 
 def test_an_ensemble_is_its_variants_at_one_radius() -> None:
-    attack = AttackConfig.model_validate({"preset": "ensemble", "eps": "4/255", "steps": 7})
+    attack = read_attack({"preset": "ensemble", "eps": "4/255", "steps": 7})
     assert attack.label == "ensemble, eps 0.0156863, steps 7"
     assert [(m.eps, m.steps, m.variants) for m in attack.members] == [(4 / 255, 7, None)] * 6
     changed = [(m.init, m.loss, m.momentum, m.diversity, m.layer) for m in attack.members]
@@ -123,30 +127,119 @@ def test_an_ensemble_is_its_variants_at_one_radius() -> None:
         ("uniform", "cross-entropy", 1.0, 0.5, 1.0),
         ("uniform", "cross-entropy", 0.0, 0.0, 0.5),
     ]
-    again = AttackConfig.model_validate(attack.model_dump(mode="json"))
+    again = read_attack(attack.model_dump(mode="json"))
     assert again == attack
-    own = AttackConfig.model_validate({"variants": [{}, {"restarts": 3}]})
+    own = read_attack({"variants": [{}, {"restarts": 3}]})
     assert own.label == "pgd, 2 variants" and [m.restarts for m in own.members] == [1, 3]
     with pytest.raises(ValidationError, match="eps"):
-        AttackConfig.model_validate({"variants": [{"eps": 0.1}]})
+        read_attack({"variants": [{"eps": 0.1}]})
 
 
 def test_square_is_for_linf() -> None:
     with pytest.raises(ValidationError, match="made for norm linf"):
-        AttackConfig.model_validate({"method": "square", "norm": "l2"})
-    square = AttackConfig.model_validate({"method": "square", "queries": 5})
+        read_attack({"method": "square", "norm": "l2"})
+    square = read_attack({"method": "square", "queries": 5})
     assert square.loss == "margin" and square.label == "square, queries 5"
 
 
 def test_a_curve_changes_the_radius_and_all_that_bounds_it() -> None:
-    paper = AttackConfig.model_validate({"preset": "paper", "steps": 5}).at_radius(1 / 255)
-    standard = AttackConfig.model_validate({"eps": "1/255", "steps": 5, "quantize": "none", "axis": "token"})
+    paper = read_attack({"preset": "paper", "steps": 5}).at_radius(1 / 255)
+    standard = read_attack({"eps": "1/255", "steps": 5, "quantize": "none", "axis": "token"})
     assert paper == standard.model_copy(update={"preset": "paper"})
-    ensemble = AttackConfig.model_validate({"preset": "ensemble"}).at_radius(0.5)
+    ensemble = read_attack({"preset": "ensemble"}).at_radius(0.5)
     assert {member.eps for member in ensemble.members} == {0.5} and len(ensemble.members) == 6
 
 
 def test_queries_keep_the_radius() -> None:
-    paper = AttackConfig.model_validate({"preset": "paper"}).by_queries(10)
-    assert (paper.method, paper.queries, paper.units, paper.eps) == ("square", 10, "normalized", 8 / 255)
+    paper = read_attack({"preset": "paper"}).by_queries(10)
+    assert (paper.method, paper.counts["queries"], paper.units, paper.eps) == (
+        "square",
+        10,
+        "normalized",
+        8 / 255,
+    )
     assert paper.loss == "margin" and paper.quantize == "floor"
+
+
+@pytest.mark.parametrize(
+    ("written", "section"),
+    [
+        ({}, PGDConfig),
+        ({"preset": "paper"}, PGDConfig),
+        ({"preset": "square"}, SquareConfig),
+        ({"method": "autoattack"}, AutoAttackConfig),
+        ({"from": "sets/a"}, StoredConfig),
+    ],
+)
+def test_the_method_tells_the_section(written: dict, section: type[AttackConfig]) -> None:
+    config = read_attack(written)
+    assert type(config) is section
+    assert "labels" in config.objectives and ("features" in config.objectives) == (
+        section is not AutoAttackConfig
+    )
+    assert (config.members, config.depth, config.warm) == ([config], 1.0, False)
+
+
+def test_what_is_asked_of_every_attack() -> None:
+    assert read_attack({"preset": "intermediate"}).depth == 0.5
+    assert read_attack({"init": "transfer"}).warm
+    nothing = {"steps": None, "restarts": None, "queries": None}
+    assert read_attack({"steps": 3, "restarts": 2}).counts == {**nothing, "steps": 3, "restarts": 2}
+    assert read_attack({"method": "square", "queries": 7}).counts == {**nothing, "queries": 7}
+    assert read_attack({"preset": "autoattack"}).counts == read_attack({"from": "a"}).counts == nothing
+    for preset in ("paper", "l2", "ensemble", "square", "autoattack"):
+        attack = read_attack({"preset": preset}).at_radius(1 / 255)
+        assert (attack.norm, attack.units, attack.eps, attack.quantize) == ("linf", "pixel", 1 / 255, "none")
+        assert attack.preset == preset and read_attack(attack.model_dump()) == attack
+
+
+class NoiseConfig(AttackConfig):
+    """An attack from outside of the package."""
+
+    method: str = "noise"
+    strength: int = 3
+
+
+@pytest.fixture
+def noise() -> Iterator[None]:
+    ATTACKS.add("noise", "nowhere:Noise", section=NoiseConfig)
+    yield
+    ATTACKS.remove("noise")
+
+
+def problems(attack: object) -> list[str]:
+    raw = {"model": {"name": "dinov2_vits14"}, "data": {"name": "photos"}, "attack": attack}
+    return [f"{problem.path}: {problem.text}" for problem in validate(raw)[1]]
+
+
+@pytest.mark.usefixtures("noise")
+def test_an_attack_from_outside_works_in_a_config() -> None:
+    written = [{"method": "noise", "strength": 5, "eps": "4/255"}, {"preset": "paper"}, {"method": "noise"}]
+    config = Config.model_validate(
+        {"model": {"name": "dinov2_vits14"}, "data": {"name": "photos"}, "attack": written}
+    )
+    own, paper, usual = config.attacks
+    assert isinstance(own, NoiseConfig) and own.strength == 5 and isinstance(paper, PGDConfig)
+    assert [own.label, usual.label] == ["noise, eps 0.0156863, strength 5", "noise"]
+    assert own.model_dump()["strength"] == 5 and Config.model_validate(config.to_dict()) == config
+    assert problems({"strength": 5}) == [
+        f"attack: method pgd does not use strength; it uses {', '.join(PGDConfig.keys())}"
+    ]
+    (problem,) = problems([{"method": "noise", "strenth": 5}])
+    assert problem.startswith(
+        "attack.0.strenth: unknown key. Did you mean 'strength'? Valid here: preset, method"
+    )
+    assert problems({"method": "noise", "steps": 5})[0].startswith("attack: method noise does not use steps")
+    assert problems({"method": "noize"}) == [
+        "attack.method: \"noize\" was given; valid: pgd, autoattack, square, noise. Did you mean 'noise'?"
+    ]
+
+
+def test_an_attack_from_outside_is_gone_once_removed() -> None:
+    assert problems({"method": "noise"}) == [
+        'attack.method: "noise" was given; valid: pgd, autoattack, square'
+    ]
+
+
+def test_a_preset_is_for_its_method() -> None:
+    assert problems({"preset": "paper", "method": "square"}) == ["attack: preset paper is for method pgd"]

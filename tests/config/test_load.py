@@ -86,7 +86,7 @@ seed: 2
         'data.name: "fodler" was given; valid: imagenet, folder, photos, digits, ade20k or folder-seg. '
         "Did you mean 'folder'?",
         "attack.0.eps: -1 was given; valid: more than 0",
-        "attack.0.stepz: unknown key. Did you mean 'step'? Valid here: preset, from, method,",
+        "attack.0.stepz: unknown key. Did you mean 'step'? Valid here: preset, method, norm,",
         "attack.1: 'from' stands alone, without steps",
         "attack.2: 7 was given; valid: a mapping",
         "train.steps: 0 was given; valid: at least 1",

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from rtok.config import Config, ModelConfig
-from rtok.config.attack import AttackConfig
+from rtok.config.attack_methods import PGDConfig
 
 MODEL = {"name": "dinov2_vits14"}
 DATA = {"name": "photos"}
@@ -59,8 +59,8 @@ def test_one_or_many() -> None:
     assert make(defense=["a", "b"]).defense_paths == [Path("a"), Path("b")]
     assert make().defense_paths == make(defense={"count": 3}).defense_paths == []
     assert [a.preset for a in make(attack=[{"preset": "l2"}, {"preset": "paper"}]).attacks] == ["l2", "paper"]
-    assert make(attack="ensemble").attack == AttackConfig(preset="ensemble")
-    assert make(attack=["l2", {"preset": "paper"}]).attacks[0] == AttackConfig(preset="l2")
+    assert make(attack="ensemble").attack == PGDConfig(preset="ensemble")
+    assert make(attack=["l2", {"preset": "paper"}]).attacks[0] == PGDConfig(preset="l2")
     tokens = [make(defense={"count": count}).defense for count in (3, [1, 3])]
     assert [t.counts for t in tokens] == [[3], [1, 3]]  # type: ignore[union-attr]
 

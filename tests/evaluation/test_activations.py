@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rtok.attacks import PGD, FeatureCriterion, FixedSurrogate, Objective
+from rtok.attacks import PGD, Context, FeatureCriterion, FixedSurrogate, Objective, craft
 from rtok.config import load_config
 from rtok.config.schema import Config
 from rtok.data import open_source
@@ -61,7 +61,7 @@ def test_it_is_the_mean_over_images_of_the_largest(analysed: Config) -> None:
         eps=8 / 255, step=1e-2, steps=3, units="normalized", init="gaussian", mse_weight=1.0, quantize="floor"
     )
     objective = Objective(FixedSurrogate(backbone), FeatureCriterion(backbone(batch.images), "token"))
-    adversarial = pgd.run(batch.images, objective, keys=batch.keys, std=backbone.std).images
+    adversarial = craft(pgd, batch.images, objective, Context(batch.keys, std=backbone.std)).images
 
     def found(**wanted: str) -> list[float]:
         chosen = [row for row in rows if all(row[key] == value for key, value in wanted.items())]

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from rtok.attacks import PGD, FeatureCriterion, FixedSurrogate, Objective, Perturbed
+from rtok.attacks import PGD, Context, FeatureCriterion, FixedSurrogate, Objective, Perturbed, craft
 from rtok.config.schema import Config
 from rtok.data import open_source
 from rtok.data.loader import Batch, evaluation_batches
@@ -68,7 +68,7 @@ def test_the_middle_layer_is_attacked_through_its_features(small: dict[str, Any]
         return backbone.intermediate(images, [1])[0]  # half of four blocks
 
     objective = Objective(FixedSurrogate(middle), FeatureCriterion(middle(batch.images), "channel"))
-    adversarial = PGD(steps=3).run(batch.images, objective, keys=batch.keys).images
+    adversarial = craft(PGD(steps=3), batch.images, objective, Context(batch.keys)).images
     expected = F.cosine_similarity(backbone(adversarial), backbone(batch.images), dim=-1).mean(1)
     torch.testing.assert_close(column(tmp_path / "run", victim="plain"), expected, atol=1e-4, rtol=0)
 
@@ -91,10 +91,10 @@ def test_what_an_attack_starts_from_is_a_result_too(
     """An attack that loses everything on its way is still no weaker than its start."""
     pgd = PGD.run
 
-    def useless(self: PGD, images: torch.Tensor, *rest: Any, **more: Any) -> Perturbed:
-        if more.get("start") is not None:
+    def useless(self: PGD, images: torch.Tensor, objective: Objective, context: Context) -> Perturbed:
+        if context.start is not None:
             return Perturbed(images, images[:, 0, 0, 0])
-        return pgd(self, images, *rest, **more)
+        return pgd(self, images, objective, context)
 
     monkeypatch.setattr(PGD, "run", useless)
     attack = {"preset": "standard", "steps": 2, "init": "transfer"}
@@ -140,7 +140,7 @@ def test_guessed_tokens_are_attacked_through(
     backbone, batch = opened(small)
     r, target = RobustnessTokens.load(Path(own)).values, backbone(batch.images)
     objective = Objective(FixedSurrogate(lambda x: backbone(x, r)), FeatureCriterion(target, "channel"))
-    adversarial = PGD(steps=3).run(batch.images, objective, keys=batch.keys).images
+    adversarial = craft(PGD(steps=3), batch.images, objective, Context(batch.keys)).images
     expected = F.cosine_similarity(backbone(adversarial, r), target, dim=-1).mean(1)
     torch.testing.assert_close(column(tmp_path / "run", threat="guessed"), expected, atol=1e-4, rtol=0)
     other = make_tokens("other", 5)

@@ -12,8 +12,8 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from rtok.attacks.autoattack import AutoAttack
-from rtok.attacks.base import build
 from rtok.attacks.objective import Criterion, LabelCriterion, Model
+from rtok.config.attack_methods import AutoAttackConfig
 from rtok.config.rules import checked
 from rtok.evaluation.examples import attacked_examples
 from rtok.evaluation.loop import Evaluator
@@ -59,9 +59,8 @@ class ClassificationTask(Task):
         """
         heads = Classifiers(setup)
         for settings in setup.config.attacks:
-            attack = None if settings.stored else build(settings)
-            if isinstance(attack, AutoAttack):
-                attack.check(len(heads.class_names))
+            if isinstance(settings, AutoAttackConfig):
+                AutoAttack(settings).check(len(heads.class_names))
         return cls(heads)
 
     def model(self, victim: Victim) -> Model:

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rtok.attacks import PGD, FixedSurrogate, LabelCriterion, Objective
+from rtok.attacks import PGD, Context, FixedSurrogate, LabelCriterion, Objective, craft
 from rtok.attacks.square import Square
 from rtok.config.schema import Config
 from rtok.data import open_source
@@ -161,8 +161,10 @@ def test_queries_use_the_margin_of_the_logits(settings: dict[str, Any], head_fil
 
     assert batch.labels is not None
     criterion = LabelCriterion(batch.labels, ignore_index=-100, loss="margin")
-    search = Square(40 / 255, queries=60)
-    found = search.run(batch.images, Objective(FixedSurrogate(model), criterion), keys=batch.keys).images
+    search = Square(eps=40 / 255, queries=60)
+    found = craft(
+        search, batch.images, Objective(FixedSurrogate(model), criterion), Context(batch.keys)
+    ).images
     sure = [row["adversarial_confidence"] for row in per_image(cfg.out) if row["head_features"] == "plain"]
     expected = model(found).softmax(1).amax(1)
     torch.testing.assert_close(torch.tensor(list(map(float, sure))), expected, atol=1e-3, rtol=0)
@@ -183,7 +185,7 @@ def test_numbers_equal_a_direct_computation(settings: dict[str, Any], head_files
 
     def attacked(surrogate: Callable[[Tensor], Tensor]) -> Tensor:
         objective = Objective(FixedSurrogate(surrogate), LabelCriterion(batch.labels, ignore_index=-100))
-        return PGD(eps=12 / 255, steps=3).run(batch.images, objective, keys=batch.keys).images
+        return craft(PGD(eps=12 / 255, steps=3), batch.images, objective, Context(batch.keys)).images
 
     victims = {("plain", "plain"): model("plain")}
     victims |= {("robust", head): model(head, tokens) for head in files}
@@ -346,12 +348,12 @@ def test_best_is_chosen_on_the_split(settings: dict[str, Any], tmp_path: Path) -
 
 def test_class_255_is_a_class() -> None:
     """255 marks pixels without label in segmentation; as a class index it must be attacked like any other."""
-    from rtok.config.attack import AttackConfig
+    from rtok.config.attack_methods import PGDConfig
     from rtok.evaluation.tasks.classification import ClassificationTask
 
     task = ClassificationTask(None, ("plain",))  # type: ignore[arg-type]
     batch = type("Batch", (), {"labels": torch.tensor([255])})
-    criterion = task.criterion(AttackConfig(), batch, torch.zeros(1, 1000))  # type: ignore[arg-type]
+    criterion = task.criterion(PGDConfig(), batch, torch.zeros(1, 1000))  # type: ignore[arg-type]
     assert criterion(torch.zeros(1, 1000), slice(0, 1)).item() == pytest.approx(np.log(1000))
 
 

@@ -14,8 +14,8 @@ import torch
 import yaml
 from torch.nn import functional as F
 
-from rtok.attacks import PGD, FeatureCriterion, FixedSurrogate, Objective
-from rtok.attacks.adversarial_set import file_name, load_image
+from rtok.attacks import PGD, Context, FeatureCriterion, FixedSurrogate, Objective, craft
+from rtok.attacks.stored import file_name, load_image
 from rtok.config.schema import Config
 from rtok.data import open_source
 from rtok.data.loader import evaluation_batches
@@ -66,7 +66,7 @@ def test_numbers_equal_a_direct_computation(settings: dict[str, Any], token_file
         eps=8 / 255, step=1e-2, steps=3, units="normalized", init="gaussian", mse_weight=1.0, quantize="floor"
     )
     objective = Objective(FixedSurrogate(backbone), FeatureCriterion(plain, "token"))
-    adversarial = pgd.run(batch.images, objective, keys=batch.keys, std=backbone.std).images
+    adversarial = craft(pgd, batch.images, objective, Context(batch.keys, std=backbone.std)).images
     r = RobustnessTokens.load(token_file).values
     clean_r, adversarial_r = backbone(batch.images, r), backbone(adversarial, r)
 

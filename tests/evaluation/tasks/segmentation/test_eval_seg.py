@@ -18,7 +18,7 @@ from PIL import Image
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
-from rtok.attacks import PGD, FixedSurrogate, LabelCriterion, Objective
+from rtok.attacks import PGD, Context, FixedSurrogate, LabelCriterion, Objective, craft
 from rtok.cli.app import build
 from rtok.config.schema import Config
 from rtok.data import open_source
@@ -85,7 +85,7 @@ def test_numbers_equal_a_direct_computation(
         mask = source.read_mask(i)  # type: ignore[attr-defined]
         small = framing.mask(mask, key)
         objective = Objective(FixedSurrogate(plain), LabelCriterion(small[None]))
-        attacked = PGD(steps=2).run(image, objective, keys=[key], seed=0).images
+        attacked = craft(PGD(steps=2), image, objective, Context([key], seed=0)).images
         for name, model, shown in (
             ("plain clean", plain, image),
             ("plain adversarial", plain, attacked),

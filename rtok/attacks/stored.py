@@ -9,15 +9,17 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import BaseModel, StrictInt
 from torch import Tensor
 
+from rtok.attacks.base import Context, Perturbed
 from rtok.attacks.objective import Objective
-from rtok.attacks.pgd import Perturbed
+from rtok.config.attack_methods import StoredConfig
 from rtok.errors import UserError
 from rtok.files import atomic_path
 
@@ -74,6 +76,27 @@ def manifest_row(key: str, group: str, clean: Tensor, adversarial: Tensor) -> di
     }
 
 
+class MadeConfig(BaseModel):
+    """What is read of the config that a set was made with."""
+
+    surrogate: Any
+    head: Any
+    seed: Any
+
+
+class Made(BaseModel):
+    """How a set was made: what is read of its `attack.json`."""
+
+    finished: Literal[True]
+    image_size: tuple[StrictInt, StrictInt]
+    backbone: str
+    fingerprint: str
+    surrogate: str
+    attack: dict[str, Any]
+    config: MadeConfig
+    objective: Literal["features", "labels"] = "features"
+
+
 class AdversarialSet:
     """A set written by `rtok attack`, used like an attack: it hands out the stored image of each clean image.
 
@@ -81,11 +104,11 @@ class AdversarialSet:
         UserError: the folder holds no finished set.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, settings: StoredConfig) -> None:
+        self.settings = settings
+        self.folder = settings.stored
         try:
-            self.settings: dict[str, Any] = json.loads((self.folder / "attack.json").read_text())
-            _check_settings(self.settings)
+            self.made = Made.model_validate(json.loads((self.folder / "attack.json").read_text()))
             rows = list(csv.DictReader(io.StringIO((self.folder / "manifest.csv").read_text())))
             self.rows: Mapping[str, dict[str, str]] = {row["image"]: row for row in rows}
             _check_rows(rows)
@@ -95,18 +118,18 @@ class AdversarialSet:
                 "`rtok attack --out DIR`, or finish it with --resume."
             ) from error
 
-    @property
-    def objective(self) -> str:
-        """What the images were pulled away from: `features` or `labels`."""
-        return str(self.settings.get("objective", "features"))
+    @classmethod
+    def open(cls, folder: Path) -> AdversarialSet:
+        """Read the set in a folder."""
+        return cls(StoredConfig.model_validate({"from": folder}))
 
     def surrogate_is_plain(self, config: Config) -> bool:
         """Whether the set was crafted on what an evaluation with this config takes for its plain victim.
 
         `check` compares the weights; an attack on labels went through a head, and a fitted head has a seed.
         """
-        made, now = self.settings["config"], config.to_dict()
-        keys = ("head", "seed") if self.objective == "labels" else ()
+        made, now = self.made.config.model_dump(), config.to_dict()
+        keys = ("head", "seed") if self.made.objective == "labels" else ()
         same_head = all(_fitted(made[key]) == _fitted(now[key]) for key in keys)
         written = (
             {"model": "same", name: None, "head": "same"} for name in ("defense", "tokens")
@@ -119,16 +142,15 @@ class AdversarialSet:
         Raises:
             UserError: naming what the set was made for.
         """
-        made = self.settings
-        size = list(backbone.image_size)
-        if made["image_size"] != size:
+        made, size = self.made, backbone.image_size
+        if made.image_size != tuple(size):
             raise UserError(
-                f"attack.from: {self.folder} was made at {made['image_size'][0]} x {made['image_size'][1]} px, but "
+                f"attack.from: {self.folder} was made at {made.image_size[0]} x {made.image_size[1]} px, but "
                 f"model.image_size is {size[0]} x {size[1]}: use the same size, or make a set for this one."
             )
-        if made["backbone"] != backbone.spec.name or made["fingerprint"] != backbone.fingerprint():
+        if made.backbone != backbone.spec.name or made.fingerprint != backbone.fingerprint():
             raise UserError(
-                f"attack.from: {self.folder} was made for {made['backbone']} (weights {made['fingerprint']}), not for "
+                f"attack.from: {self.folder} was made for {made.backbone} (weights {made.fingerprint}), not for "
                 f"{backbone.spec.name} (weights {backbone.fingerprint()}): use that one, or make a set for this one."
             )
         missing = [key for key in keys if key not in self.rows]
@@ -138,14 +160,14 @@ class AdversarialSet:
                 f"example {missing[0]}. Use the data it was made from, or make a set for this data."
             )
 
-    def run(self, images: Tensor, objective: Objective, *, keys: Sequence[str], **_: object) -> Perturbed:
+    def run(self, images: Tensor, objective: Objective, context: Context) -> Perturbed:
         """Return the stored adversarial images (B, 3, H, W); nothing is crafted.
 
         Raises:
             UserError: a clean image's pixels are not those that the set was made from.
         """
         found = []
-        for image, key in zip(images, keys, strict=True):
+        for image, key in zip(images, context.keys, strict=True):
             row = self.rows[key]
             if row["clean_sha256"] != clean_hash(image):
                 raise UserError(
@@ -154,21 +176,6 @@ class AdversarialSet:
                 )
             found.append(load_image(self.folder / row["file"]))
         return Perturbed(torch.stack(found).to(images), images.new_full((len(images),), float("nan")))
-
-
-def _check_settings(settings: Any) -> None:
-    """Raise ValueError, TypeError or KeyError unless `attack.json` says all that is read from it."""
-    if not settings["finished"]:
-        raise ValueError("its run is unfinished")
-    height, width = settings["image_size"]
-    if not all(isinstance(side, int) for side in (height, width)):
-        raise ValueError("image_size is damaged")
-    made = settings["config"]
-    for part in (settings["backbone"], settings["fingerprint"], settings["surrogate"], settings["attack"]):
-        if part is None:
-            raise ValueError("attack.json is damaged")
-    if "surrogate" not in made or "head" not in made or "seed" not in made:
-        raise ValueError("its config is damaged")
 
 
 def _check_rows(rows: Sequence[Mapping[str, str | None]]) -> None:

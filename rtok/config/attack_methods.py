@@ -1,0 +1,184 @@
+"""The sections of the attacks that come with the package; each holds its method's keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from rtok.config.attack import AttackConfig, Axis, Loss, Quantize, choose
+from rtok.config.registry import ATTACKS, SectionOf
+from rtok.config.types import Count, FilePath, NotNegative, Positive, Section, UniqueList, broken_rule
+
+Init = Literal["uniform", "gaussian", "none", "transfer"]
+Share = Annotated[NotNegative, Field(le=1)]
+
+
+class VariantConfig(Section):
+    """What one member of an ensemble changes in the attack; the radius is the same for all."""
+
+    steps: Count | None = None
+    restarts: Count | None = None
+    init: Init | None = None
+    momentum: NotNegative | None = None
+    axis: Axis | None = None
+    loss: Loss | None = None
+    diversity: Share | None = None
+    layer: Positive | None = None
+
+    @model_serializer(mode="wrap")
+    def _changes(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in serialize(self).items() if value is not None}
+
+
+class PGDConfig(AttackConfig):
+    """`method: pgd`: projected gradient descent (Madry et al., 2018), or an ensemble of its variants."""
+
+    step: Positive | None = Field(
+        None, description="The step size, in `units`. Null: a quarter of the radius."
+    )
+    steps: Count = Field(30, description="Gradient steps.")
+    restarts: Count = Field(1, description="Independent starts; per image the strongest result counts.")
+    init: Init = Field(
+        "uniform",
+        description="The start: uniform in the ball, 0.01 * N(0, 1) in `units`, the image itself, or (`transfer`) "
+        "what this attack finds on the plain model, for attackers who know more; further restarts are uniform.",
+    )
+    momentum: NotNegative = Field(
+        0.0, description="Decay of the accumulated gradient (MI-FGSM). 0: plain PGD."
+    )
+    mse_weight: NotNegative = Field(
+        0.0, description="Weight of the pixel MSE in the objective; the original code has 1."
+    )
+    max_mse: Positive | None = Field(
+        None, description="An image stops moving once its pixel MSE reaches this. Null: it never stops."
+    )
+    diversity: Share = Field(
+        0.0, description="Chance that a step sees the image shrunk by up to a tenth and shifted (DI-FGSM)."
+    )
+    layer: Annotated[Positive, Field(le=1)] = Field(
+        1.0,
+        description="The depth at which features are attacked: 0.5 is the middle block's; 1 is the model's output, or "
+        "its loss on labels.",
+    )
+    variants: UniqueList[VariantConfig] | None = Field(
+        None,
+        description="An ensemble: each changes some of `steps`, `restarts`, `init`, `momentum`, `axis`, `loss`, "
+        "`diversity` and `layer`; per image and victim the strongest result counts.",
+    )
+
+    @property
+    def members(self) -> list[AttackConfig]:
+        """The variants of an ensemble, or the attack itself."""
+        changes = [variant.model_dump() for variant in self.variants or ()]
+        return [self.model_copy(update={"variants": None, **change}) for change in changes] or [self]
+
+    @property
+    def depth(self) -> float:
+        """The depth at which features are attacked; 1 is the model's output."""
+        return self.layer
+
+    @property
+    def warm(self) -> bool:
+        """Whether it starts from what it finds on the plain model."""
+        return self.init == "transfer"
+
+    @property
+    def counts(self) -> dict[str, int | None]:
+        """Its steps and restarts."""
+        return {**super().counts, "steps": self.steps, "restarts": self.restarts}
+
+    def at_radius(self, eps: float) -> AttackConfig:
+        """The same attack with an Linf radius in pixels, and nothing else that bounds it."""
+        changes: dict[str, Any] = {"step": None, "mse_weight": 0.0, "max_mse": None}
+        changes["init"] = "uniform" if self.init == "gaussian" else self.init
+        return super().at_radius(eps).model_copy(update=changes)
+
+
+class SquareConfig(AttackConfig):
+    """`method: square`: Square attack (Andriushchenko et al., 2020), a random search that needs scores only.
+
+    `loss` is `margin` unless it is set.
+    """
+
+    method: str = Field("square", description=AttackConfig.model_fields["method"].description)
+    loss: Loss = Field("margin", description=AttackConfig.model_fields["loss"].description)
+    queries: Count = Field(1000, description="Queries per image.")
+
+    @model_validator(mode="after")
+    def _check_norm(self) -> SquareConfig:
+        if self.norm != "linf":
+            raise broken_rule("method square is made for norm linf")
+        return self
+
+    @property
+    def counts(self) -> dict[str, int | None]:
+        """Its queries."""
+        return {**super().counts, "queries": self.queries}
+
+
+class AutoAttackConfig(AttackConfig):
+    """`method: autoattack`: the ensemble of Croce & Hein, 2020, on labels.
+
+    It has no `units` (its radius is in pixels), `axis` or `loss`, and `quantize` is `none` unless it is set.
+    """
+
+    unused: ClassVar[frozenset[str]] = frozenset({"units", "axis", "loss"})
+    objectives: ClassVar[tuple[Literal["features", "labels"], ...]] = ("labels",)
+
+    method: str = Field("autoattack", description=AttackConfig.model_fields["method"].description)
+    quantize: Quantize = Field("none", description=AttackConfig.model_fields["quantize"].description)
+    version: Literal["standard", "plus", "custom"] = Field(
+        "standard", description="Which of its ensembles; `custom` runs `attacks`."
+    )
+    attacks: UniqueList[Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"]] | None = Field(
+        None, description="The parts of `version: custom`, in order."
+    )
+
+    @model_validator(mode="after")
+    def _check_custom(self) -> AutoAttackConfig:
+        if (self.version == "custom") != (self.attacks is not None):
+            raise broken_rule("version: custom and a list of attacks go together")
+        return self
+
+
+class StoredConfig(AttackConfig):
+    """`{from: DIR}`: a set from disk."""
+
+    unused: ClassVar[frozenset[str]] = frozenset(AttackConfig.model_fields)
+
+    method: str = "from"
+    from_: FilePath = Field(
+        alias="from",
+        description="A folder that `rtok attack` wrote: use its images instead of crafting new ones. "
+        "Excludes all other keys.",
+    )
+
+    @classmethod
+    def _refusal(cls, idle: str) -> str:
+        whole = "to replace the whole attack: --set 'attack={from: DIR}'"
+        return f"'from' stands alone, without {idle}; {whole}"
+
+    @property
+    def stored(self) -> Path:
+        """The folder."""
+        return self.from_
+
+    @property
+    def label(self) -> str:
+        """The folder."""
+        return str(self.from_)
+
+
+ATTACKS.add("pgd", "rtok.attacks.pgd:PGD", about="projected gradient descent", section=PGDConfig)
+ATTACKS.add(
+    "autoattack",
+    "rtok.attacks.autoattack:AutoAttack",
+    about="an ensemble on labels",
+    section=AutoAttackConfig,
+)
+ATTACKS.add("square", "rtok.attacks.square:Square", about="a random search by scores", section=SquareConfig)
+ATTACKS.add("from", "rtok.attacks.stored:AdversarialSet", about="a set from disk", section=StoredConfig)
+
+AnyAttack = Annotated[AttackConfig, SectionOf(ATTACKS, choose)]
