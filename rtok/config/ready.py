@@ -7,7 +7,7 @@ from pathlib import Path
 from rtok.errors import UserError, nearest
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-# In a wheel the configs lie inside the package; in a checkout, beside it.
+# A wheel has the configs inside the package; a checkout has them beside it.
 READY = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"
 
 
@@ -22,9 +22,10 @@ def all_ready() -> dict[str, Path]:
 
 
 def named(name: str) -> dict[str, Path]:
-    """Return the ready configs of a full name, or of a short one for every command, by full name.
+    """Return the ready configs with a full name, or with a short one for any command, by full name.
 
-    Raises UserError when there is none.
+    Raises:
+        UserError: there is none.
     """
     ready = all_ready()
     found = {full: path for full, path in ready.items() if name in (full, path.stem)}
@@ -35,9 +36,10 @@ def named(name: str) -> dict[str, Path]:
 
 
 def find_config(command: str, name: str | Path) -> Path:
-    """Return the file that `--config` names: a file, or else a ready config, by short or full name.
+    """Return the file that `--config` names: a file, otherwise a ready config, by short or full name.
 
-    Raises UserError when it is neither.
+    Raises:
+        UserError: it is neither.
     """
     path = Path(name).expanduser()
     if path.is_file():

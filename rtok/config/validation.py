@@ -114,11 +114,11 @@ def _unknown_key(location: tuple[int | str, ...]) -> str:
 
 def _section_at(location: tuple[int | str, ...]) -> type[BaseModel]:
     """Return the section that a location of pydantic's leads to; tags in it choose among registered sections."""
-    tags = {
+    tags: dict[Any, str] = {
         entry.section: f"<{entry.name}>" for registry in (ATTACKS, DEFENSES) for entry in registry.entries()
     }
     sections: list[type[BaseModel]] = [Config]
-    for key in map(str, (key for key in location if isinstance(key, str))):
+    for key in (key for key in location if isinstance(key, str)):
         if key.startswith("<"):
             sections = [section for section in sections if tags.get(section) == key] or sections
         else:
