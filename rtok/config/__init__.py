@@ -1,4 +1,4 @@
-"""The typed config: YAML, `--set` and the environment in; one frozen `Config` out."""
+"""The typed config: from YAML, `--set` and the environment to one frozen `Config`."""
 
 from rtok.config.attack import AttackConfig
 from rtok.config.defenses import DefenseConfig, TokensConfig

@@ -19,7 +19,7 @@ _PATTERN = re.compile(r"(?P<escaped>\$\$\{)|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)
 def substitute(value: object) -> tuple[object, list[Problem]]:
     """Replace every `${VAR}` in the texts of a parsed config; `$${` stands for a literal `${`.
 
-    What is replaced stays text: a variable can never add keys. Those not set are returned as problems.
+    A replaced value stays text: a variable can never add keys. Variables that are not set are returned as problems.
     """
     problems: list[Problem] = []
     dotenv = cache(_read_dotenv)  # read once, and only if a variable is not in the environment
@@ -31,7 +31,7 @@ def substitute(value: object) -> tuple[object, list[Problem]]:
                 return "${"
             if match["malformed"]:
                 problems.append(
-                    Problem(path, "'${' begins no variable; write ${NAME}, or $${ for the text itself")
+                    Problem(path, "'${' does not begin a variable; write ${NAME}, or $${ for the text itself")
                 )
             elif (found := os.environ.get(name, dotenv().get(name))) is not None:
                 return found
@@ -47,7 +47,7 @@ def substitute(value: object) -> tuple[object, list[Problem]]:
 
 
 def escape(value: object) -> object:
-    """Protect the literal `${` of resolved values, so that reading them again changes nothing."""
+    """Escape the literal `${` of resolved values, so that reading them again changes nothing."""
     return map_texts(value, lambda _, text: text.replace("${", "$${"))
 
 

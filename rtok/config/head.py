@@ -1,4 +1,4 @@
-"""The `head` section: what turns features into predictions, and on which features it was fitted."""
+"""The `head` section: what turns features into predictions, and which features it was fitted on."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ _KEYS = {
 class HeadFiles(Section):
     """The files of two heads: one fitted on plain features, one on robust features."""
 
-    plain: FilePath = Field(description="The head that was fitted on the plain backbone's features.")
+    plain: FilePath = Field(description="The head that was fitted on plain features.")
     robust: Annotated[Listed[UniqueList[FilePath]] | Single[FilePath], BY_SHAPE] | None = Field(
-        None, description="The head fitted on robust features; a list has one a token file, in their order."
+        None,
+        description="The head that was fitted on robust features; a list has one per defense file, in the same order.",
     )
 
 
@@ -45,40 +46,41 @@ class HeadConfig(Section):
 
     type: Literal["linear", "mmseg", "fit", "backbone"] = Field(
         "linear",
-        description="`linear`: read linear heads from files; `mmseg`: read segmentation heads; `fit`: fit "
+        description="`linear`: linear heads from files; `mmseg`: segmentation heads from files; `fit`: fit "
         "linear heads on clean features; `backbone`: the model's own classifier (DeiT-III).",
     )
     path: Annotated[Mapped[HeadFiles] | Single[FilePath], BY_SHAPE] | None = Field(
         None,
-        description="`linear`, `mmseg`: the head's file, fitted on plain features, or `{plain: FILE, robust: "
-        "FILE}`; DINOv2's published heads, its `model_final.pth`, what mmseg trained or `fit` saved.",
+        description="`linear`, `mmseg`: the file of a head that was fitted on plain features, or "
+        "`{plain: FILE, robust: FILE}`: published by DINOv2 (also `model_final.pth`), trained by mmseg, or "
+        "saved by `fit`.",
     )
     features: Literal["plain", "robust", "both"] = Field(
         "both",
-        description="Which heads robust victims go through: the one fitted on plain features, the one fitted "
-        "on robust features, or each that there is. Plain victims always go through the plain one.",
+        description="Which heads robust victims use: the one fitted on plain features, the one fitted "
+        "on robust features, or both. Plain victims always use the plain one.",
     )
     classifier: str | None = Field(
         None,
-        description="`linear`: which classifier of a `model_final.pth`; `best` takes the accuracies beside "
-        "the file, else chooses on `head.split`.",
+        description="`linear`: which classifier of a `model_final.pth`; `best` chooses by the accuracies stored beside "
+        "the file, otherwise on `head.split`.",
     )
     split: Literal["train", "val", "test"] = Field(
         "train",
-        description="The part of the data that `fit` fits on and that `best` may choose on; never "
+        description="The part of the data that `fit` fits on and `best` may choose on; it must differ from "
         "`data.split`.",
     )
     limit: Count | None = Field(None, description="Use this many images of `head.split`. Null: all.")
     l2: UniqueList[Positive] = Field(
         [1e-4, 1e-3, 1e-2, 1e-1, 1.0],
-        description="`fit`, `eval-class`: strengths of the L2 penalty to choose from, on a held-out "
+        description="`fit`, `eval-class`: candidate strengths of the L2 penalty, compared on a held-out "
         "fifth of the images.",
     )
     steps: Count = Field(
         40_000, description="`fit`, `eval-seg`: iterations of the training (DINOv2's recipe: 40,000)."
     )
     batch_size: SmallCount = Field(
-        16, description="`fit`, `eval-seg`: crops an iteration (DINOv2's recipe: 16)."
+        16, description="`fit`, `eval-seg`: crops per iteration (DINOv2's recipe: 16)."
     )
 
     @model_validator(mode="before")
@@ -116,15 +118,15 @@ class HeadConfig(Section):
 
     @property
     def robust_files(self) -> list[Path]:
-        """The files of the heads that were fitted on robust features: none, or one a token file."""
+        """The files of the heads that were fitted on robust features: none, or one per defense file."""
         files = self.path.robust if isinstance(self.path, HeadFiles) else None
         return files if isinstance(files, list) else [files] if files else []
 
     @property
     def robust_victims(self) -> tuple[str, ...]:
-        """Which heads the robust victims go through: `plain`, `robust` or both."""
-        there = ("plain", "robust") if self.type == "fit" or self.robust_files else ("plain",)
-        return there if self.features == "both" else (self.features,)
+        """Which heads the robust victims use: `plain`, `robust` or both."""
+        available = ("plain", "robust") if self.type == "fit" or self.robust_files else ("plain",)
+        return available if self.features == "both" else (self.features,)
 
     @property
     def reads_split(self) -> bool:

@@ -37,7 +37,8 @@ def all_ready() -> dict[str, str]:
 def named(name: str) -> dict[str, str]:
     """Return the ready configs of a full name, or of a short one for every command, by full name.
 
-    Raises UserError when there is none.
+    Raises:
+        UserError: there is none.
     """
     ready = all_ready()
     short = {full: full.partition("/")[2] for full in ready}
@@ -51,7 +52,8 @@ def named(name: str) -> dict[str, str]:
 def find_config(command: str, name: str | Path) -> Path | str:
     """Return what `--config` names: a file, or else the text of a ready config, by short or full name.
 
-    Raises UserError when it is neither.
+    Raises:
+        UserError: it is neither.
     """
     path = Path(name).expanduser()
     if path.is_file():

@@ -147,7 +147,7 @@ class SectionOf:
         self.choose = choose
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Build a union of the registered sections; its tags wear brackets, which error paths leave out."""
+        """Build a union of the registered sections; error paths leave out its tags, which are in brackets."""
         return core_schema.tagged_union_schema(
             {
                 f"<{entry.name}>": handler.generate_schema(entry.section)

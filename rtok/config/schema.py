@@ -1,4 +1,4 @@
-"""The config: one shape for all commands. Errors and docs derive from its fields."""
+"""The config, the same for all commands. Errors and docs derive from its fields."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""YAML without its surprises: the scalar rules of YAML 1.2, and nothing that can hide a mistake or explode.
+"""YAML without its surprises: the scalar rules of YAML 1.2, and nothing that can hide a mistake or exhaust memory.
 
-Against YAML 1.1, which PyYAML reads: `1e-3` is a number; `no`, `1:30` and `2026-11-23` are text.
+Unlike YAML 1.1, which PyYAML reads: `1e-3` is a number; `no`, `1:30` and `2026-11-23` are text.
 Duplicate keys, keys that are not text, aliases and tags are refused; depth and size are bounded.
 """
 
@@ -14,13 +14,12 @@ import yaml
 from rtok.config.problems import Problem
 from rtok.errors import UserError
 
-MAX_DEPTH = 20  # the schema is four deep
-MAX_CHARACTERS = (
-    256 * 1024
-)  # a config is a few hundred characters; the pure-Python parser reads this in seconds
+MAX_DEPTH = 20  # the schema has four levels
+# A config has a few hundred characters; the pure-Python parser reads this many in seconds.
+MAX_CHARACTERS = 256 * 1024
 
 _PREFIX = "tag:yaml.org,2002:"
-# Python refuses to read integers of more than 4300 digits. Longer than 100 stays text and fails as such.
+# Python refuses to read integers of more than 4300 digits. One with more than 100 stays text, and is refused as text.
 _SCALARS = (
     ("null", re.compile(r"(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]),
     ("bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")),
@@ -31,8 +30,8 @@ _SCALARS = (
         list("-+.0123456789"),
     ),
 )
-# `{root: ${DIR}}` is no YAML, since a brace ends a plain scalar. While parsing, private-use characters stand
-# in for the signs of a variable (as many, so that columns stay right).
+# `{root: ${DIR}}` is not YAML, since a brace ends a plain scalar. While parsing, private-use characters replace
+# the signs of a variable (as many, so that columns stay correct).
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _STAND_IN = re.compile("\ue000\ue001([A-Za-z_][A-Za-z0-9_]*)\ue002")
 
@@ -72,9 +71,8 @@ class _Loader(yaml.SafeLoader):
 
     def construct_text(self, node: yaml.ScalarNode) -> str:
         text = _restore(node.value)
-        if any(
-            "\ud800" <= character <= "\udfff" for character in text
-        ):  # from an escape: no file could hold it
+        # From an escape: a file in UTF-8 cannot contain it.
+        if any("\ud800" <= character <= "\udfff" for character in text):
             raise _refusal("half a character (a surrogate) is not allowed", node)
         return text
 
@@ -104,9 +102,10 @@ _Dumper.add_representer(str, _Dumper.represent_text)
 
 
 def parse(text: str, name: str) -> tuple[object, list[Problem]]:
-    """Parse one YAML document; return its value and the duplicate keys found.
+    """Parse one YAML document; return its value and the duplicate keys.
 
-    Raises UserError, which begins with `name` and says line and column, when it is not (allowed) YAML.
+    Raises:
+        UserError: it is not YAML, or not allowed here; the message begins with `name`, line and column.
     """
     if len(text) > MAX_CHARACTERS:
         raise UserError(

@@ -1,4 +1,4 @@
-"""The kinds of values a config has: how each is read from YAML, and what is said when it is wrong."""
+"""The kinds of values in a config: how each is read from YAML, and the error when it is wrong."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ _LONGEST_NAME = 255  # bytes, on every file system in use
 
 
 class Section(BaseModel):
-    """A mapping of the config: unknown keys are mistakes, and nothing changes once it is read."""
+    """A mapping of the config: unknown keys are mistakes, and values cannot change after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
 
 
 def expected(valid: str) -> PydanticCustomError:
-    """Return the error for a value that is not what was expected; the report adds the value."""
+    """Return the error for a wrong value, from what is valid; the report adds the value."""
     return PydanticCustomError("expected", valid)
 
 
 def broken_rule(text: str) -> PydanticCustomError:
-    """Return the error for a rule between values; the report prints the text as it is."""
+    """Return the error for a broken rule between values; the report prints the text as it is."""
     return PydanticCustomError("rule", text)
 
 
 def parse_number(value: object) -> float:
-    """Read a number or a fraction such as `8/255`; text is read too, since a `${VAR}` always is text."""
+    """Read a number or a fraction such as `8/255`, also from text, since a `${VAR}` is always text."""
     number = math.nan
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         number = float(value)
@@ -78,14 +78,14 @@ def parse_path(value: object) -> Path:
 
 
 def check_unique(values: list[T]) -> list[T]:
-    """Refuse a list that says something twice."""
+    """Refuse a list with the same value twice."""
     if any(value in values[:index] for index, value in enumerate(values)):
         raise expected("a list without repetition")
     return values
 
 
 def _shape(value: object) -> str:
-    """Name the shape that a value was written in, by the tags of `Mapped`, `Listed` and `Single`."""
+    """Return the tag of `Mapped`, `Listed` or `Single` that fits how a value was written."""
     if isinstance(value, (Mapping, BaseModel)):
         return "<a mapping>"
     return "<a list>" if isinstance(value, (list, tuple)) else "<a single value>"
@@ -104,8 +104,8 @@ FilePath = Annotated[Path, BeforeValidator(parse_path)]
 
 UniqueList = Annotated[list[T], Field(min_length=1), AfterValidator(check_unique)]
 
-# A key of several shapes is `Annotated[Mapped[A] | Listed[B] | Single[C], BY_SHAPE]`: its errors are those of
-# the shape that was written. The report leaves the tags out of paths, which is why they wear brackets.
+# A key with several shapes is `Annotated[Mapped[A] | Listed[B] | Single[C], BY_SHAPE]`: its errors are those of
+# the shape that was written. The brackets mark the tags, which the report leaves out of paths.
 Mapped = Annotated[T, Tag("<a mapping>")]
 Listed = Annotated[T, Tag("<a list>")]
 Single = Annotated[T, Tag("<a single value>")]

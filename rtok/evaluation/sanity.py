@@ -18,7 +18,7 @@ from torch import Tensor
 from rtok.attacks.base import Context, build, craft
 from rtok.attacks.noise import start_noise
 from rtok.attacks.objective import FixedSurrogate, Objective, Step
-from rtok.config.attack import PGDConfig
+from rtok.config.attack_methods import PGDConfig
 from rtok.data.loader import Batch
 from rtok.evaluation.loop import AttackRun, Evaluator
 from rtok.evaluation.plan import pixel_radius

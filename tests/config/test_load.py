@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rtok.config import Config, load_config, strict_yaml
+from rtok.config import Config, TokensConfig, load_config, strict_yaml
 from rtok.errors import UserError
 
 MINIMAL = "model: {name: dinov2_vits14}\ndata: {name: photos}\n"
@@ -34,6 +34,67 @@ def test_the_attack_that_was_not_written_is_the_papers(
 ) -> None:
     attack = load_config("train", write(MINIMAL + text), overrides).attacks[0]
     assert (attack.preset, attack.steps) == (preset, steps)
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "written", "counts"),
+    [
+        ("", [], {"count": 10}, [10]),
+        ("tokens: {count: 3}", [], {"count": 3}, [3]),
+        ("defense: {kind: tokens, count: 3}", [], {"count": 3}, [3]),
+        ("defense: {count: 3}", ["tokens.count=5"], {"count": 5}, [5]),
+        ("tokens: {count: 3}", ["defense.count=[5, 6]"], {"count": [5, 6]}, [5, 6]),
+        ("", ["tokens.count=5"], {"count": 5}, [5]),
+        ("tokens: null", ["tokens.count=5"], {"count": 5}, [5]),
+    ],
+)
+def test_tokens_is_short_for_the_defense(
+    write: Write, text: str, overrides: list[str], written: dict, counts: list[int]
+) -> None:
+    config = load_config("train", write(MINIMAL + text), overrides)
+    assert config.defense == TokensConfig.model_validate({"kind": "tokens", **written})
+    assert isinstance(config.defense, TokensConfig) and config.defense.counts == counts
+    resolved = config.to_dict()
+    assert resolved["defense"]["kind"] == "tokens" and "tokens" not in resolved
+    assert load_config("train", write(config.to_yaml())) == config
+
+
+@pytest.mark.parametrize("text", ["tokens: [a, b]\nsurrogate: {tokens: c}", "defense: [a, b]"])
+def test_files_of_a_defense(write: Write, text: str) -> None:
+    """The first is how rtok 0.1 wrote its resolved configs."""
+    overrides = ["surrogate.tokens=c", "tokens.1=d"]
+    config = load_config("eval-features", write(MINIMAL + text), overrides)
+    assert (config.defense_paths, config.surrogate.defense) == ([Path("a"), Path("d")], Path("c"))
+    assert load_config("eval-features", write(MINIMAL + text), ["tokens=x"]).defense_paths == [Path("x")]
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "message"),
+    [
+        ("train", "tokens: {count: 0}", "tokens.count: 0 was given; valid: at least 1"),
+        ("train", "defense: {count: 0}", "defense.count: 0 was given; valid: at least 1"),
+        ("train", "tokens: {cout: 3}", "tokens.cout: unknown key. Did you mean 'count'?"),
+        ("train", "tokens: results", "tokens: train makes a defense"),
+        ("train", "defense: results", "defense: train makes a defense"),
+        (
+            "train",
+            "defense: {kind: token}",
+            "defense.kind: \"token\" was given; valid: tokens. Did you mean 'tokens'?",
+        ),
+        ("train", "defense: {}\ntokens: {}", "tokens: is another name of defense, which is written too"),
+        (
+            "eval-features",
+            "defense: a\nsurrogate: {tokens: a, defense: b}",
+            "surrogate.tokens: is another name of defense, which is written too",
+        ),
+    ],
+)
+def test_mistakes_name_the_key_that_was_written(write: Write, command: str, text: str, message: str) -> None:
+    path = write(MINIMAL + text)
+    with pytest.raises(UserError) as caught:
+        load_config(command, path)
+    first, second = str(caught.value).split("\n")
+    assert first == f"{path}: 1 mistake" and second.strip().startswith(message)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,13 @@ from rtok.config.overrides import apply_overrides
         ({"a": None}, "a.b=1e-3", {"a": {"b": 1e-3}}),
         ({"a": {"b": 1, "c": 2}}, "a.b=", {"a": {"b": None, "c": 2}}),
         ({"a": [{"b": 1}, {"b": 1}]}, "a.1.b=x=y", {"a": [{"b": 1}, {"b": "x=y"}]}),
+        ({"tokens": {"count": 1}}, "tokens.count=2", {"tokens": {"count": 2}}),
+        ({"tokens": {"count": 1}}, "defense.count=2", {"tokens": {"count": 2}}),
+        ({"defense": {"count": 1}}, "tokens.count=2", {"defense": {"count": 2}}),
+        ({"defense": None}, "tokens.count=2", {"defense": {"count": 2}}),
+        ({"defense": "a"}, "tokens=b", {"defense": "b"}),
+        ({}, "tokens=b", {"tokens": "b"}),
+        ({"surrogate": {"tokens": "a"}}, "surrogate.defense=b", {"surrogate": {"tokens": "b"}}),
         ({"a": [1, 2]}, "a.0=[3, {c: 4}]", {"a": [[3, {"c": 4}], 2]}),
     ],
 )
