@@ -1,6 +1,6 @@
-"""The release format: how a model with tokens inside says what it is, whatever file it lies in.
+"""The release format: how a model with tokens inside describes itself, whatever its file format.
 
-One JSON text under the key `rtok`: in the metadata of a safetensors or ONNX file, in the `_metadata` of a
+It is one JSON text under the key `rtok`: in the metadata of a safetensors or ONNX file, or in the `_metadata` of a
 pickled state dict.
 """
 
@@ -23,7 +23,7 @@ FORMAT = "rtok-model-1"
 
 
 def describe(tokens: RobustnessTokens, target: str, **more: Any) -> dict[str, Any]:
-    """Return what a model with these tokens inside says of itself; `more` is what its format adds."""
+    """Return the description of a model with these tokens inside; `more` has what its format adds."""
     about = {"format": FORMAT, "rtok_version": __version__, "target": target, "backbone": tokens.backbone}
     return {**about, **more, "tokens": tokens.metadata}
 
@@ -34,7 +34,7 @@ def to_metadata(description: Mapping[str, Any]) -> dict[str, str]:
 
 
 def description(metadata: Mapping[str, str]) -> dict[str, Any] | None:
-    """Return the description in a file's metadata, or None when it holds no model with tokens inside."""
+    """Return the description in a file's metadata, or None if the file is not a model with tokens inside."""
     try:
         found = json.loads(metadata.get(KEY, "null"))
     except (ValueError, RecursionError):
@@ -47,7 +47,7 @@ def description(metadata: Mapping[str, str]) -> dict[str, Any] | None:
 
 
 def refuse_robust(checkpoint: Checkpoint, path: Path) -> None:
-    """Refuse a model with tokens inside where a backbone's own weights are wanted, as a UserError."""
+    """Raise a UserError for a model with tokens inside, where a backbone's own weights are needed."""
     about = description(checkpoint.metadata)
     if about is not None:
         raise UserError(

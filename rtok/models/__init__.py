@@ -1,4 +1,4 @@
-"""Backbones: what can be named, how their weights are read, and the one way tokens enter them."""
+"""Backbones: their names, how their weights are read, and how tokens enter them."""
 
 from __future__ import annotations
 

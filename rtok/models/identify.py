@@ -1,4 +1,4 @@
-"""Which backbone a file's weights belong to."""
+"""Find the backbone that a file's weights belong to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rtok.models.spec import ModelSpec
 
 
 def identify(state: Mapping[str, Tensor], path: Path) -> list[tuple[ModelSpec, Weights]]:
-    """Return every named backbone that a state dict fits to the last key: one, or none, for real files.
+    """Return every named backbone that a state dict matches in every key: for real files one, or none.
 
     Only names and shapes are compared: the weights returned are on the meta device.
     """
@@ -22,7 +22,7 @@ def identify(state: Mapping[str, Tensor], path: Path) -> list[tuple[ModelSpec, W
     widths = {tensor.shape[-1] for tensor in shapes.values() if tensor.ndim}
     found = []
     for spec in all_specs():
-        if spec.dim in widths:  # spares building models that cannot fit
+        if spec.dim in widths:  # avoids building models that cannot match
             try:
                 found.append((spec, translate_weights(spec, shapes, path)))
             except UserError:
