@@ -1,4 +1,4 @@
-"""Reading checkpoint files that may come from anywhere, without ever running what is in them."""
+"""Read checkpoint files from untrusted sources, without ever running code in them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from rtok.errors import UserError
+from rtok.errors import UserError, some
 
-# Where training code puts the weights inside a checkpoint: DeiT and many others, Lightning, DINOv2's trainer.
+# The keys of the weights inside a training checkpoint: DeiT and many others, Lightning, DINOv2's trainer.
 _WRAPPERS = ("model", "state_dict", "teacher")
-# What data-parallel and self-distillation wrappers put before every key.
+# The prefixes that data-parallel and self-distillation wrappers give to every key.
 _PREFIXES = ("module.", "backbone.")
 
 
 class Checkpoint(dict[str, Any]):
-    """What a file holds, by name; `metadata` is what the file says of itself.
+    """The content of a file, by name; `metadata` is how the file describes itself.
 
-    A safetensors file has metadata of its own. A pickled state dict says what it is in the `_metadata` that
-    every `nn.Module.state_dict()` carries, so that its keys stay those of the model.
+    Safetensors files have a metadata section. A pickled state dict has the `_metadata` of `nn.Module.state_dict()`,
+    which leaves its keys those of the model.
     """
 
     def __init__(self, content: Mapping[Any, Any], metadata: Mapping[str, str]) -> None:
@@ -37,14 +37,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a `.pth`, `.pt`, `.ckpt` or `.safetensors` file onto the CPU.
 
     Raises:
-        UserError: the file is missing, damaged, holds anything but tensors and plain values, or is not a
-        dictionary.
+        UserError: the file is missing, damaged or not a dictionary, or holds more than tensors and plain values.
     """
     if not path.is_file():
         raise UserError(f"There is no file '{path}'. Give the path of a .pth, .pt or .safetensors file.")
     try:
         content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-    except Exception as error:  # the readers raise eight different types for flipped bytes alone
+    except Exception as error:  # flipped bytes alone make the readers raise eight different types
         raise UserError(
             f"'{path}' cannot be read: it is damaged or cut short, or it holds Python objects, "
             "which rtok never runs. Download it again, or save its state dict alone."
@@ -55,21 +54,21 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def state_dict(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a checkpoint under their bare names, as a new dictionary.
+    """Return the tensors of a checkpoint under their own names, as a new dictionary.
 
-    One wrapper is taken off (`model`, `state_dict` or `teacher`), then `module.` and `backbone.` where every
-    key begins so. Nothing else is guessed.
+    One wrapper is removed (`model`, `state_dict` or `teacher`), then the prefixes `module.` and `backbone.` if every
+    key has them. Nothing else is guessed.
 
     Raises:
-        UserError: what remains is not a dictionary of tensors; the message names the file.
+        UserError: the rest is not a dictionary of tensors; the message names the file.
     """
     for wrapper in _WRAPPERS:
         if isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
             break
-    others = [name for name, value in content.items() if not is_plain(value)]
+    others = [f"'{name}'" for name, value in content.items() if not is_plain(value)]
     if others or not content:
-        found = f"it holds {_some(others)} beside tensors" if others else "it is empty"
+        found = f"it holds {some(others)} beside tensors" if others else "it is empty"
         raise UserError(
             f"'{path}' is not a state dict: {found}. "
             f"Save the tensors alone, or under one of {', '.join(_WRAPPERS)}."
@@ -82,12 +81,12 @@ def state_dict(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
 
 
 def is_plain(value: object) -> bool:
-    """Whether it is a tensor of numbers that lie in memory one by one: not sparse, not quantized."""
+    """Whether it is a plain dense tensor: not sparse, not quantized."""
     return isinstance(value, Tensor) and value.layout is torch.strided and not value.is_quantized
 
 
 def whole_model(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the backbone's weights of a whole model (`model.*` beside the tokens), else nothing."""
+    """Return the backbone's weights in a model with tokens (`model.*`); an empty dictionary for other content."""
     inner = content.get("state_dict")
     entries = inner if isinstance(inner, Mapping) else content
     bare = {str(name).removeprefix("module."): value for name, value in entries.items()}
@@ -99,16 +98,16 @@ def whole_model(content: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def to_safetensors(tensors: dict[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """Return the content of a safetensors file, the same for the same tensors and metadata.
+    """Return the content of a safetensors file, deterministic in the tensors and the metadata.
 
-    The library writes metadata in an order that changes from one process to the next.
+    The library itself writes metadata in an order that changes from one process to the next.
     """
     data = save(tensors, metadata=dict(metadata))
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # tensors start at a multiple of eight
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8 bytes
     return len(text).to_bytes(8, "little") + text + data[end:]
 
 
@@ -119,7 +118,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
 
 
 def _module_metadata(content: Mapping[Any, Any]) -> dict[str, str]:
-    """Return the texts in the `_metadata` of a state dict, also of one under a wrapper's name."""
+    """Return the texts in the `_metadata` of a state dict, which may be inside a wrapper."""
     found: dict[str, str] = {}
     for state in (content, *(content.get(wrapper) for wrapper in _WRAPPERS)):
         modules = getattr(state, "_metadata", None)
@@ -133,9 +132,5 @@ def _read_torch(path: Path) -> Any:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise ValueError("torch compresses nothing: what is compressed may explode")
+                raise ValueError("torch never compresses: this may be a decompression bomb")
     return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _some(names: list[str], most: int = 3) -> str:
-    return ", ".join(f"'{name}'" for name in names[:most]) + (", ..." if len(names) > most else "")

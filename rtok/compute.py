@@ -27,7 +27,7 @@ _PRECISIONS = {
 
 @dataclass(frozen=True)
 class Compute:
-    """Where a run computes, and how.
+    """The device, the precision and the processes of a run.
 
     `fp32` is full precision. `tf32` lets matrix products on NVIDIA cards round their inputs to 10 bits of mantissa.
     `bf16` holds the frozen weights and activations in bfloat16; images, tokens, features and every loss stay float32.
@@ -41,7 +41,7 @@ class Compute:
     def start(
         cls, *, precision: Precision = "fp32", compile: bool = False, trackers: str = "none", out: Any = None
     ) -> Compute:
-        """Join the processes that were launched and choose this process's device."""
+        """Join the launched processes and choose this process's device."""
         from accelerate import Accelerator
 
         torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
@@ -57,21 +57,21 @@ class Compute:
 
     @property
     def process(self) -> int:
-        """This process's number among all, from 0."""
+        """This process's rank, from 0."""
         return self.accelerator.process_index
 
     @property
     def processes(self) -> int:
-        """How many processes work on this run, over all machines."""
+        """The number of processes of this run, on all machines."""
         return self.accelerator.num_processes
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes the files and speaks to the user."""
+        """Whether this process writes the files and prints."""
         return self.accelerator.is_main_process
 
     def prepare(self, backbone: Backbone) -> Backbone:
-        """Move a frozen backbone to the device, in the precision and form that were asked for."""
+        """Move a frozen backbone to the device in this precision, and compile it if `compile` is set."""
         backbone.to(self.device, torch.bfloat16 if self.precision == "bf16" else torch.float32)
         if self.compile:
             backbone.compile()
@@ -82,7 +82,7 @@ class Compute:
         return self.accelerator.reduce(value, "mean") if self.processes > 1 else value
 
     def gather(self, rows: list[Row]) -> list[Row]:
-        """Join the processes' lists, in the order of the processes; every process gets the result."""
+        """Concatenate the processes' lists in the order of their ranks; every process gets the result."""
         if self.processes == 1:
             return rows
         from accelerate.utils import gather_object
@@ -90,18 +90,18 @@ class Compute:
         return list(gather_object(rows))
 
     def wait(self) -> None:
-        """Let every process come to this point."""
+        """Wait until every process has reached this point."""
         self.accelerator.wait_for_everyone()
 
     def summary(self) -> str:
-        """One line for the start of a run: what computes, how, and why."""
+        """Return one line for the start of a run: the device, the processes and the precision."""
         about = self.describe()
         where = about["name"] if self.device.type == "cuda" else f"CPU with {about['threads']} threads"
         several = f", {self.processes} processes" if self.processes > 1 else ""
         return f"computing on {where}{several}: {_PRECISIONS[self.precision]}{', compiled' if self.compile else ''}"
 
     def describe(self) -> dict[str, Any]:
-        """What `run.json` says about the machine: never a host's name."""
+        """Return what `run.json` says about the machine, which never includes its host name."""
         cuda = self.device.type == "cuda"
         return {
             "type": self.device.type,

@@ -1,7 +1,7 @@
 """Progress and messages on standard output.
 
-A terminal gets a live bar, a file or a pipe gets plain lines, processes other than the main one stay
-silent. Output never ends a run: where nobody listens any more (`rtok train | head`), it is dropped.
+A terminal gets a live bar, a file or a pipe gets plain lines, and only the main process prints. Output never ends a
+run: if nobody reads it any more (`rtok train | head`), it is dropped.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Column
 
-# Seconds between two plain lines: a log of a day's training stays readable.
+# Seconds between two plain lines: the log of a day of training stays readable.
 PLAIN_INTERVAL = 5.0
-# Seconds between two drawings of the live bar. It is drawn by `advance`: no thread that could fail or hold
-# a fork.
+# Seconds between two updates of the live bar. `advance` updates it, so that there is no thread that could fail or
+# block a fork.
 _BAR_INTERVAL = 0.1
-# Below this many columns the bar goes, so that the numbers stay.
+# In narrower terminals the bar is left out, so that the numbers fit.
 _NARROW = 72
 _BAR_WIDTH = 12
 
 
 def is_main_process() -> bool:
-    """Whether this is the process that speaks: torchrun and Accelerate number them in `RANK`."""
+    """Whether this is the process that prints: `RANK`, which torchrun and Accelerate set, is 0 or missing."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def say(text: str, *, enabled: bool | None = None) -> None:
-    """Print one plain line on the main process; `enabled` overrides which process that is."""
-    if is_main_process() if enabled is None else enabled:
+    """Print one plain line; `enabled` defaults to `is_main_process()`."""
+    if _enabled(enabled):
         _write_line(text)
 
 
 def open_console() -> Console:
-    """Return a rich console on standard output that replaces what the output's encoding lacks."""
+    """Return a rich console on standard output that replaces characters the output's encoding lacks."""
     stream = sys.stdout
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None:
@@ -51,14 +51,14 @@ def open_console() -> Console:
 
 
 def guarded(write: Callable[[], None]) -> None:
-    """Call `write`, which prints; forget the output when standard output is closed or its reader has gone."""
+    """Call `write`, which prints; drop the output if standard output is closed or its reader is gone."""
     if sys.stdout is None:
         return
     try:
         write()
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whatever else prints later must not fail either: give it somewhere to write.
+        # Later output must not fail either, so it goes to the null device.
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError):
@@ -75,12 +75,11 @@ def progress(
         with progress("train", total=50, unit="step") as bar:
             bar.advance(1, loss=0.123, robust=0.9)
     """
-    speaks = is_main_process() if enabled is None else enabled
-    return Progress(label, total, unit, start=start, enabled=speaks)
+    return Progress(label, total, unit, start=start, enabled=_enabled(enabled))
 
 
 class Progress:
-    """A context manager that shows how far long work is, its latest metrics, its rate and the time left."""
+    """A context manager that shows the progress of long work: its latest metrics, its rate and the time left."""
 
     def __init__(self, label: str, total: int | None, unit: str, *, start: int, enabled: bool) -> None:
         self.label, self.total, self.unit = label, total, unit
@@ -98,7 +97,7 @@ class Progress:
         return self
 
     def advance(self, amount: int = 1, **metrics: float | int | str) -> None:
-        """Count `amount` units as done; `metrics` are shown until newer values of their names come."""
+        """Count `amount` units as done; `metrics` are shown until their names get newer values."""
         self.done += amount
         self.metrics.update(metrics)
         if not self._enabled:
@@ -118,7 +117,7 @@ class Progress:
 
     def _open_bar(self) -> None:
         console = open_console()
-        # Where the line is too long for the terminal, its last numbers give way, not the label or the bar.
+        # If the line is too long for the terminal, its last numbers are cut off, not the label or the bar.
         label = Column(no_wrap=True, min_width=min(len(self.label), console.width // 3))
         bar = BarColumn(_BAR_WIDTH, table_column=Column(min_width=_BAR_WIDTH))
         status = Column(no_wrap=True, overflow="ellipsis")
@@ -141,8 +140,7 @@ class Progress:
             guarded(lambda: bar.update(bar.task_ids[0], completed=self.done, status=status, refresh=True))
 
     def _status(self) -> str:
-        """Return for example `12/50 steps, ETA 0:38, loss 0.123, robust 0.900, 1.0 s/step`, the needed
-        first."""
+        """Return for example `12/50 steps, ETA 0:38, loss 0.123, robust 0.900, 1.0 s/step`."""
         of_total = f"/{self.total}" if self.total is not None else ""
         parts = [f"{self.done}{of_total} {self.unit}{'' if self.total == 1 else 's'}"]
         elapsed, count = time.monotonic() - self._began, self.done - self._start
@@ -163,6 +161,10 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def _enabled(enabled: bool | None) -> bool:
+    return is_main_process() if enabled is None else enabled
+
+
 def _rate(per_second: float, unit: str) -> str:
     if per_second >= 1:
         return f"{per_second:.{0 if per_second >= 100 else 1}f} {unit}s/s"
@@ -170,7 +172,7 @@ def _rate(per_second: float, unit: str) -> str:
 
 
 def _number(value: float | int | str) -> str:
-    """Return three decimals, or two significant digits for what they would show as zero (a learning rate)."""
+    """Return three decimals, or two significant digits where they would show zero (a learning rate)."""
     if not isinstance(value, float):
         return str(value)
     return f"{value:.3f}" if value == 0 or abs(value) >= 0.001 else f"{value:.1e}"
@@ -178,7 +180,7 @@ def _number(value: float | int | str) -> str:
 
 def _is_terminal(stream: IO[str] | None) -> bool:
     with suppress(OSError, ValueError):
-        # rich knows more than isatty(): TERM=dumb cannot move its cursor.
+        # isatty() is not enough: a terminal with TERM=dumb cannot move its cursor.
         return stream is not None and stream.isatty() and not Console(file=stream).is_dumb_terminal
     return False
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written to a temporary name beside their place, then renamed."""
+"""Atomic writes: a file is written under a temporary name in its folder, then renamed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TEMPORARY = ".*.tmp*"  # what `atomic_path` makes
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path with `path`'s suffix; on success it becomes `path`, on failure it is removed."""
+    """Yield a temporary path with `path`'s suffix; it becomes `path` on success and is removed on failure."""
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
@@ -28,14 +28,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a whole file, or leave what was there."""
+    """Write a file completely, or leave the old one as it is."""
     data = content.encode() if isinstance(content, str) else content
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read an object that a run has written as JSON.
+    """Read a JSON object that a run has written.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -43,9 +43,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
         if not isinstance(content, dict):
-            raise ValueError("it holds no object")
+            raise ValueError("it is not an object")
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read ({error}): make it again with --overwrite.") from error
+        raise UserError(f"{path} cannot be read ({error}): recreate it with --overwrite.") from error
     return content
 
 

@@ -1,7 +1,6 @@
-"""Intervals for the numbers a report states.
+"""Confidence intervals, all two-sided at 95 %.
 
-Images are seldom independent (crops of one photo share it), so a mean is measured over clusters of images.
-Everything here is two-sided at 95 %.
+Images are often not independent (crops of one photo, for example), so intervals of means are clustered by group.
 """
 
 from __future__ import annotations
@@ -14,18 +13,17 @@ import numpy as np
 LEVEL = 0.95
 _UPPER = 0.5 + LEVEL / 2
 
-# Index entries that one chunk of bootstrap draws may hold: 2 million int64, 16 MB.
+# How many indices one chunk of bootstrap samples may hold: 2 million int64, 16 MB.
 _CHUNK = 2_000_000
 
 
 def mean_interval(values: Sequence[float], groups: Sequence[Hashable]) -> tuple[float, float] | None:
-    """Return the 95 % interval of the mean of `values`, clustered by `groups`; `None` below two groups.
+    """Return the 95 % interval of the mean of `values`, clustered by `groups`; `None` for fewer than two groups.
 
-    The mean of n values in G clusters is a ratio of cluster totals. Its linearised, cluster-robust variance
-    is `G / (G - 1) * sum_g (sum_{i in g} (y_i - mean))^2 / n^2`, and the interval is Student's t with G - 1
-    degrees of freedom (Cameron & Miller 2015, "A Practitioner's Guide to Cluster-Robust Inference",
-    sections II and VI). With one value in every group it is the textbook interval of a mean. It is not
-    clipped to the range of the values.
+    The mean of n values in G clusters is a ratio of cluster totals. Its linearized, cluster-robust variance is
+    `G / (G - 1) * sum_g (sum_{i in g} (y_i - mean))^2 / n^2`, and the interval is Student's t with G - 1 degrees of
+    freedom (Cameron & Miller 2015, "A Practitioner's Guide to Cluster-Robust Inference", sections II and VI). With one
+    value per group it is the textbook interval of a mean. It is not clipped to the range of the values.
 
     Raises ValueError when the two lengths differ.
     """
@@ -44,11 +42,11 @@ def mean_interval(values: Sequence[float], groups: Sequence[Hashable]) -> tuple[
 
 
 def wilson(successes: float, n: int) -> tuple[float, float] | None:
-    """Return Wilson's 95 % score interval for a share of `successes` among `n`; `None` when `n` is 0.
+    """Return Wilson's 95 % score interval (Wilson 1927) for `successes` among `n`; `None` if `n` is 0.
 
-    Wilson 1927. Unlike the normal approximation it stays in [0, 1] and is sound at 0 % and 100 %.
-    It takes the n trials as independent; `successes` need not be whole (a mean over draws). Raises ValueError
-    unless 0 <= successes <= n.
+    Unlike the normal approximation it stays in [0, 1] and is valid at 0 % and 100 %. It assumes n independent trials;
+    `successes` need not be an integer (it may be a mean over draws of tokens). Raises ValueError unless
+    0 <= successes <= n.
     """
     from scipy.special import ndtri
 
@@ -57,26 +55,26 @@ def wilson(successes: float, n: int) -> tuple[float, float] | None:
     if n == 0:
         return None
     z2 = float(ndtri(_UPPER)) ** 2
-    centre = (successes + z2 / 2) / (n + z2)
+    center = (successes + z2 / 2) / (n + z2)
     margin = sqrt(z2 * (successes * (n - successes) / n + z2 / 4)) / (n + z2)
-    low = 0.0 if successes == 0 else centre - margin
-    high = 1.0 if successes == n else centre + margin
+    low = 0.0 if successes == 0 else center - margin
+    high = 1.0 if successes == n else center + margin
     return low, high
 
 
 def paired_bootstrap(
-    a: Sequence[float], b: Sequence[float], groups: Sequence[Hashable], seed: int = 0, draws: int = 2000
+    a: Sequence[float], b: Sequence[float], groups: Sequence[Hashable], seed: int = 0, resamples: int = 2000
 ) -> tuple[float, float | None, float | None]:
     """Return `mean(a) - mean(b)` and its 95 % interval for two victims measured on the same images.
 
-    A cluster bootstrap: whole groups are drawn with replacement, both victims keep their pairing, and the
-    interval is the 2.5 % and 97.5 % quantile of the resampled differences. `low` and `high` are `None` with
-    fewer than two groups. The result is a function of the arguments, `seed` included.
+    A cluster bootstrap: whole groups are resampled with replacement, the victims' values stay paired, and the interval
+    is from the 2.5 % to the 97.5 % quantile of the resampled differences. `low` and `high` are `None` for fewer than
+    two groups. The result depends on the arguments alone, `seed` included.
 
-    Raises ValueError when the lengths differ or there is nothing to compare.
+    Raises ValueError when the lengths differ or there are no values.
     """
     if len(a) != len(b) or len(a) == 0:
-        raise ValueError(f"paired values: {len(a)} and {len(b)} of them")
+        raise ValueError(f"paired values: there are {len(a)} and {len(b)}")
     difference = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     totals, sizes = _cluster_totals(difference, groups)
     count = len(totals)
@@ -86,9 +84,9 @@ def paired_bootstrap(
 
     generator = np.random.default_rng(seed)
     chunk = max(1, _CHUNK // count)
-    resampled = np.empty(draws)
-    for start in range(0, draws, chunk):
-        chosen = generator.integers(count, size=(min(chunk, draws - start), count))
+    resampled = np.empty(resamples)
+    for start in range(0, resamples, chunk):
+        chosen = generator.integers(count, size=(min(chunk, resamples - start), count))
         resampled[start : start + chunk] = totals[chosen].sum(axis=1) / sizes[chosen].sum(axis=1)
     low, high = np.quantile(resampled, [1 - _UPPER, _UPPER])
     return observed, float(low), float(high)

@@ -100,7 +100,7 @@ def paired_sample(seed, groups=40):
 
 def test_paired_bootstrap_agrees_with_the_interval_of_the_difference():
     robust, plain, groups = paired_sample(5)
-    difference, low, high = paired_bootstrap(robust, plain, groups, seed=0, draws=4000)
+    difference, low, high = paired_bootstrap(robust, plain, groups, seed=0, resamples=4000)
     assert difference == pytest.approx(np.mean(robust - plain), abs=1e-12)
     expected = mean_interval(robust - plain, groups)
     width = expected[1] - expected[0]
@@ -110,23 +110,23 @@ def test_paired_bootstrap_agrees_with_the_interval_of_the_difference():
 def test_paired_bootstrap_resamples_whole_groups():
     plain = np.zeros(200)
     robust = np.repeat([0.0, 1.0], 100)
-    _, low, high = paired_bootstrap(robust, plain, ["a"] * 100 + ["b"] * 100, seed=0, draws=500)
+    _, low, high = paired_bootstrap(robust, plain, ["a"] * 100 + ["b"] * 100, seed=0, resamples=500)
     assert (low, high) == (0.0, 1.0)
 
 
 def test_paired_bootstrap_is_a_function_of_its_seed_and_not_of_its_chunks(monkeypatch):
     robust, plain, groups = paired_sample(6)
-    first = paired_bootstrap(robust, plain, groups, seed=1, draws=300)
-    assert first != paired_bootstrap(robust, plain, groups, seed=2, draws=300)
+    first = paired_bootstrap(robust, plain, groups, seed=1, resamples=300)
+    assert first != paired_bootstrap(robust, plain, groups, seed=2, resamples=300)
     monkeypatch.setattr("rtok.statistics._CHUNK", 100)
-    assert paired_bootstrap(robust, plain, groups, seed=1, draws=300) == first
+    assert paired_bootstrap(robust, plain, groups, seed=1, resamples=300) == first
 
 
 def test_paired_bootstrap_needs_two_groups_and_pairs():
-    assert paired_bootstrap([0.5, 0.7], [0.1, 0.3], ["a", "a"], seed=0, draws=10) == (
+    assert paired_bootstrap([0.5, 0.7], [0.1, 0.3], ["a", "a"], seed=0, resamples=10) == (
         pytest.approx(0.4),
         None,
         None,
     )
     with pytest.raises(ValueError, match="2 and 1"):
-        paired_bootstrap([0.5, 0.7], [0.1], ["a", "a"], seed=0, draws=10)
+        paired_bootstrap([0.5, 0.7], [0.1], ["a", "a"], seed=0, resamples=10)

@@ -1,6 +1,6 @@
-"""Downloaded weights against the hash that the hub gives them.
+"""Check downloaded weights against the hash that the hub states.
 
-The hub's client keeps a large file under the SHA-256 that the hub names for it, but compares only its size.
+The hub's client names a large file in its cache after the SHA-256 that the hub states, but compares only its size.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from rtok.errors import UserError
 
-# What timm looks for in a repository of the hub, besides a name that the model's own settings give.
+# The files that timm looks for in a repository of the hub, besides one that the model's own settings name.
 _NAMES = (
     "model.safetensors",
     "pytorch_model.bin",
@@ -24,10 +24,10 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def check_download(pretrained_cfg: Mapping[str, Any], cache: Path | None = None) -> None:
-    """Compare the downloaded weights of timm's model settings with their hash; files without one are let pass.
+    """Compare the downloaded weights of timm's model settings with their hash; files without one are accepted.
 
     Raises:
-        UserError: a file is not what the hub named.
+        UserError: a file does not have the hash that the hub states.
     """
     from huggingface_hub import try_to_load_from_cache
 
@@ -41,8 +41,8 @@ def check_download(pretrained_cfg: Mapping[str, Any], cache: Path | None = None)
         blob = Path(found).resolve()
         if _SHA256.fullmatch(blob.name) and _digest(blob) != blob.name:
             raise UserError(
-                f"'{blob}', downloaded as {name} of {repository}, does not have the SHA-256 that the hub names: it was "
-                "damaged or changed. Delete it and run the command again."
+                f"'{blob}', downloaded as {name} of {repository}, does not have the SHA-256 that the hub states: it "
+                "was damaged or changed. Delete it and run the command again."
             )
 
 

@@ -1,4 +1,4 @@
-"""Linear layers whose weights never learn: the same numbers, faster where only the input's gradient is wanted."""
+"""Linear layers with frozen weights: the same function, faster when only the input needs a gradient."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch.nn import functional as F
 
 
 class FrozenLinear(nn.Linear):
-    """`nn.Linear`, with its products through oneDNN on a CPU when a gradient with respect to its input is wanted.
+    """`nn.Linear` that computes its matrix products with oneDNN, on a CPU and when its input needs a gradient.
 
-    PyTorch sends float32 products to MKL, which is up to 30 % slower than oneDNN at these shapes on a CPU of another
-    maker, and products are three quarters of a PGD step (`make bench`). Without a gradient, in another dtype, on
+    PyTorch uses MKL for float32 products. On CPUs that are not Intel's, it is up to 30 % slower than oneDNN at these
+    shapes, and products are three quarters of a PGD step (`make bench`). Without a gradient, in another dtype, on
     another device and in a compiled model it is `nn.Linear`, bit for bit.
     """
 
@@ -25,7 +25,7 @@ class FrozenLinear(nn.Linear):
 
 
 def freeze_linears(module: nn.Module) -> None:
-    """Replace every plain `nn.Linear` inside `module` by a `FrozenLinear` of the same parameters."""
+    """Replace every plain `nn.Linear` inside `module` with a `FrozenLinear` that has the same parameters."""
     for name, child in module.named_children():
         if type(child) is nn.Linear:
             frozen = FrozenLinear(
@@ -38,7 +38,7 @@ def freeze_linears(module: nn.Module) -> None:
 
 
 def _through_onednn(input: Tensor) -> bool:
-    if torch.compiler.is_compiling():  # first, because what follows cannot be traced
+    if torch.compiler.is_compiling():  # first, because the rest cannot be traced
         return False
     return (
         input.device.type == "cpu" and input.dtype == torch.float32 and torch.backends.mkldnn.is_available()
@@ -59,6 +59,6 @@ class _OneDNNLinear(torch.autograd.Function):
 
 
 def _product(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    # the operator that torch.compile puts in the place of a linear layer on the CPU
+    # the operator that torch.compile uses for a linear layer on the CPU
     product: Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
     return product

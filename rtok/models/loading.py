@@ -1,4 +1,4 @@
-"""From a name to a frozen backbone with its weights."""
+"""Load a frozen backbone with its weights by name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rtok.models.spec import ModelSpec
 from rtok.models.weights import fit_weights
 from rtok.release import refuse_robust
 
-# What every upstream code base of the paper feeds every family: ImageNet's statistics.
+# ImageNet's statistics, which the paper's code uses for every family.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -39,15 +39,13 @@ def load_backbone(
 
     Args:
         name: a name that `rtok models` lists, or `timm:NAME`.
-        weights: `pretrained` (through timm, from the Hugging Face hub), or a local file in a naming of the
-        family.
+        weights: `pretrained` (through timm, from the Hugging Face hub), or a local file in a naming of the family.
         image_size: pixels, one number or (height, width); multiples of the patch size.
-        normalization: `auto` for the statistics these weights were trained with, `imagenet` to reproduce the
-        paper.
+        normalization: `auto` for the statistics these weights were trained with, `imagenet` to reproduce the paper.
 
     Raises:
-        UserError: unknown name, a size that the patches do not divide, weights that are absent, unreadable or
-            of another architecture.
+        UserError: unknown name, a size that is not a multiple of the patch size, or weights that are missing,
+            unreadable or of another architecture.
     """
     spec = find(name) if isinstance(name, str) else name
     size = _height_and_width(image_size)
@@ -64,8 +62,8 @@ class Weights:
     """A model's weights at their trained size, and what they were read from.
 
     Attributes:
-        tensors: under timm's names, exactly those of the architecture.
-        source: as the file has them, extras included; the same as `tensors` when they were downloaded.
+        tensors: exactly the architecture's, under timm's names.
+        source: the file's own tensors, including extras; the same as `tensors` if they were downloaded.
         naming: the naming of `source`.
     """
 
@@ -78,7 +76,7 @@ def read_weights(spec: ModelSpec, weights: str | Path = "pretrained") -> Weights
     """Read a model's weights from a file, or download them.
 
     Raises:
-        UserError: they are absent, unreadable, of another architecture, or have robustness tokens inside.
+        UserError: they are missing, unreadable, of another architecture, or have robustness tokens inside.
     """
     if weights == "pretrained":
         tensors = _download(spec)
@@ -90,11 +88,11 @@ def read_weights(spec: ModelSpec, weights: str | Path = "pretrained") -> Weights
 
 
 def translate_weights(spec: ModelSpec, source: dict[str, Tensor], path: Path) -> Weights:
-    """Translate a state dict in any naming of the family; `path` is for the message of the UserError."""
-    with torch.device("meta"):  # only the names and shapes are wanted
+    """Translate a state dict in any naming of the family; `path` is named in the UserError if they do not match."""
+    with torch.device("meta"):  # only the names and shapes are needed
         vit = _build(spec, (spec.native_size, spec.native_size))
     shapes = {name: tensor.shape for name, tensor in vit.state_dict().items()}
-    # float32 first: some namings add tensors up
+    # float32 first, because some namings add tensors
     full = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in source.items()}
     tensors, naming = fit_weights(full, shapes, spec.namings, model=spec.name, path=path)
     _check_numbers(tensors, path)
@@ -102,14 +100,12 @@ def translate_weights(spec: ModelSpec, source: dict[str, Tensor], path: Path) ->
 
 
 def _check_numbers(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse weights that are no numbers: every feature would be NaN, hours later."""
+    """Refuse weights with NaN or infinity: every feature would be NaN, hours later."""
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             raise UserError(f"'{path}' holds {name} as {tensor.dtype}; weights are floating-point numbers.")
         if not tensor.is_meta and not tensor.isfinite().all():  # names and shapes alone have no numbers
-            raise UserError(
-                f"'{path}' holds NaN or infinity, in {name} for one: give weights that are whole."
-            )
+            raise UserError(f"'{path}' holds NaN or infinity, for example in {name}: give finite weights.")
 
 
 def build_backbone(
@@ -133,19 +129,19 @@ def _height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def check_size(spec: ModelSpec, size: tuple[int, int]) -> None:
-    """Refuse an image size that the patches do not divide, as a UserError that names the closest."""
+    """Raise a UserError, with the closest valid size, unless each side is a multiple of the patch size."""
     if any(side <= 0 or side % spec.patch_size for side in size):
         patch = spec.patch_size
         closest = " x ".join(str(max(patch, round(side / patch) * patch)) for side in size)
         raise UserError(
             f"The image size {' x '.join(map(str, size))} does not fit '{spec.name}': "
-            f"its patches have {patch} pixels, so each side must be a multiple of {patch}. "
+            f"each side must be a multiple of its patch size, {patch}. "
             f"The closest is {closest}."
         )
 
 
 def _build(spec: ModelSpec, size: tuple[int, ...], *, pretrained: bool = False) -> Any:
-    """Build timm's model. A fixed input size keeps positions and rotary tables constants of the model."""
+    """Build timm's model. With a fixed input size, positions and rotary tables are constants of the model."""
     classes = {} if spec.kind == "embedding" else {"num_classes": 0}
     return timm.create_model(
         spec.timm_name,
@@ -157,12 +153,10 @@ def _build(spec: ModelSpec, size: tuple[int, ...], *, pretrained: bool = False) 
 
 
 def _download(spec: ModelSpec) -> dict[str, Tensor]:
-    """Fetch the pretrained weights at their native size through timm."""
+    """Download the pretrained weights at their native size through timm."""
     try:
         vit = _build(spec, (spec.native_size, spec.native_size), pretrained=True)
-    except (
-        Exception
-    ) as error:  # the same model was built a moment ago: what fails here is the download, in many ways
+    except Exception as error:  # downloads fail in many ways
         raise UserError(
             f"The pretrained weights of '{spec.name}' could not be downloaded from the Hugging Face hub "
             f"({type(error).__name__}). Without a connection, set `model.weights` to a local file "

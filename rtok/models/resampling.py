@@ -1,4 +1,4 @@
-"""Taking a trained position grid to another size, as each family's own code does."""
+"""Resize a trained grid of positions, as each family's own code does."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def resample_positions(
 ) -> Tensor:
     """Resample position embeddings (1, prefix + h*w, D) from the grid `old` to the grid `new`, both (h, w).
 
-    The first `prefix` positions belong to the class token (and registers) and stay as they are, and so does a
-    grid that has the new size already. With DINOv2's offset the factor is (new + offset) / old: it shifts the
-    sampled points, which trained DINOv2 models without registers rely on (design, section 3).
+    The first `prefix` positions belong to the class token (and registers) and do not change, nor does a grid that
+    already has the new size. With DINOv2's offset the factor is (new + offset) / old: it shifts the sampled points, as
+    in DINOv2's own code for models without registers.
     """
     if old == new:
         return positions

@@ -1,4 +1,4 @@
-"""What is known of a backbone before anything heavy is imported."""
+"""The facts about a backbone that are known without importing torch or timm."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rtok.models.naming.rules import Naming
 
 @dataclass(frozen=True)
 class Resampling:
-    """How a family takes its trained position grid to another size (bicubic always).
+    """How a family resizes its trained grid of positions (always bicubic).
 
-    `offset` 0 asks for the new size itself; otherwise the factor is (new + offset) / old, as DINOv2's models
-    without registers have it. The default is timm's way.
+    With `offset` 0 the new size is given; otherwise the factor (new + offset) / old, as for DINOv2's models without
+    registers. The default is timm's way.
     """
 
     offset: float = 0.0
@@ -23,12 +23,12 @@ class Resampling:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """A backbone that can be named.
+    """A backbone with a name.
 
-    `timm_name` carries the tag of the pretrained weights. `dim` is the width D of a token, `native_size` the
-    image size in pixels of the trained position grid, `params` counts millions. `kind`: `tokens` for features
-    (B, 1+P, D), `embedding` for a pooled and projected (B, E). `timm_kwargs` changes the architecture that
-    timm builds. `build` makes a module of one's own instead, which takes images in [0, 1] and gives the features.
+    `timm_name` includes the tag of the pretrained weights. `dim` is the width D of a token, `native_size` the image
+    size in pixels of the trained position grid, `params` the number of parameters in millions. `kind` is `tokens` for
+    features (B, 1+P, D) or `embedding` for a pooled and projected (B, E). `timm_kwargs` changes the architecture that
+    timm builds. `build` makes a module of your own instead, which takes images in [0, 1] and gives the features.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Weights of a file, translated to timm's names and checked to the last key."""
+"""Translate a file's weights to timm's names, and check every key."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Size, Tensor
 
-from rtok.errors import UserError
+from rtok.errors import UserError, some
 from rtok.models.naming.rules import Naming, Rule
 from rtok.models.naming.transforms import TRANSFORMS
 
@@ -18,7 +18,7 @@ Shapes = Mapping[str, Size]
 
 @dataclass(frozen=True)
 class Translation:
-    """Tensors under timm's names, and everything that did not fit."""
+    """Tensors under timm's names, and everything that did not match."""
 
     naming: Naming
     tensors: dict[str, Tensor] = field(default_factory=dict)
@@ -28,17 +28,17 @@ class Translation:
 
     @property
     def problems(self) -> int:
-        """How many keys did not fit."""
+        """The number of keys that did not match."""
         return len(self.missing) + len(self.left_over) + len(self.misshapen)
 
 
 def fit_weights(
     state: Mapping[str, Tensor], shapes: Shapes, namings: Sequence[Naming], *, model: str, path: Path
 ) -> tuple[dict[str, Tensor], Naming]:
-    """Return `state` under timm's names, exactly the keys and shapes of `shapes`, and the file's naming.
+    """Return `state` under timm's names, with exactly the keys and shapes of `shapes`, and the file's naming.
 
-    Every naming of the family is tried; the one that leaves the fewest keys unexplained is the file's.
-    `state` is left as it is.
+    Every naming of the family is tried, and the one with the fewest mismatches is taken for the file's. `state` is not
+    changed.
 
     Raises:
         UserError: keys are missing, left over or misshapen in that naming; the message counts and names them.
@@ -46,7 +46,7 @@ def fit_weights(
     best = min((translate(state, shapes, naming) for naming in namings), key=lambda found: found.problems)
     if best.problems:
         details = "; ".join(
-            f"{len(keys)} {word}: {_some(keys)}"
+            f"{len(keys)} {word}: {some(keys)}"
             for word, keys in (
                 ("missing", best.missing),
                 ("left over", best.left_over),
@@ -62,7 +62,7 @@ def fit_weights(
 
 
 def translate(state: Mapping[str, Tensor], shapes: Shapes, naming: Naming) -> Translation:
-    """Translate a file's tensors to timm's names as far as it goes, and say what does not fit."""
+    """Translate a file's tensors to timm's names as far as possible, and report what does not match."""
     found = Translation(naming)
     used: set[str] = set()
     for rule in _expand(naming, shapes):
@@ -75,7 +75,7 @@ def translate(state: Mapping[str, Tensor], shapes: Shapes, naming: Naming) -> Tr
         try:
             tensors = TRANSFORMS[rule.how].read(given)
             wrong = any(tensor.shape != shapes[key] for tensor, key in zip(tensors, rule.ours, strict=True))
-        except (RuntimeError, IndexError, ValueError):  # shapes that the transform itself cannot take
+        except (RuntimeError, IndexError, ValueError):  # shapes that the transform cannot handle
             wrong = True
         if wrong:
             wanted = " and ".join(str(tuple(shapes[key])) for key in rule.ours)
@@ -88,7 +88,7 @@ def translate(state: Mapping[str, Tensor], shapes: Shapes, naming: Naming) -> Tr
 
 
 def translate_back(tensors: Mapping[str, Tensor], naming: Naming) -> dict[str, Tensor]:
-    """Return tensors under timm's names as a file of that naming has them: the inverse of `translate`."""
+    """Rename tensors from timm's names to those of a file in this naming: the inverse of `translate`."""
     shapes = {key: tensor.shape for key, tensor in tensors.items()}
     state: dict[str, Tensor] = {}
     for rule in _expand(naming, shapes):
@@ -98,27 +98,23 @@ def translate_back(tensors: Mapping[str, Tensor], naming: Naming) -> dict[str, T
 
 
 def _expand(naming: Naming, shapes: Shapes) -> Iterator[Rule]:
-    """Yield the rules key by key for a model with these timm keys, the unspoken ones included."""
+    """Yield the rules key by key for a model with these timm keys, including the implicit ones."""
     blocks = 1 + max((int(key.split(".")[1]) for key in shapes if key.startswith("blocks.")), default=-1)
-    spoken: set[str] = set()
+    covered: set[str] = set()
     for rule in naming.rules:
         text = "".join(rule.theirs + rule.ours)
         for i in range(blocks) if "{i}" in text else [0]:
             for p in ("weight", "bias") if "{p}" in text else [""]:
                 ours = tuple(key.format(i=i, p=p) for key in rule.ours)
                 if all(key in shapes for key in ours):  # a model without biases has no rule for them
-                    spoken.update(ours)
+                    covered.update(ours)
                     yield Rule(tuple(key.format(i=i, p=p) for key in rule.theirs), ours, rule.how)
-    rest = [key for key in shapes if key not in spoken]
+    rest = [key for key in shapes if key not in covered]
     if naming.rest_is_same:
         yield from (Rule((key,), (key,)) for key in rest)
     elif rest:
-        raise ValueError(f"the {naming.name} naming has no rule for {_some(rest)}")
+        raise ValueError(f"the {naming.name} naming has no rule for {some(rest)}")
 
 
 def _is_extra(key: str, naming: Naming) -> bool:
     return any(fnmatchcase(key, pattern) for pattern in naming.extras)
-
-
-def _some(keys: Sequence[str], most: int = 3) -> str:
-    return ", ".join(keys[:most]) + (", ..." if len(keys) > most else "")

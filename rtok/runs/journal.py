@@ -13,16 +13,16 @@ from rtok.files import write_atomic
 
 
 class Journal:
-    """JSON lines that are appended to while a run goes on, and read again when it is resumed."""
+    """JSON lines that a run appends to, and reads again when it is resumed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the complete lines; a torn last line is cut off the file.
+        """Return the complete lines; an incomplete last line is removed from the file.
 
         Raises:
-            UserError: a line is damaged, which no kill does.
+            UserError: a line is damaged, which a kill cannot cause.
         """
         if not self.path.exists():
             return []
@@ -33,7 +33,7 @@ class Journal:
         return [self._parse(number, line) for number, line in enumerate(whole.splitlines(), start=1)]
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Append rows in one write and hand them to the system at once."""
+        """Append rows in a single write, without buffering them."""
         with self.path.open("ab") as file:
             file.write(b"".join(json.dumps(row, allow_nan=False).encode() + b"\n" for row in rows))
 

@@ -1,4 +1,4 @@
-"""One writer at a time in a folder, also after a crash, and whatever processes the writer has started."""
+"""One writer at a time in a folder, also after a crash, and whatever processes the writer started."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from pathlib import Path
 from rtok.errors import UserError
 
 LOCK_FILE = ".rtok.lock"
-# What file systems say that have no locks: some network mounts.
+# The errors of file systems without locks, such as some network mounts.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class FolderLock:
     """The lock on a folder: a file in it that the system locks for this process.
 
-    The system lifts the lock when the process ends, however it ends. Then the file stays, which locks nobody out: it
-    marks the folder as one that a run had begun to write into. (A locked folder would need no file, but network file
-    systems lock only what is open for writing.)
+    The system releases the lock when the process ends, however it ends. A file that is left behind locks nobody out: it
+    marks a folder that a run had started to write into. (Locking the folder itself would need no file, but network file
+    systems only lock what is open for writing.)
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / LOCK_FILE
         self._descriptor: int | None = None
-        # Forked children (the data loader's workers) share the lock. They outlive a killed run by seconds, and would
-        # keep its folder locked against --resume.
+        # Forked children (the data loader's workers) share the lock. They outlive a killed run by seconds, in which its
+        # folder would stay locked against --resume.
         os.register_at_fork(after_in_child=self._forget)
 
     def acquire(self) -> None:
@@ -51,7 +51,9 @@ class FolderLock:
                     os.close(descriptor)
                     raise
                 logging.getLogger("rtok").warning(
-                    "%s cannot be locked (%s): start no second run in it", self.path.parent, error.strerror
+                    "%s cannot be locked (%s): do not start a second run in it",
+                    self.path.parent,
+                    error.strerror,
                 )
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), self.path.stat()):
@@ -60,7 +62,7 @@ class FolderLock:
             os.close(descriptor)  # its last owner removed it between our opening and locking it
 
     def release(self) -> None:
-        """Give the lock back, if it was taken, and remove its file."""
+        """Release the lock, if it was taken, and remove its file."""
         if self._descriptor is not None:
             with suppress(OSError):
                 self.path.unlink()

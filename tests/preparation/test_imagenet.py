@@ -133,7 +133,7 @@ def test_what_is_wrong_is_listed_and_left_out(root: Path, write_tree, labels, sm
         prepare_imagenet(root, labels=labels)
     assert str(error.value) == (
         f"--root: {root} is not the complete ImageNet. train: 5 good images of 6, 1 empty; "
-        "val: 2 good images of 3, 1 damaged; test: 1 misnamed. Fix it, or pass --allow-partial to take the "
+        "val: 2 good images of 3, 1 damaged; test: 1 misnamed. Fix it, or pass --allow-partial to use the "
         "good images."
     )
     out = capsys.readouterr().out

@@ -1,1 +1,1 @@
-"""One file a family of backbones: its members, its position recipe and the names its weight files may use."""
+"""One file per family of backbones: its models, how it resizes positions, and the namings of its weight files."""

@@ -8,8 +8,8 @@ from rtok.models.spec import ModelSpec
 
 
 def _spec(letter: str, word: str, dim: int, params: float, *, swiglu: bool = False) -> ModelSpec:
-    # timm's variant with qkv biases reads every file: Meta's biases are zero, but a fine-tuned model's need
-    # not be. The 7B model has none.
+    # timm's variant with qkv biases reads every file: Meta's biases are zero, but those of a fine-tuned model may not
+    # be. The 7B model has none.
     variant = "" if letter == "7b" else "_qkvb"
     return ModelSpec(
         name=f"dinov3_vit{letter.replace('+', '')}16" + ("plus" if "+" in letter else ""),

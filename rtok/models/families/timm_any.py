@@ -1,4 +1,4 @@
-"""`timm:NAME`: any plain ViT in timm, and a clear refusal of everything else."""
+"""`timm:NAME`: any plain ViT in timm; everything else is refused with a reason."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ PREFIX = "timm:"
 
 
 def spec_for(name: str, known: Iterable[ModelSpec]) -> ModelSpec:
-    """Return what is known of the model `timm:NAME`, by building it without memory. Imports timm.
+    """Return the spec of the model `timm:NAME`, by building it on the meta device. Imports timm.
 
-    A model that has a name of its own (`known`) keeps its family's position recipe and key tables.
+    A model that has its own name (is in `known`) keeps its family's resampling and namings.
 
     Raises:
-        UserError: timm has no such model or no such weights, or it is not a plain ViT; the message says why
-        not.
+        UserError: timm has no such model or no such weights, or it is not a plain ViT; the message has the reason.
     """
     import timm
     import torch
@@ -52,7 +51,7 @@ def spec_for(name: str, known: Iterable[ModelSpec]) -> ModelSpec:
 
 
 def why_not_plain(vit: Any) -> str:
-    """Return why rtok cannot attack and defend this timm model, or the empty string when it can."""
+    """Return why rtok cannot attack and defend this timm model, or the empty string if it can."""
     from timm.layers import PatchEmbed
     from torch import nn
 
@@ -71,7 +70,7 @@ def why_not_plain(vit: Any) -> str:
 
 
 def why_no_tokens(vit: Any) -> str:
-    """Return why tokens cannot join the sequence of this timm model, or the empty string when they can."""
+    """Return why tokens cannot be added to the sequence of this timm model, or the empty string if they can."""
     from timm.models.eva import Eva
     from timm.models.vision_transformer import VisionTransformer
 

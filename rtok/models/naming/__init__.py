@@ -1,1 +1,1 @@
-"""How each code base names the weights of a ViT, as tables of data (no torch here)."""
+"""How each code base names the weights of a ViT, as plain tables without torch (except `transforms.py`)."""

@@ -8,7 +8,7 @@ _MASK_TOKEN = "used in DINOv2's training only"
 
 
 def official(*, registers: bool = False, swiglu: bool = False) -> Naming:
-    """Return the DINOv2 code base's names, which are timm's but for these rules."""
+    """Return the DINOv2 code base's names, which are timm's except for these rules."""
     rules: tuple[Rule, ...] = ()
     if registers:
         rules += (

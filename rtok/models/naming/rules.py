@@ -1,4 +1,4 @@
-"""What a key table is: rules from a file's keys to timm's. Plain data; `transforms.py` has the arithmetic."""
+"""Key tables: rules that map a file's keys to timm's. Plain data; `transforms.py` has the arithmetic."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Rule:
-    """One or several keys of a file and the timm keys that they become.
+    """One or more keys of a file and the timm keys that they become.
 
     `{i}` stands for the number of every block, `{p}` for `weight` and `bias`. `how` names a transform of
-    `transforms.py`, which also knows the way back.
+    `transforms.py`, which also has the inverse.
     """
 
     theirs: tuple[str, ...]
@@ -20,7 +20,7 @@ class Rule:
 
 
 def rename(theirs: str, ours: str, how: str = "same") -> Rule:
-    """Make the rule of one key for another."""
+    """Return the rule that renames one key."""
     return Rule((theirs,), (ours,), how)
 
 
@@ -28,8 +28,8 @@ def rename(theirs: str, ours: str, how: str = "same") -> Rule:
 class Naming:
     """The names that one code base gives to the weights of one architecture.
 
-    `rest_is_same`: a key that no rule speaks of has timm's name. `extras`: patterns (fnmatch) of keys that
-    may be there and are not part of the backbone, each with what it is.
+    `rest_is_same`: keys without a rule have timm's names. `extras`: patterns (fnmatch) of keys that a file may have but
+    that are not part of the backbone, each with what it is.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""timm's own names: the ones every backbone has in memory."""
+"""timm's own names, which every backbone has in memory."""
 
 from __future__ import annotations
 

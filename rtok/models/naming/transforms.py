@@ -1,4 +1,4 @@
-"""The arithmetic between a file's tensors and timm's, each step with its way back."""
+"""The arithmetic between a file's tensors and timm's, each step with its inverse."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Transform:
-    """`read` takes a file's tensors to timm's; `write` takes timm's to `count` tensors of a file."""
+    """`read` turns a file's tensors into timm's; `write` turns timm's into `count` tensors of a file."""
 
     read: Callable[[Sequence[Tensor]], Sequence[Tensor]]
     write: Callable[[Sequence[Tensor], int], Sequence[Tensor]]
@@ -38,8 +38,8 @@ TRANSFORMS: dict[str, Transform] = {
     "concatenate": Transform(
         lambda tensors: [torch.cat(list(tensors))], lambda tensors, count: tensors[0].chunk(count)
     ),
-    # (cls_token, pos_embed): timm's models with registers keep no position for the class token, so it is
-    # added to the token beforehand; on the way back that position is zero, which is the same function
+    # (cls_token, pos_embed): timm's models with registers have no position for the class token, so it is added to the
+    # token itself; writing it back as zero gives the same function
     "fold_class_position": Transform(
         lambda tensors: [tensors[0] + tensors[1][:, :1], tensors[1][:, 1:]],
         lambda tensors, count: [tensors[0], torch.cat([torch.zeros_like(tensors[0]), tensors[1]], dim=1)],
@@ -53,7 +53,7 @@ TRANSFORMS: dict[str, Transform] = {
         lambda tensors: [tensors[0].T, tensors[0].new_zeros(tensors[0].shape[1])],
         lambda tensors, count: [tensors[0].T],
     ),
-    # DINOv3 masks the middle third of its qkv bias, so only the first and the last third mean anything
+    # DINOv3 masks the middle third of its qkv bias, so only the first and the last third have an effect
     "masked_key_bias": Transform(_read_masked_key_bias, _write_masked_key_bias),
     "zero_qkv_bias": Transform(_read_zero_qkv_bias, lambda tensors, count: [tensors[0]]),
 }
