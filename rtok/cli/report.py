@@ -9,11 +9,13 @@ import typer
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders of any commands.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The report's folder.")] = Path("results/report"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the report in the folder.")] = False,
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, of any command.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write the report to.")] = Path(
+        "results/report"
+    ),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing report.")] = False,
 ) -> None:
-    """Put runs together in one Markdown page and one HTML page that needs nothing else."""
+    """Write a report on one or more runs: one Markdown page and one self-contained HTML page."""
     from rtok.reporting.labels import counted
     from rtok.reporting.report import write_report
 
