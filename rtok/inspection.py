@@ -1,4 +1,4 @@
-"""What a checkpoint is: its kind, backbone, tokens, tensors, and how it was made."""
+"""What is in a checkpoint: its kind, backbone, tokens, tensors, and how it was made."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _NONE = "none that `rtok models` lists"
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a file is.
+    """What is in a file.
 
     Attributes:
-        kind: in a few words.
-        facts: what else there is to say, by label.
-        tensors: lines of name, shape and type; the blocks of a transformer share a line.
-        config: the configuration of the tokens' training, when the file has it.
+        kind: what the file is, in a few words.
+        facts: everything else that is known about it, by label.
+        tensors: name, shape and type, one line each; the blocks of a transformer share a line.
+        config: the config that the tokens were trained with, if the file has it.
     """
 
     path: Path
@@ -41,10 +41,10 @@ class Inspection:
 
 
 def inspect(path: str | Path) -> list[Inspection]:
-    """Say what a file is; a run folder stands for each of its token files, a transformers folder for its weights.
+    """Return what is in a file, in each token file of a run folder, or in the weights of a transformers folder.
 
     Raises:
-        UserError: there is no such file, it is damaged, or it holds no tensors.
+        UserError: the file does not exist, is damaged, or holds no tensors.
     """
     path = Path(path)
     if path.suffix == ".onnx":
@@ -75,7 +75,7 @@ def _checkpoint(path: Path) -> Inspection:
         return Inspection(
             path,
             "robustness tokens",
-            _token_facts(tokens, "the file names none"),
+            _token_facts(tokens, "not named in the file"),
             _rows({"rtokens": tokens.values}),
             tokens.config,
         )
@@ -90,7 +90,7 @@ def _robust(path: Path, about: Mapping[str, Any], rows: list[tuple[str, str, str
     facts = {
         "backbone": about["backbone"],
         "weights": about["fingerprint"],
-        "tokens": f"{tokens['n']} of width {tokens['dim']}, after {about['registers']} registers of its own",
+        "tokens": f"{tokens['n']} of width {tokens['dim']}, after {about['registers']} registers of the model",
         **({"made for": f"{size[0]} x {size[1]} px"} if size else {}),
         **_trained_at(json.loads(tokens["image_size"])),
         "stored as": about["dtype"],
@@ -144,13 +144,13 @@ def _onnx(path: Path) -> Inspection:
     try:
         import onnx
     except ImportError as error:
-        raise UserError(f"'{path}' needs the package onnx: {install('convert')}.") from error
+        raise UserError(f"Reading '{path}' needs the package onnx: {install('convert')}.") from error
     if not path.is_file():
         raise UserError(f"There is no file '{path}'.")
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's errors differ between its implementations
-        raise UserError(f"'{path}' cannot be read: it is damaged or no ONNX file.") from error
+        raise UserError(f"'{path}' cannot be read: it is damaged or not an ONNX file.") from error
     rows = [
         (value.name, _shape(value.type.tensor_type), role)
         for role, values in (("input", model.graph.input), ("output", model.graph.output))
@@ -158,7 +158,7 @@ def _onnx(path: Path) -> Inspection:
     ]
     about = description({entry.key: entry.value for entry in model.metadata_props})
     if about is None:
-        return Inspection(path, "ONNX model without robustness tokens of rtok", {}, rows)
+        return Inspection(path, "ONNX model without robustness tokens", {}, rows)
     return _robust(path, about, rows)
 
 
@@ -168,7 +168,7 @@ def _backbones(state: Mapping[str, Tensor], path: Path) -> str:
 
 
 def _rows(tensors: Mapping[str, Tensor]) -> list[tuple[str, str, str]]:
-    """One line for tensors that differ in their block's number alone."""
+    """Return one line for all tensors that differ only in the number of their block."""
     counts = Counter(
         (re.sub(r"\.\d+\.", ".*.", name), str(tuple(t.shape)), str(t.dtype).removeprefix("torch."))
         for name, t in tensors.items()

@@ -55,7 +55,7 @@ def test_the_originals_files(known: Any, tmp_path: Path) -> None:
     model = known("dinov2_vits14")
     torch.save({"rtokens": VALUES}, tmp_path / "rtokens.pt")
     (found,) = inspect(tmp_path / "rtokens.pt")
-    assert (found.kind, found.facts["backbone"]) == ("robustness tokens", "the file names none")
+    assert (found.kind, found.facts["backbone"]) == ("robustness tokens", "not named in the file")
     whole = {f"module.model.{key}": tensor for key, tensor in load_file(model.path).items()}
     torch.save({"state_dict": {**whole, "module.rtokens": VALUES}, "epoch": 3}, tmp_path / "last.ckpt")
     (found,) = inspect(tmp_path / "last.ckpt")
@@ -83,7 +83,7 @@ def test_converted_files(known: Any, tmp_path: Path, to: str) -> None:
     assert found.kind == f"robust model ({to} format)" and found.config == {"seed": 1}
     facts = found.facts
     assert (facts["backbone"], facts["weights"]) == ("dinov2_vits14_reg", model.load().fingerprint())
-    assert facts["tokens"] == "5 of width 64, after 4 registers of its own"
+    assert facts["tokens"] == "5 of width 64, after 4 registers of the model"
     assert (facts["trained at"], facts["stored as"]) == ("28 x 28 px", "bf16")
     if to == "onnx":
         assert found.tensors[0] == ("images", "(batch, 3, 28, 28)", "input")
@@ -150,7 +150,7 @@ def test_heads(tmp_path: Path, tensors: Any, metadata: Any, kind: str, facts: An
         ("none.pth", None, "no file"),
         ("none.onnx", None, "no file"),
         ("torn.pth", b"PK..", "cannot be read"),
-        ("torn.onnx", b"PK..", "damaged or no ONNX file"),
+        ("torn.onnx", b"PK..", "damaged or not an ONNX file"),
         ("empty.safetensors", json.dumps({}).encode(), "cannot be read"),
     ],
 )

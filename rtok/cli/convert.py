@@ -16,7 +16,8 @@ def convert(
     checkpoint: Annotated[
         str,
         typer.Argument(
-            metavar="CKPT", help="A token file, a run folder, or the original's rtokens.pt or last.ckpt."
+            metavar="CKPT",
+            help="A token file, a run folder, or rtokens.pt or last.ckpt of the original code.",
         ),
     ],
     out: Annotated[
@@ -28,29 +29,29 @@ def convert(
     backbone_weights: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE", help="The backbone's weights. Default: those the tokens were trained on."
+            metavar="FILE", help="The backbone's weights. Default: the ones the tokens were trained on."
         ),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The backbone, where neither tokens nor weights say which."),
+        typer.Option(metavar="NAME", help="The backbone, if neither tokens nor weights identify it."),
     ] = None,
     dtype: Annotated[
-        str, typer.Option(metavar="TYPE", help="How numbers are stored: fp32, fp16 or bf16.")
+        str, typer.Option(metavar="TYPE", help="The type to store numbers in: fp32, fp16 or bf16.")
     ] = "fp32",
     image_size: Annotated[
         str | None,
         typer.Option(
             metavar="N",
-            help="For timm, transformers and onnx: the image size in pixels that the file is made for.",
+            help="For timm, transformers and onnx: the image size in pixels, N or HxW.",
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what OUT names.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
     """Bake tokens into a checkpoint that other libraries load.
 
-    What was written is read back by the format's library and its features are compared with ours before it
-    gets its name.
+    Before the file is moved into place, the format's own library reads it back and its features are compared with
+    ours.
     """
     from rtok.conversion import convert
 
@@ -68,7 +69,7 @@ def convert(
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Read `224` or `224x336` (height, width) or raise UserError."""
+    """Return (height, width) from `224` or `224x336`, or raise UserError."""
     sides = text.lower().split("x")
     if len(sides) > 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
         raise UserError(
@@ -78,9 +79,9 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def summary(done: Converted) -> str:
-    """Say what was written and how well it agrees."""
+    """Return what was written and how closely its features agree with ours."""
     height, width = done.image_size
-    own = f" after {done.registers} registers of its own" if done.registers else ""
+    own = f" after {done.registers} registers of the model" if done.registers else ""
     lines = [
         *(f"wrote {path}" for path in done.files),
         f"{done.backbone} with {done.tokens} robustness tokens{own}, {done.dtype}",
@@ -88,5 +89,5 @@ def summary(done: Converted) -> str:
         f"largest difference from rtok's features {done.difference:.1e}",
     ]
     if done.rounding:
-        lines.append(f"storing in {done.dtype} moves the features by up to {done.rounding:.1e}")
+        lines.append(f"storing in {done.dtype} changes the features by up to {done.rounding:.1e}")
     return "\n".join([*lines, f"load it with: {done.usage}"])

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def inspect(
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE...", help="Checkpoints, run folders, converted models, heads."),
+        typer.Argument(metavar="FILE...", help="Checkpoints, run folders, converted models or heads."),
     ],
 ) -> None:
     """Describe a checkpoint: its kind, backbone, tokens, tensors and training."""
@@ -24,7 +24,7 @@ def inspect(
 
 
 def text(inspection: Inspection) -> str:
-    """Render as lines of label and text."""
+    """Return the inspection as lines of label and text."""
     from rtok.config import strict_yaml
 
     facts = {"kind": inspection.kind, **inspection.facts}

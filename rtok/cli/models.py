@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def models() -> None:
-    """List the backbones that a config can name."""
+    """List the backbones that `model.name` in a config can be."""
     from rich import box
     from rich.table import Table
 

@@ -9,7 +9,7 @@ import typer
 
 
 def prepare_imagenet(
-    root: Annotated[Path, typer.Option(metavar="DIR", help="The folder of train, val and test.")],
+    root: Annotated[Path, typer.Option(metavar="DIR", help="The folder with train, val and test.")],
     extra: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="The folder for DINOv2's extra files. Default: the root."),
@@ -18,10 +18,10 @@ def prepare_imagenet(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="The classes, as lines of wnid,name. Default: the root's labels.txt, else ImageNet's.",
+            help="The classes, one wnid,name per line. Default: labels.txt in the root, else ImageNet's.",
         ),
     ] = None,
-    split: Annotated[str, typer.Option(metavar="train|val|test|all", help="What to prepare.")] = "all",
+    split: Annotated[str, typer.Option(metavar="train|val|test|all", help="The split to prepare.")] = "all",
     archives: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="First unpack the official archives in this folder."),
@@ -29,7 +29,7 @@ def prepare_imagenet(
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Accept an incomplete data set: use what is valid.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything but write nothing.")] = False,
 ) -> None:
     """Check ImageNet, unpack its archives, and write the files that DINOv2's reader needs."""
     from rtok.preparation import prepare_imagenet

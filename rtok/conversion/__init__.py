@@ -1,4 +1,4 @@
-"""Conversion: tokens baked into the checkpoint formats that the ecosystem loads."""
+"""Conversion: tokens baked into the checkpoint formats that other libraries load."""
 
 from rtok.conversion.run import Converted, convert
 

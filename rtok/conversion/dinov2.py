@@ -1,4 +1,4 @@
-"""The DINOv2 code base's format: `register_tokens` are the model's own, then the robustness tokens."""
+"""The DINOv2 code base's format: `register_tokens` holds the model's own registers, then the robustness tokens."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from rtok.models.naming.rules import Naming
 
 
 class Dinov2:
-    """A state dict, and beside it the config that the code base's evaluation takes."""
+    """A state dict, and beside it the config file for the code base's evaluation scripts."""
 
     name = "dinov2"
     reader = official.READER
 
     def outputs(self, out: Path) -> list[Path]:
-        """The files of a conversion."""
+        """Return the files that a conversion writes."""
         check_suffix(out)
         return [out, out.with_suffix(".yaml")]
 
     def image_size(self, source: Source, wanted: tuple[int, int] | None) -> tuple[int, int]:
-        """The size at which features are compared; the file serves every size."""
+        """Return the size at which features are compared; the file works at every size."""
         official.check_family(source, "dinov2", self.name)
         official.refuse_image_size(wanted, self.name)
         return source.tokens.image_size or (source.spec.native_size, source.spec.native_size)
 
     def arrange(self, source: Source, image_size: tuple[int, int]) -> Source:
-        """Bring the weights under the code base's names."""
+        """Rename the weights as in the code base."""
         names = _naming(source, registers=source.spec.registers > 0)
         return official.in_naming(source, names, {"mask_token": official.mask_token(source)})
 
@@ -47,16 +47,16 @@ class Dinov2:
         path.with_suffix(".yaml").write_text(yaml.safe_dump(_config(model), sort_keys=False))
 
     def read(self, path: Path, model: RobustModel) -> Callable[[Tensor], Tensor]:
-        """Read the state dict strictly, as a model that has all those registers."""
+        """Load the state dict strictly into a model with that many registers."""
         return official.read_back(path, model, _naming(model.source, registers=True))
 
     def usage(self, model: RobustModel, out: Path) -> str:
-        """How to load the file."""
+        """Return how to load the file."""
         return f"a script of dinov2/eval with --config-file {out.with_suffix('.yaml')} --pretrained-weights {out}"
 
 
 def is_swiglu(tensors: dict[str, Tensor]) -> bool:
-    """Whether the MLPs are gated: then timm's first matrix is two of the hidden width."""
+    """Return whether the MLPs are gated; if so, timm stacks two matrices in the first layer."""
     first, second = tensors["blocks.0.mlp.fc1.weight"], tensors["blocks.0.mlp.fc2.weight"]
     return first.shape[0] == 2 * second.shape[1]
 

@@ -1,4 +1,4 @@
-"""The DINOv3 code base's format: `storage_tokens` are the model's own, then the robustness tokens."""
+"""The DINOv3 code base's format: `storage_tokens` holds the model's own registers, then the robustness tokens."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class Dinov3:
     reader = official.READER
 
     def outputs(self, out: Path) -> list[Path]:
-        """The files of a conversion."""
+        """Return the files that a conversion writes."""
         check_suffix(out)
         return [out]
 
     def image_size(self, source: Source, wanted: tuple[int, int] | None) -> tuple[int, int]:
-        """The size at which features are compared; the file serves every size."""
+        """Return the size at which features are compared; the file works at every size."""
         official.check_family(source, "dinov3", self.name)
         official.refuse_image_size(wanted, self.name)
         return source.tokens.image_size or (source.spec.native_size, source.spec.native_size)
 
     def arrange(self, source: Source, image_size: tuple[int, int]) -> Source:
-        """Bring the weights under the code base's names, with the constants that its files carry."""
+        """Rename the weights as in the code base, and add the constants that its files hold."""
         return official.in_naming(source, _naming(source), _constants(source))
 
     def write(self, model: RobustModel, path: Path) -> None:
@@ -42,16 +42,16 @@ class Dinov3:
         save_tensors(model.with_tokens("storage_tokens"), path, model.metadata(self.name))
 
     def read(self, path: Path, model: RobustModel) -> Callable[[Tensor], Tensor]:
-        """Read the state dict strictly, as a model that has all those registers."""
+        """Load the state dict strictly into a model with that many registers."""
         return official.read_back(path, model, _naming(model.source))
 
     def usage(self, model: RobustModel, out: Path) -> str:
-        """How to load the file."""
+        """Return how to load the file."""
         return f"DinoVisionTransformer(n_storage_tokens={model.registers}, ...), strictly"
 
 
 def is_gated(tensors: dict[str, Tensor]) -> bool:
-    """Whether the MLPs are gated."""
+    """Return whether the MLPs are gated."""
     return "blocks.0.mlp.fc1_g.weight" in tensors
 
 
@@ -60,12 +60,12 @@ def _naming(source: Source) -> Naming:
 
 
 def _constants(source: Source) -> dict[str, Tensor]:
-    """The buffers that the code base's strict loading asks for and that no other format has."""
+    """Return the buffers that only this format has, and that strict loading in the code base requires."""
     side = source.spec.native_size
     vit = source.backbone((side, side)).vit
     constants = {"mask_token": official.mask_token(source), "rope_embed.periods": vit.rope.periods}
     if "blocks.0.attn.q_bias" in source.weights.tensors:
-        # it switches off the keys' bias
+        # turns the keys' bias off
         mask = torch.cat([torch.ones(vit.embed_dim), torch.zeros(vit.embed_dim), torch.ones(vit.embed_dim)])
         constants.update({f"blocks.{i}.attn.qkv.bias_mask": mask for i in range(len(vit.blocks))})
     return constants

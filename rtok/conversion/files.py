@@ -1,4 +1,4 @@
-"""Tensor files, with what they say of themselves."""
+"""Tensor files with metadata."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _OTHER_FORMATS = (".onnx", ".yaml", ".yml", ".json")
 
 
 def save_tensors(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file, or for any other suffix a pickled state dict with only the model's keys."""
+    """Write a safetensors file or, for any other suffix, a pickled state dict with no keys but the model's."""
     if path.suffix == ".safetensors":
         save_file(dict(state), path, metadata=dict(metadata))
         return
-    # Every `nn.Module.state_dict()` carries `_metadata`: strict loading takes it, `torch.load` keeps it.
+    # Every `nn.Module.state_dict()` has `_metadata`: strict loading accepts it and `torch.load` keeps it.
     content: Any = OrderedDict(state)
     content._metadata = OrderedDict({"": dict(metadata)})
     torch.save(content, path)
 
 
 def check_suffix(path: Path) -> None:
-    """Refuse a name that promises another format, as a UserError."""
+    """Raise UserError if the suffix belongs to another format."""
     if path.suffix in _OTHER_FORMATS:
         raise UserError(f"'{path}': this format is written as .pth, .pt or .safetensors.")

@@ -1,4 +1,4 @@
-"""A backbone with its tokens, as one file will hold them."""
+"""A backbone and its tokens, as they are stored in one file."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from rtok.models.backbone import Backbone
 from rtok.models.spec import ModelSpec
 from rtok.release import describe, to_metadata
 
-# The types that a file can store its numbers in.
+# The types that numbers can be stored in.
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
 class RobustModel:
-    """What a format writes, and what it is compared with after it was read back.
+    """What a format writes, and what the file is compared with once it is read back.
 
     Attributes:
-        source: the weights and tokens, rounded to `dtype` but in float32.
+        source: the weights and tokens in float32, rounded to what `dtype` can hold.
         backbone: built from them.
-        fingerprint: that of the weights before rounding.
+        fingerprint: the fingerprint of the weights before rounding.
     """
 
     source: Source
@@ -34,32 +34,32 @@ class RobustModel:
 
     @property
     def registers(self) -> int:
-        """How many registers the file has: the model's own, then the robustness tokens."""
+        """The number of registers in the file: the model's own and the robustness tokens."""
         return self.backbone.num_registers + self.source.tokens.count
 
     def features(self, images: Tensor) -> Tensor:
-        """The robust features of images (B, 3, H, W) in [0, 1], as `Backbone` returns them."""
+        """Return the robust features of images (B, 3, H, W) in [0, 1], in the shape that `Backbone` returns."""
         with torch.no_grad():
             return self.source.tokens.model(self.backbone)(images)
 
-    def normalise(self, images: Tensor) -> Tensor:
-        """Images in [0, 1] as other libraries want them."""
+    def normalize(self, images: Tensor) -> Tensor:
+        """Return images in [0, 1] normalized, as other libraries expect them."""
         return (images - self.backbone.mean) / self.backbone.std
 
     def with_tokens(self, key: str) -> dict[str, Tensor]:
-        """The tensors that the file stores, in its type; `key` (1, registers, D) ends in the tokens."""
+        """Return the tensors to store, in the type of the file; `key` (1, registers, D) ends with the tokens."""
         state = dict(self.source.weights.source)
         values = self.source.tokens.values
         state[key] = torch.cat([state[key].float(), values], dim=1) if key in state else values
         return {name: self.stored(tensor) for name, tensor in state.items()}
 
     def stored(self, tensor: Tensor) -> Tensor:
-        """A tensor in the type of the file, when that loses nothing (rounding was done before)."""
+        """Return the tensor in the type of the file if that is exact (weights are rounded already)."""
         half = tensor.to(DTYPES[self.dtype]) if tensor.is_floating_point() else tensor
         return half.contiguous() if torch.equal(half.to(tensor.dtype), tensor) else tensor.contiguous()
 
     def metadata(self, target: str, **more: Any) -> dict[str, str]:
-        """What the file says of itself."""
+        """Return the metadata of the file."""
         return to_metadata(
             describe(
                 self.source.tokens.metadata,
@@ -76,7 +76,7 @@ class RobustModel:
 
 
 def with_registers(spec: ModelSpec, backbone: Backbone, count: int) -> ModelSpec:
-    """Return the architecture with `count` registers in all and positions for patches alone."""
+    """Return the architecture with `count` registers in total and positions only for patches."""
     from timm.models.eva import Eva
 
     key = "num_reg_tokens" if isinstance(backbone.vit, Eva) else "reg_tokens"

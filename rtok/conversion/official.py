@@ -1,4 +1,4 @@
-"""What the DINOv2 and DINOv3 code bases' formats share: the tokens follow the model's own registers."""
+"""What the formats of the DINOv2 and DINOv3 code bases share: tokens follow the model's own registers."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from rtok.models.loading import translate_weights
 from rtok.models.naming.rules import Naming
 from rtok.models.weights import translate_back
 
-# The code bases are no packages, so timm reads their files: as models that have all these registers.
+# The code bases are not installable packages, so timm reads the files back.
 READER = "timm"
 
 
 def check_family(source: Source, family: str, target: str) -> None:
-    """Refuse a backbone that the code base does not know, as a UserError."""
+    """Raise UserError if the code base does not have this backbone."""
     if source.spec.family != family:
         raise UserError(
-            f"--to {target} takes {target} backbones, and these tokens are for '{source.spec.name}' "
+            f"--to {target} only works for {target} backbones, but these tokens are for '{source.spec.name}' "
             f"({source.spec.family}). Choose another format with --to: timm, transformers or onnx."
         )
 
 
 def refuse_image_size(wanted: tuple[int, int] | None, target: str) -> None:
-    """Refuse an image size for a format that serves them all, as a UserError."""
+    """Raise UserError if an image size is given for a format that works at every size."""
     if wanted is not None:
         raise UserError(
-            f"--image-size has no meaning for --to {target}: its code base takes positions to any size."
+            f"--image-size has no effect with --to {target}: its code base resamples positions to any size."
         )
 
 
 def in_naming(source: Source, naming: Naming, extras: dict[str, Tensor]) -> Source:
-    """Return the source under the code base's names: as the file had it where it had them, extras and all."""
+    """Return the source with the code base's names; a file that has them already is kept unchanged."""
     if source.weights.naming == naming:
         return source
     state = {**translate_back(source.weights.tensors, naming), **extras}
@@ -46,7 +46,7 @@ def in_naming(source: Source, naming: Naming, extras: dict[str, Tensor]) -> Sour
 
 
 def mask_token(source: Source) -> Tensor:
-    """Return the mask token (1, D): zeros where the weights have none, since it serves training only."""
+    """Return the mask token (1, D), which only training uses: zeros if the weights have none."""
     state = source.weights.source
     found = state.get("mask_token", state.get("embeddings.mask_token"))
     if found is None:
@@ -55,7 +55,7 @@ def mask_token(source: Source) -> Tensor:
 
 
 def read_back(path: Path, model: RobustModel, naming: Naming) -> Callable[[Tensor], Tensor]:
-    """Read the file as a model with that many registers and no tokens, and return its features."""
+    """Load the file into a model with that many registers and no tokens; return what computes its features."""
     spec = with_registers(model.source.spec, model.backbone, model.registers)
     spec = replace(spec, namings=(naming,))
     weights = translate_weights(spec, state_dict(read_checkpoint(path), path), path)

@@ -1,4 +1,4 @@
-"""ONNX: images in [0, 1] to features, for one image size and any batch."""
+"""The ONNX format: from images in [0, 1] to features, for one image size and any batch size."""
 
 from __future__ import annotations
 
@@ -16,56 +16,56 @@ from rtok.models.backbone import Backbone
 from rtok.version import install
 
 _SUFFIX = ".onnx"
-# Protocol buffers hold 2 GiB; the graph itself takes a few MiB of them.
+# A protocol buffer holds at most 2 GiB, of which the graph itself takes a few MiB.
 _LARGEST_FILE = 2**31 - 2**26
 
 
 class Onnx:
-    """One file, from `images` to `cls` and `patches`, or to `embedding`.
+    """One file that maps `images` to `cls` and `patches`, or to `embedding`.
 
-    Beyond 2 GiB, which no ONNX file can have, the weights lie in a second file beside it.
+    An ONNX file holds at most 2 GiB. The weights of larger models are stored in a second file beside it.
     """
 
     name = "onnx"
     reader = "onnxruntime"
 
     def outputs(self, out: Path) -> list[Path]:
-        """The files of a conversion."""
+        """Return the files that a conversion may write."""
         if out.suffix != _SUFFIX:
-            raise UserError(f"'{out}': an ONNX file is named *{_SUFFIX}.")
+            raise UserError(f"'{out}': the name of an ONNX file ends in {_SUFFIX}.")
         return [out, _weights_file(out)]
 
     def image_size(self, source: Source, wanted: tuple[int, int] | None) -> tuple[int, int]:
-        """The size that the graph takes: by default the one that the tokens were trained at."""
+        """Return the size of the graph's input: by default the one that the tokens were trained at."""
         try:
             import onnx  # noqa: F401
             import onnxruntime  # noqa: F401
             import onnxscript  # noqa: F401
         except ImportError as error:
             raise UserError(
-                f"--to onnx needs onnx, onnxscript and onnxruntime, and '{error.name}' is missing: "
+                f"--to onnx needs onnx, onnxscript and onnxruntime, but '{error.name}' is not installed: "
                 f"{install('convert')}."
             ) from error
         return wanted or source.tokens.image_size or (source.spec.native_size, source.spec.native_size)
 
     def arrange(self, source: Source, image_size: tuple[int, int]) -> Source:
-        """Nothing to do: the graph is traced from the backbone itself."""
+        """Return the source as it is: the graph is traced from the backbone itself."""
         return source
 
     def write(self, model: RobustModel, path: Path) -> None:
-        """Write the graph: weights are stored in the file's type, and computed with in float32."""
+        """Write the graph, which stores weights in the file's type and computes in float32."""
         import onnx
 
         graph = _trace(model)
         _store_weights(graph.graph, model.dtype)
         metadata = model.metadata(self.name, image_size=model.backbone.image_size)
         onnx.helper.set_model_props(graph, metadata)
-        # not `ByteSize`, which fails on exactly those that are too large
+        # `ByteSize` cannot be used: it fails for graphs that are too large
         large = sum(len(weight.raw_data) for weight in graph.graph.initializer) > _LARGEST_FILE
         onnx.save_model(graph, path, save_as_external_data=large, location=_weights_file(path).name)
 
     def read(self, path: Path, model: RobustModel) -> Callable[[Tensor], Tensor]:
-        """Open the file in onnxruntime and return the features that it computes."""
+        """Open the file in onnxruntime and return what computes its features."""
         import onnxruntime
 
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -77,12 +77,12 @@ class Onnx:
         return features
 
     def usage(self, model: RobustModel, out: Path) -> str:
-        """How to load the file."""
+        """Return how to load the file."""
         return f'onnxruntime.InferenceSession("{out}").run(None, {{"images": images}})  # in [0, 1]'
 
 
 class _Graph(nn.Module):
-    """The robust model as a function of images alone, with the outputs that the file has."""
+    """The robust model as a function of images only, with the outputs of the file."""
 
     def __init__(self, backbone: Backbone, tokens: Tensor) -> None:
         super().__init__()
@@ -111,9 +111,9 @@ def _trace(model: RobustModel) -> Any:
 
 
 def _store_weights(graph: Any, dtype: str) -> None:
-    """Store the weights in the type, each followed by a cast, when that loses nothing.
+    """Store each weight in the type, followed by a cast, if that is exact.
 
-    What was computed from them in float32 (a resampled position grid, constants of the graph) stays as it is.
+    Float32 numbers computed from weights (a resampled position grid, constants of the graph) are left unchanged.
     """
     import onnx
 

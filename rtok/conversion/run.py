@@ -1,4 +1,4 @@
-"""One conversion: read, check, write, read back, compare; only then does the file get its name."""
+"""One conversion: read, check, write, read back and compare; only then is the file moved into place."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from rtok.errors import UserError
 from rtok.models.backbone import Backbone
 from rtok.models.loading import check_size
 
-# The largest difference that arithmetic in another order explains, in units of the largest feature.
+# The largest difference that another order of operations explains, relative to the largest feature.
 TOLERANCE = 1e-4
-# DINOv3's rotary periods are constants, not weights: rounded, they would turn every angle.
+# DINOv3's rotary periods are constants, not weights. Rounding them would change every angle.
 _ALWAYS_FLOAT32 = (".periods",)
 
 Features = Callable[[Tensor], Tensor]
@@ -33,12 +33,13 @@ class Converted:
     """What a conversion wrote.
 
     Attributes:
-        files: what was written, the model first.
-        registers, tokens: the model's own registers, and the robustness tokens after them.
+        files: the files written, the model first.
+        registers: the number of the model's own registers.
+        tokens: the number of robustness tokens after them.
+        image_size: (height, width) at which features were compared; a format for one size is made for it.
         difference: the largest difference between the features that the target library computes from the
-            file and ours, from the same numbers.
-        rounding: how far storing the numbers in `dtype` alone moves a feature; 0 for fp32.
-        image_size: (height, width) at which they were compared, and for which a sized format is made.
+            file and ours, given the same numbers.
+        rounding: how far storing the numbers in `dtype` moves a feature at most; 0 for fp32.
         reader: the library that read the file back.
         usage: one line that loads the file.
     """
@@ -70,19 +71,19 @@ def convert(
     """Bake tokens into a checkpoint that another library loads.
 
     Args:
-        checkpoint: a token file of ours or of the original, a whole model with tokens, or a run folder.
-        out: the file to write, or for `transformers` the folder.
+        checkpoint: a token file of ours or of the original code, a whole model with tokens, or a run folder.
+        out: the file to write; for `transformers`, the folder.
         to: `dinov2`, `dinov3`, `timm`, `transformers` or `onnx`.
-        model: the backbone's name, where the tokens do not say and the weights do not tell.
-        backbone_weights: the backbone's weights in any naming of its family; by default those in the
-            checkpoint, those that the tokens' training config names, or the pretrained ones.
+        model: the backbone's name, if neither the tokens nor the weights identify it.
+        backbone_weights: the backbone's weights in any naming of its family. Default: those in the
+            checkpoint, else those named in the tokens' training config, else the pretrained ones.
         dtype: the type in which numbers are stored: `fp32`, `fp16` or `bf16`.
-        image_size: pixels, for formats that are made for one size.
-        overwrite: replace files of these names.
+        image_size: in pixels, for formats that are made for one size.
+        overwrite: replace existing files.
 
     Raises:
-        UserError: the input is wrong; nothing has been written then.
-        RuntimeError: the target library computes other features from the file; it has been removed then.
+        UserError: the input is wrong; nothing was written.
+        RuntimeError: the target library computes different features from the file; the file was removed.
     """
     out, target = Path(out), find_target(to)
     if dtype not in DTYPES:
@@ -128,33 +129,33 @@ def _check_free(outputs: list[Path], overwrite: bool) -> None:
         if path.parent.is_file():
             raise UserError(f"'{path.parent}' is a file: name a folder.")
         if path.exists() and not overwrite:
-            raise UserError(f"'{path}' exists already: replace it with --overwrite, or name another file.")
+            raise UserError(f"'{path}' already exists: replace it with --overwrite, or name another file.")
 
 
 def _check_match(source: Source, backbone: Backbone) -> str:
-    """Refuse tokens for another backbone or other weights of it; return these weights' fingerprint."""
+    """Return the weights' fingerprint; raise UserError if the tokens are for another backbone or other weights."""
     source.tokens.check(backbone)
     expected, found = source.tokens.fingerprint, backbone.fingerprint()
     if expected not in (None, found):
         raise UserError(
             f"The tokens were trained on other weights of '{source.spec.name}' (fingerprint {expected}) than "
-            f"these (fingerprint {found}). Give with --backbone-weights those that they were trained on."
+            f"these (fingerprint {found}). Pass the weights they were trained on with --backbone-weights."
         )
     return found
 
 
 def _compare(ours: Features, theirs: Features, size: tuple[int, int], target: str) -> float:
     difference, largest = _largest_difference(ours, theirs, size)
-    if not difference <= TOLERANCE * max(1.0, largest):  # also when it is not a number
+    if not difference <= TOLERANCE * max(1.0, largest):  # NaN fails too
         raise RuntimeError(
-            f"The {target} file computes other features than rtok: they differ by up to {difference:.2g} "
-            f"(the largest is {largest:.2g}). It was not kept."
+            f"The {target} file computes different features than rtok: they differ by up to {difference:.2g} "
+            f"(the largest feature is {largest:.2g}). The file was not kept."
         )
     return difference
 
 
 def _largest_difference(ours: Features, theirs: Features, size: tuple[int, int]) -> tuple[float, float]:
-    """Return the largest difference on random images, as a batch and alone, and our largest feature."""
+    """Return the largest difference on random images (a batch and a single one), and our largest feature."""
     images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
     pairs = [(ours(batch), theirs(batch)) for batch in (images, images[:1])]
     difference = max((a - b).abs().max().item() for a, b in pairs)
@@ -163,17 +164,17 @@ def _largest_difference(ours: Features, theirs: Features, size: tuple[int, int])
 
 @contextmanager
 def _staged(out: Path, outputs: list[Path]) -> Iterator[Path]:
-    """Yield `out`'s stand-in in a temporary folder beside it; on success every output takes its place."""
+    """Yield a path for `out` in a temporary folder beside it; on success, move every output into place."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as error:
-        raise UserError(f"cannot write to {out.parent}: {error.strerror}. Name another place.") from error
+        raise UserError(f"cannot write to {out.parent}: {error.strerror}. Choose another folder.") from error
     try:
         yield folder / out.name
         (folder / ".mode").touch()
-        mode = (folder / ".mode").stat().st_mode  # safetensors writes files that only their owner can read
-        for path in reversed(outputs):  # the model last: where it is, all is
+        mode = (folder / ".mode").stat().st_mode  # safetensors makes files private
+        for path in reversed(outputs):  # the model last: if it exists, all do
             staged = folder / path.relative_to(out.parent)
             if staged.exists():
                 staged.chmod(mode)

@@ -1,4 +1,4 @@
-"""What goes into a conversion: tokens, the backbone they were trained for, and that backbone's weights."""
+"""The input of a conversion: tokens, the backbone they were trained for, and its weights."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from rtok.release import description, refuse_robust
 
 @dataclass(frozen=True)
 class Source:
-    """A backbone and tokens for it.
+    """A backbone and its tokens.
 
-    `weights.source` is what a format stores, `weights.tensors` the same under timm's names.
+    `weights.source` holds the tensors that a format stores, `weights.tensors` the same ones with timm's names.
     """
 
     spec: ModelSpec
@@ -32,14 +32,14 @@ class Source:
     tokens: RobustnessTokens
 
     def backbone(self, image_size: tuple[int, int]) -> Backbone:
-        """Build the frozen backbone, normalising as it did when the tokens were trained."""
+        """Build the frozen backbone, with the normalization that the tokens were trained with."""
         normalization = self.tokens.config.get("model", {}).get("normalization", "auto")
         return build_backbone(
             self.spec, self.weights.tensors, image_size=image_size, normalization=normalization
         )
 
     def rounded(self, dtype: torch.dtype, keep: tuple[str, ...] = ()) -> Source:
-        """Return the source as it is after a file of this type; names that end in `keep` stay as they are.
+        """Return the source with numbers rounded to the type, except for names that end in `keep`.
 
         Raises:
             UserError: a number is too large for the type.
@@ -56,16 +56,16 @@ class Source:
 
 
 def gather(checkpoint: Path, *, model: str | None = None, backbone_weights: Path | None = None) -> Source:
-    """Read tokens and find the weights they belong to.
+    """Read tokens and find the weights they were trained on.
 
     Args:
-        checkpoint: a token file of ours or of the original, a whole model with tokens, or a run folder.
-        model: the backbone's name, for tokens that do not say and weights that fit several.
-        backbone_weights: a file; otherwise the weights in the checkpoint, those that the tokens' training
-            config names, or the pretrained ones.
+        checkpoint: a token file of ours or of the original code, a whole model with tokens, or a run folder.
+        model: the backbone's name, if neither the tokens nor the weights identify it.
+        backbone_weights: a file. Default: the weights in the checkpoint, else those named in the tokens'
+            training config, else the pretrained ones.
 
     Raises:
-        UserError: there are no tokens, no weights, or weights of another model than the checkpoint's.
+        UserError: tokens or weights are missing, or the weights are not the ones in the checkpoint.
     """
     path = _token_file(checkpoint)
     content = read_checkpoint(path)
@@ -82,7 +82,7 @@ def gather(checkpoint: Path, *, model: str | None = None, backbone_weights: Path
     else:
         raise UserError(
             f"The tokens in '{checkpoint}' do not say which backbone they were trained for. "
-            "Name it with --model, or give its weights with --backbone-weights."
+            "Name it with --model, or pass its weights with --backbone-weights."
         )
     spec = find(named) if named is not None else _identified(given, path)
     weights = translate_weights(spec, given, path)
@@ -92,12 +92,12 @@ def gather(checkpoint: Path, *, model: str | None = None, backbone_weights: Path
 
 
 def _recorded_weights(tokens: RobustnessTokens) -> str:
-    """Return what the tokens' training config says of the weights, by default `pretrained`."""
+    """Return the weights named in the tokens' training config, by default `pretrained`."""
     recorded = str(tokens.config.get("model", {}).get("weights", "pretrained"))
     if recorded != "pretrained" and not Path(recorded).is_file():
         raise UserError(
-            f"The tokens were trained on the weights '{recorded}', and there is no such file here. "
-            "Give these weights with --backbone-weights."
+            f"The tokens were trained on the weights '{recorded}', but there is no such file here. "
+            "Pass these weights with --backbone-weights."
         )
     return recorded
 
@@ -106,7 +106,7 @@ def _token_file(path: Path) -> Path:
     files = defense_files(path)
     if len(files) > 1:
         names = ", ".join(f"'{file}'" for file in files)
-        raise UserError(f"The folder '{path}' holds {len(files)} token files; give one of them: {names}.")
+        raise UserError(f"The folder '{path}' holds {len(files)} token files; choose one of them: {names}.")
     return files[0]
 
 
@@ -114,7 +114,7 @@ def _refuse_converted(content: Checkpoint, path: Path) -> None:
     about = description(content.metadata)
     if about is not None and about["target"] != "robustify":
         raise UserError(
-            f"'{path}' is a converted model already ({about['target']}, {about['tokens']['n']} robustness "
+            f"'{path}' is already a converted model ({about['target']}, {about['tokens']['n']} robustness "
             "tokens). Convert the token file that it was made from."
         )
 
@@ -131,13 +131,13 @@ def _identified(state: Mapping[str, Tensor], path: Path) -> ModelSpec:
         what = "fit no backbone that `rtok models` lists" if not found else "fit several backbones: "
         raise UserError(
             f"The weights in '{path}' {what}{', '.join(spec.name for spec in found)}. "
-            "Say with --model which one they are."
+            "Name the backbone with --model."
         )
     return found[0]
 
 
 def _check_same(given: Weights, inside: Weights, path: Path, checkpoint: Path) -> None:
-    # bfloat16 holds what copies in different precisions have in common
+    # compared in bfloat16, since copies may differ in precision
     different = [
         name
         for name, tensor in given.tensors.items()
@@ -146,7 +146,7 @@ def _check_same(given: Weights, inside: Weights, path: Path, checkpoint: Path) -
     if different:
         raise UserError(
             f"The weights in '{path}' are not those of the model in '{checkpoint}': {len(different)} tensors "
-            f"differ, such as {different[0]}. Leave --backbone-weights out, or give the same model's."
+            f"differ, such as {different[0]}. Leave --backbone-weights out, or pass the weights of that model."
         )
 
 
@@ -156,6 +156,6 @@ def _rounded(tensor: Tensor, dtype: torch.dtype, name: str) -> Tensor:
     result = tensor.to(dtype).to(torch.float32)
     if not torch.equal(result.isfinite(), tensor.isfinite()):
         raise UserError(
-            f"'{name}' holds numbers that {dtype} cannot ({tensor.abs().max():g}): use bf16 or fp32."
+            f"'{name}' holds numbers up to {tensor.abs().max():g}, too large for {dtype}: use bf16 or fp32."
         )
     return result

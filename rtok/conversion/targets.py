@@ -1,4 +1,4 @@
-"""The formats. A new one is one file and one line here."""
+"""The formats. A new format is one file and one line here."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from rtok.errors import UserError, nearest
 
 
 class Target(Protocol):
-    """A format: what it can hold, how it is written, and how its own library reads it."""
+    """A format: what it can store, how it is written, and how its own library reads it."""
 
     name: str
     reader: str  # the library that `read` uses
 
     def outputs(self, out: Path) -> list[Path]:
-        """Every file that a conversion to `out` may write, the model first.
+        """Return every file that a conversion to `out` may write, the model first.
 
         Raises:
-            UserError: the name promises another format.
+            UserError: the suffix belongs to another format.
         """
         ...
 
     def image_size(self, source: Source, wanted: tuple[int, int] | None) -> tuple[int, int]:
-        """The (height, width) that the file is made for or compared at; `wanted` is the user's.
+        """Return the (height, width) that the file is made for or compared at; `wanted` is the user's choice.
 
         Raises:
-            UserError: the format cannot hold this model or this size, or a package is missing.
+            UserError: the format cannot store this model or this size, or a package is missing.
         """
         ...
 
     def arrange(self, source: Source, image_size: tuple[int, int]) -> Source:
-        """Bring the weights into the form that the format stores, in full precision."""
+        """Return the source with its weights in the form that the format stores, in full precision."""
         ...
 
     def write(self, model: RobustModel, path: Path) -> None:
@@ -49,11 +49,11 @@ class Target(Protocol):
         ...
 
     def read(self, path: Path, model: RobustModel) -> Callable[[Tensor], Tensor]:
-        """Load `path` strictly into the format's library; return images in [0, 1] to features, as ours."""
+        """Load `path` strictly into the format's library; return its function from images in [0, 1] to features."""
         ...
 
     def usage(self, model: RobustModel, out: Path) -> str:
-        """One line that loads `out`, for the user."""
+        """Return one line that shows the user how to load `out`."""
         ...
 
 

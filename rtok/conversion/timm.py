@@ -1,4 +1,4 @@
-"""timm's format: a model of the `reg` architecture, whose registers have no position."""
+"""timm's format: a model of the `reg` architecture, whose registers have no positions."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ class Timm:
     reader = "timm"
 
     def outputs(self, out: Path) -> list[Path]:
-        """The files of a conversion."""
+        """Return the files that a conversion writes."""
         check_suffix(out)
         return [out]
 
     def image_size(self, source: Source, wanted: tuple[int, int] | None) -> tuple[int, int]:
-        """The size that the file's position grid is for: the trained one, unless another is asked for."""
+        """Return the size that the file's position grid is made for."""
         return square(source, wanted)
 
     def arrange(self, source: Source, image_size: tuple[int, int]) -> Source:
-        """Resample the positions for the size and add the class token's to the token itself."""
+        """Resample the positions for the size, and add the class token's position to the token itself."""
         backbone = source.backbone(image_size)
         reason = _why_no_registers(backbone.vit)
         if reason:
             raise UserError(
-                f"timm has no registers like these for '{source.spec.name}': {reason}. "
+                f"timm cannot store the tokens as registers of '{source.spec.name}': {reason}. "
                 "Use --to onnx, or `rtok.robustify` in Python."
             )
         spec = with_registers(at_size(source.spec, image_size), backbone, backbone.num_registers)
@@ -58,20 +58,20 @@ class Timm:
         save_tensors(model.with_tokens("reg_token"), path, metadata)
 
     def read(self, path: Path, model: RobustModel) -> Callable[[Tensor], Tensor]:
-        """Load the state dict strictly into timm's model and return its own features, registers left out."""
+        """Load the state dict strictly into timm's model; return what computes its features without registers."""
         name, kwargs = architecture(model)
         vit: Any = timm.create_model(name, **kwargs).eval()
         vit.load_state_dict(read_checkpoint(path))
 
         def features(images: Tensor) -> Tensor:
             with torch.no_grad():
-                sequence = vit.forward_features(model.normalise(images))
+                sequence = vit.forward_features(model.normalize(images))
             return torch.cat([sequence[:, :1], sequence[:, vit.num_prefix_tokens :]], dim=1)
 
         return features
 
     def usage(self, model: RobustModel, out: Path) -> str:
-        """How to load the file."""
+        """Return how to load the file."""
         name, kwargs = architecture(model)
         arguments = ", ".join(f"{key}={value!r}" for key, value in kwargs.items())
         return f'timm.create_model("{name}", checkpoint_path="{out}", {arguments})'
@@ -85,16 +85,16 @@ def architecture(model: RobustModel) -> tuple[str, dict[str, Any]]:
 
 
 def _why_no_registers(vit: Any) -> str:
-    """Return why no model of timm with registers is this one with tokens, or the empty string."""
+    """Return why registers in timm cannot stand for the tokens, or the empty string if they can."""
     if type(vit) not in (VisionTransformer, Eva):
-        return f"its class {type(vit).__name__} takes none"
+        return f"its class {type(vit).__name__} has none"
     if not isinstance(vit.norm_pre, nn.Identity):
-        return "they pass its norm before the first block, which robustness tokens do not"
+        return "it normalizes registers before the first block, but not robustness tokens"
     return ""
 
 
 def _without_prefix_positions(vit: Any) -> dict[str, Tensor]:
-    """Return the weights with the positions of class token and registers added to these tokens."""
+    """Return the weights with the positions of the class token and registers added to the tokens themselves."""
     state = dict(vit.state_dict())
     if "pos_embed" not in state or vit.no_embed_class:
         return state

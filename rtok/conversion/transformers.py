@@ -37,11 +37,11 @@ class Transformers:
     reader = "transformers"
 
     def outputs(self, out: Path) -> list[Path]:
-        """The files of a conversion."""
+        """Return the files that a conversion writes."""
         return [out / "config.json", out / "model.safetensors"]
 
     def image_size(self, source: Source, wanted: tuple[int, int] | None) -> tuple[int, int]:
-        """The size that the file's position grid is for: the trained one, unless another is asked for."""
+        """Return the size that the file's position grid is made for."""
         if source.spec.family not in _CLASSES:
             raise UserError(
                 f"transformers has no model with registers for '{source.spec.name}' ({source.spec.family}), "
@@ -51,13 +51,13 @@ class Transformers:
             import transformers  # noqa: F401
         except ImportError as error:
             raise UserError(
-                "--to transformers needs the package transformers, to read back what was written: "
+                "--to transformers needs the package transformers, to read the files back: "
                 f"{install('convert')}."
             ) from error
         return square(source, wanted)
 
     def arrange(self, source: Source, image_size: tuple[int, int]) -> Source:
-        """Resample the positions for the size and bring the weights under transformers' names."""
+        """Resample the positions for the size and rename the weights as in transformers."""
         tensors = dict(source.backbone(image_size).vit.state_dict())
         naming = _naming(source)
         mask = official.mask_token(source)
@@ -67,18 +67,18 @@ class Transformers:
         return replace(source, spec=at_size(source.spec, image_size), weights=weights)
 
     def write(self, model: RobustModel, path: Path) -> None:
-        """Write the folder; what it says of itself stands in both files."""
+        """Write the folder, with the metadata in both files."""
         path.mkdir()
         metadata = model.metadata(self.name, image_size=model.backbone.image_size)
         config = {**_config(model), KEY: description(metadata)}
         (path / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        # "pt" is what transformers looks for
+        # transformers requires the format "pt"
         save_file(
             model.with_tokens(_REGISTERS), path / "model.safetensors", metadata={"format": "pt", **metadata}
         )
 
     def read(self, path: Path, model: RobustModel) -> Callable[[Tensor], Tensor]:
-        """Load the folder, every key of it, and return the features, registers left out."""
+        """Load the folder strictly; return what computes the features without registers."""
         import transformers
 
         cls = getattr(transformers, _CLASSES[model.source.spec.family])
@@ -88,17 +88,17 @@ class Transformers:
         )
         problems = {what: list(keys) for what, keys in report.items() if keys}
         if problems:
-            raise RuntimeError(f"transformers does not load it strictly: {problems}")
+            raise RuntimeError(f"transformers cannot load the folder strictly: {problems}")
 
         def features(images: Tensor) -> Tensor:
             with torch.no_grad():
-                sequence = vit.eval()(pixel_values=model.normalise(images)).last_hidden_state
+                sequence = vit.eval()(pixel_values=model.normalize(images)).last_hidden_state
             return torch.cat([sequence[:, :1], sequence[:, 1 + model.registers :]], dim=1)
 
         return features
 
     def usage(self, model: RobustModel, out: Path) -> str:
-        """How to load the folder."""
+        """Return how to load the folder."""
         return f'transformers.{_CLASSES[model.source.spec.family]}.from_pretrained("{out}")'
 
 
@@ -110,7 +110,7 @@ def _naming(source: Source) -> Naming:
 
 
 def _config(model: RobustModel) -> dict[str, Any]:
-    """The model's `config.json`."""
+    """Return the model's `config.json`."""
     spec, vit, tensors = model.source.spec, model.backbone.vit, model.source.weights.tensors
     common = {
         "architectures": [_CLASSES[spec.family]],
@@ -127,7 +127,7 @@ def _config(model: RobustModel) -> dict[str, Any]:
         return {
             "model_type": "dinov2_with_registers",
             **common,
-            "mlp_ratio": 4,  # of all DINOv2 models; with SwiGLU, transformers takes 2/3 of it
+            "mlp_ratio": 4,  # for every DINOv2 model; with SwiGLU, transformers multiplies it by 2/3
             "use_swiglu_ffn": is_swiglu(tensors),
         }
     gated, bias = is_gated(tensors), "blocks.0.attn.q_bias" in tensors

@@ -38,11 +38,11 @@ def test_it_says_what_it_wrote_and_how_well_it_agrees(made: Any) -> None:
     assert lines[:3] == [
         "wrote robust.pth",
         "wrote robust.yaml",
-        "dinov2_vits14_reg with 5 robustness tokens after 4 registers of its own, fp16",
+        "dinov2_vits14_reg with 5 robustness tokens after 4 registers of the model, fp16",
     ]
     assert lines[3].startswith("read back by timm at 518 x 518 px: largest difference from rtok's features ")
     assert float(lines[3].rpartition(" ")[2]) < 1e-4
-    assert lines[4].startswith("storing in fp16 moves the features by up to ")
+    assert lines[4].startswith("storing in fp16 changes the features by up to ")
     assert float(lines[4].rpartition(" ")[2]) < 0.1
     assert "--config-file robust.yaml --pretrained-weights robust.pth" in lines[5]
 

@@ -36,7 +36,7 @@ training
 
 b.pt
   kind      robustness tokens
-  backbone  the file names none
+  backbone  not named in the file
   tokens    2 of width 8
 tensors
   rtokens  (1, 2, 8)  float32

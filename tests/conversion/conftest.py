@@ -30,7 +30,7 @@ class Robust:
     def images(self, count: int = 3, size: int | None = None) -> Tensor:
         return self.model.images(count, size)
 
-    def normalised(self, images: Tensor) -> Tensor:
+    def normalized(self, images: Tensor) -> Tensor:
         backbone = self.model.load()
         return (images - backbone.mean) / backbone.std
 

@@ -139,12 +139,12 @@ def test_weights_in_other_namings_become_official(robust: Any, tmp_path: Path, n
     config = yaml.safe_load(out.with_suffix(".yaml").read_text())
     for size in (518, 112):
         images = made.images(2, size)
-        found = dinov2(state, config, made.normalised(images), heads=2)
+        found = dinov2(state, config, made.normalized(images), heads=2)
         assert (found - made.features(images)).abs().max() < 1e-4
 
 
 def dinov2(state: Mapping[str, Tensor], config: Mapping[str, Any], images: Tensor, *, heads: int) -> Tensor:
-    """Normalised class and patch tokens (B, 1+P, D) of normalised images (B, 3, H, W)."""
+    """Normalized class and patch tokens (B, 1+P, D) of normalized images (B, 3, H, W)."""
     student = config["student"]
     weight = state["patch_embed.proj.weight"]
     x = F.conv2d(images, weight, state["patch_embed.proj.bias"], stride=student["patch_size"])

@@ -58,7 +58,7 @@ def test_a_run_folder_stands_for_its_tokens(robust: Any, tmp_path: Path) -> None
     convert(run, tmp_path / "out.pth", backbone_weights=made.weights)
     assert torch.equal(result(made, tmp_path / "out.pth")[0], made.tokens.values)
     made.tokens.save(run / "rtokens-10.safetensors")
-    with pytest.raises(UserError, match=r"2 token files; give one of them: .*rtokens-5.*rtokens-10"):
+    with pytest.raises(UserError, match=r"2 token files; choose one of them: .*rtokens-5.*rtokens-10"):
         convert(run, tmp_path / "other.pth", backbone_weights=made.weights)
 
 
@@ -75,7 +75,7 @@ def test_the_weights_of_the_training_are_the_default(robust: Any, tmp_path: Path
         convert(made.path, tmp_path / "other.pth")
 
 
-def test_the_normalisation_of_the_training_is_kept(robust: Any, tmp_path: Path) -> None:
+def test_the_normalization_of_the_training_is_kept(robust: Any, tmp_path: Path) -> None:
     import onnxruntime
 
     made = robust("openclip_vitl14", image_size=(28, 28))
@@ -143,7 +143,7 @@ def test_a_converted_file_is_neither_tokens_nor_a_backbone(robust: Any, tmp_path
     replace(plain.tokens, values=plain.tokens.values[:, :4]).save(plain.path)
     converted = (tmp_path / "robust").with_suffix(suffix)
     convert(plain.path, converted, backbone_weights=plain.weights)
-    with pytest.raises(UserError, match=r"is a converted model already \(dinov2, 4 robustness tokens\)"):
+    with pytest.raises(UserError, match=r"is already a converted model \(dinov2, 4 robustness tokens\)"):
         convert(converted, tmp_path / "again.pth")
     other = robust("dinov2_vits14_reg")
     with pytest.raises(UserError, match=r"not a plain backbone: it has 4 robustness tokens inside"):
