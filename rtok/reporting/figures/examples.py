@@ -23,7 +23,7 @@ from rtok.reporting.figures.canvas import (
 def adversarial_examples(
     clean: Any, adversarial: Any, path: Path, titles: Sequence[str] | None = None
 ) -> None:
-    """Draw one column an image: clean, adversarial, and the perturbation amplified around gray.
+    """Draw one column per image: clean, adversarial, and the perturbation amplified around gray.
 
     Args:
         clean, adversarial: (n, 3, H, W) in [0, 1]; a handful of images, all of them are drawn.

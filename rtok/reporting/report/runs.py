@@ -73,7 +73,7 @@ def _read(path: Path, name: str) -> Run:
     is_set = (path / "attack.json").is_file()
     if not is_set and not (path / "config.yaml").is_file():
         raise UserError(_no_run(path))
-    record = read_json(path / ("attack.json" if is_set else "run.json"), missing={})
+    record = read_json(path / ("attack.json" if is_set else "run.json"), missing="{}")
     text, settings = "", record.get("config", {})
     if is_set:
         text = strict_yaml.dump(settings)
