@@ -13,7 +13,7 @@ def gains(differences: Sequence[Row], columns: Iterable[Column], files: Mapping[
     """Say per threat, defense and head how far the robust model is above its baselines, with intervals.
 
     Args:
-        columns: the table's; the first that victims are compared in is told.
+        columns: the table's; the first in which victims are compared is reported.
         files: short names of the defense files.
     """
     compared = (column for column in columns if column.paired)

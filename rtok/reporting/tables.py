@@ -71,7 +71,7 @@ def notes(rows: Sequence[Row], columns: Sequence[Column], differences: Sequence[
     """Say what all rows share, what the columns mean, what the intervals are, what the defense gains.
 
     Args:
-        differences: those of `results.json`; the ones of these rows' attack are told.
+        differences: those of `results.json`; the ones of these rows' attack are reported.
     """
     shared = []
     for column in columns:
@@ -94,7 +94,7 @@ def notes(rows: Sequence[Row], columns: Sequence[Column], differences: Sequence[
 
 
 def varying(rows: Sequence[Row], columns: Sequence[Column]) -> list[Column]:
-    """Drop columns that are null in every row, and those that `notes` tells below the table."""
+    """Drop columns that are null in every row, and those that `notes` gives below the table."""
 
     def wanted(column: Column) -> bool:
         threats = _values_by_threat(rows, column)

@@ -30,7 +30,7 @@ def adversarial_examples(
         path: the PNG to write.
         titles: one line over each column, for example the image's key.
 
-    Below each column stands the largest change of a pixel, in levels of 255.
+    The label below each column is the largest change of a pixel, in levels of 255.
     """
     clean, adversarial = pixels(clean), pixels(adversarial)
     n, _, height, width = clean.shape

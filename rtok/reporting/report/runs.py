@@ -27,7 +27,8 @@ class Run:
     Attributes:
         name: what tells it from the other runs of the report.
         command: the command that made it; "" where an unfinished run does not say.
-        settings: the resolved config; `text` is the same as it stands in the folder.
+        settings: the resolved config.
+        text: the same as YAML.
         record: versions, device, seconds, git; empty where the run has not written it yet.
         results: of an evaluation that has finished, else None.
         metrics: of a training, one row per step and set of tokens.

@@ -157,7 +157,8 @@ def test_nothing_of_a_run_becomes_markup(tmp_path: Path, rows: Rows) -> None:
         "note": f"\n\n{HOSTILE}",
     }
     (folder / "config.yaml").write_text(strict_yaml.dump(settings))
-    report = write_report([folder, training(tmp_path / "other")], tmp_path / "out")
+    trainings = [training(tmp_path / name) for name in ("other", f"{folder.name} 2")]
+    report = write_report([folder, *trainings], tmp_path / "out")
     page = Page(report.html.read_text())
     allowed = {
         "html",
@@ -198,13 +199,13 @@ def test_nothing_of_a_run_becomes_markup(tmp_path: Path, rows: Rows) -> None:
     (drawn,) = {token.type for token in parsed(text) if token.type in ("image", "link_open", "html_inline")}
     assert drawn == "image"  # those of the report, and nothing else that a browser would follow or run
     images = [token.attrs["src"] for token in parsed(text) if token.type == "image"]
-    assert len(images) == 2 and all(str(source).startswith("figures/") for source in images)
+    assert len(images) == 3 and all(str(source).startswith("figures/") for source in images)
     settings_fenced = re.findall(r"^(`{3,})\n(.*?)\n\1$", text, re.MULTILINE | re.DOTALL)
-    assert len(settings_fenced) == 2 and all(fence not in inside for fence, inside in settings_fenced)
+    assert len(settings_fenced) == 3 and all(fence not in inside for fence, inside in settings_fenced)
     text = re.sub(r"^(`{3,})\n.*?\n\1$", "", text, flags=re.MULTILINE | re.DOTALL)
     assert re.sub(r"</?(?:details|summary)>", "", text).count("<") == 0
     summaries = [line for line in text.splitlines() if line.startswith("<details>")]
-    assert len(summaries) == 2  # HTML, in which nothing is Markdown
+    assert len(summaries) == 3  # HTML, in which nothing is Markdown
     text = "\n".join(line for line in text.splitlines() if line not in summaries)
     assert "](javascript" not in text.replace("\\](", "") and "\u202e" not in text
     shown = [line for line in text.splitlines() if line.startswith("|")]
