@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from rtok.results.columns import Column
-from rtok.results.rows import Identity, Naming, Row
+from rtok.results.rows import Identity, Naming, Row, interval_of
 from rtok.results.words import capital, with_interval
 
 
@@ -13,7 +13,7 @@ def gains(differences: Sequence[Row], columns: Iterable[Column], files: Mapping[
     """Say per threat, defense and head how far the robust model is above its baselines, with intervals.
 
     Args:
-        columns: the table's; the first that victims are compared in is told.
+        columns: the table's; the first in which victims are compared is reported.
         files: short names of the defense files.
     """
     compared = (column for column in columns if column.paired)
@@ -40,4 +40,4 @@ def _gain(row: Row, key: str, files: Mapping[str, str]) -> str:
     words = {"random": "the random control", "plain": "plain"}
     baseline = words.get(other.victim) or other.victim_label(Naming(files))
     under = "" if other.threat == row["threat"] else f" under {other.threat}"
-    return f"{with_interval(row[key], (row.get('ci95') or {}).get(key), sign='+')} over {baseline}{under}"
+    return f"{with_interval(row[key], interval_of(row, key), sign='+')} over {baseline}{under}"

@@ -19,7 +19,7 @@ from rtok.console import guarded, is_main_process, open_console
 from rtok.reporting.differences import gains
 from rtok.reporting.sanity import sanity_table, verdict
 from rtok.results.columns import COLUMNS, Column
-from rtok.results.rows import Identity, Naming, Row, by_attack
+from rtok.results.rows import Identity, Naming, Row, by_attack, interval_of
 from rtok.results.words import capital, counted, with_interval
 
 ABSENT = "–"  # noqa: RUF001 (an en dash stands for null)
@@ -71,7 +71,7 @@ def notes(rows: Sequence[Row], columns: Sequence[Column], differences: Sequence[
     """Say what all rows share, what the columns mean, what the intervals are, what the defense gains.
 
     Args:
-        differences: those of `results.json`; the ones of these rows' attack are told.
+        differences: those of `results.json`; the ones of these rows' attack are reported.
     """
     shared = []
     for column in columns:
@@ -86,7 +86,7 @@ def notes(rows: Sequence[Row], columns: Sequence[Column], differences: Sequence[
             shared.append(f"{column.title}: {', '.join(told)}")
     lines = ["; ".join(shared) + "."] if shared else []
     lines += [f"{capital(column.title)}: {column.meaning}." for column in columns if column.meaning]
-    if any(_interval(row, column) for row in rows for column in columns if column.interval):
+    if any(interval_of(row, column.key) for row in rows for column in columns if column.interval):
         lines.append("Intervals are 95 %.")
     attack = Identity.of(rows[0]).attack_key
     of_attack = [row for row in differences if Identity.of(row).attack_key == attack]
@@ -94,7 +94,7 @@ def notes(rows: Sequence[Row], columns: Sequence[Column], differences: Sequence[
 
 
 def varying(rows: Sequence[Row], columns: Sequence[Column]) -> list[Column]:
-    """Drop columns that are null in every row, and those that `notes` tells below the table."""
+    """Drop columns that are null in every row, and those that `notes` gives below the table."""
 
     def wanted(column: Column) -> bool:
         threats = _values_by_threat(rows, column)
@@ -113,11 +113,7 @@ def cell(row: Row, column: Column, files: Mapping[str, str] | None = None) -> st
         return ABSENT
     if isinstance(value, str | int):
         return (files or {}).get(str(value), str(value))
-    return with_interval(value, _interval(row, column) if column.interval else None, column.digits)
-
-
-def _interval(row: Row, column: Column) -> Sequence[float] | None:
-    return (row.get("ci95") or {}).get(column.key)
+    return with_interval(value, interval_of(row, column.key) if column.interval else None, column.digits)
 
 
 def _values_by_threat(rows: Sequence[Row], column: Column) -> dict[Any, list[Any]]:

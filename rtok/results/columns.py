@@ -66,6 +66,7 @@ _IDENTITY = (
     Column("queries", "queries", identity=True, keep=11),
     Column("start", "start", identity=True, keep=11),
 )
+_LINF = Column("image_linf_255", "Linf\n(of 255)", keep=4, digits=1, mean="mean")
 
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "eval-features": (
@@ -83,7 +84,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("fidelity", "fidelity", keep=9, mean="mean"),
         Column("cosine", "cosine", keep=8, mean="mean"),
         Column("cosine_cls", "cosine\nCLS", keep=6, mean="mean"),
-        Column("image_linf_255", "Linf\n(of 255)", keep=7, digits=1, mean="mean"),
+        replace(_LINF, keep=7),
         Column("cosine_cls_to_plain", "CLS\nto plain", keep=5, mean="mean"),
         Column("cosine_to_plain_token", "to plain,\ntoken axis", keep=4, mean="mean"),
         Column("fidelity_token", "fidelity,\ntoken axis", keep=3, mean="mean"),
@@ -103,12 +104,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
             clean="clean_accuracy",
         ),
         Column(
-            "clean_accuracy",
-            "clean\naccuracy",
-            keep=8,
-            mean="share",
-            per_image="clean_correct",
-            paired=True,
+            "clean_accuracy", "clean\naccuracy", keep=8, mean="share", per_image="clean_correct", paired=True
         ),
         Column("flipped", "flipped", keep=7, mean="share"),
         Column(
@@ -125,7 +121,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
             keep=6,
             meaning="the victim's accuracy on the images that fooled the surrogate",
         ),
-        Column("image_linf_255", "Linf\n(of 255)", keep=4, digits=1, mean="mean"),
+        _LINF,
     ),
     "eval-seg": (
         *_IDENTITY,
@@ -149,7 +145,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ),
         Column("clean_image_miou", "clean\nimage mIoU", keep=6, mean="mean", paired=True),
         Column("pixel_accuracy", "pixel\naccuracy", keep=5, meaning="of the adversarial images"),
-        Column("image_linf_255", "Linf\n(of 255)", keep=4, digits=1, mean="mean"),
+        _LINF,
     ),
 }
 

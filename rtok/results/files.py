@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,9 +27,8 @@ class _Values(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _sorted(cls, row: Any) -> Any:
-        if not isinstance(row, Mapping):
+        if not isinstance(row, dict):
             raise ValueError("is not a row")
-        row = renamed(row)
         measured = {column.key for columns in COLUMNS.values() for column in columns if not column.identity}
         return {
             "who": {key: row[key] for key in KEYS if key in row},
@@ -69,11 +68,6 @@ class _Check(BaseModel):
     defense: str | None = None
     head_features: str | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _renamed(cls, check: Any) -> Any:
-        return renamed(check) if isinstance(check, Mapping) else check
-
 
 class _Sanity(BaseModel):
     images: Whole
@@ -95,7 +89,7 @@ class _Results(BaseModel):
         return command
 
 
-def renamed(row: Mapping[str, Any]) -> Row:
+def renamed(row: Row) -> Row:
     """Return a row with the names of today: version 0.1 had `tokens` for `defense`, and no `kind`."""
     names = {"tokens": "defense", f"{_PREFIX}tokens": f"{_PREFIX}defense"}
     found = {names.get(key, key): value for key, value in row.items()}
@@ -104,14 +98,14 @@ def renamed(row: Mapping[str, Any]) -> Row:
     return found
 
 
-def read_results(path: Path) -> dict[str, Any]:
+def read_results(path: Path) -> Row:
     """Read the results of an evaluation: its command, images, rows, differences and sanity checks.
 
     Raises:
         UserError: the file cannot be read, or does not hold what it should.
     """
     try:
-        found = _Results.model_validate(read_json(path))
+        found = _Results.model_validate(read_json(path, hook=renamed))
     except ValidationError as error:
         raise damaged(path, _first(error)) from error
     return {
@@ -121,12 +115,10 @@ def read_results(path: Path) -> dict[str, Any]:
     }
 
 
-def read_json(path: Path, missing: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Read a JSON object; `missing` takes the place of a file that is not there."""
-    if missing is not None and not path.exists():
-        return missing
+def read_json(path: Path, missing: str | None = None, hook: Callable[[Row], Row] | None = None) -> Row:
+    """Read a JSON object; `missing` takes the place of a file that is not there, `hook` changes every object."""
     try:
-        content = json.loads(read_text(path))
+        content = json.loads(read_text(path, missing), object_hook=hook)
     except (ValueError, RecursionError) as error:
         raise damaged(path, str(error)) from error
     if not isinstance(content, dict):

@@ -141,6 +141,11 @@ class Naming:
         return cls(files, whole or len(files) > 1, whole or len(heads) > 1)
 
 
+def interval_of(row: Mapping[str, Any], key: str) -> Sequence[float] | None:
+    """Return the 95 % interval of a row's column, None where there is none."""
+    return (row.get("ci95") or {}).get(key)
+
+
 def by_attack(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
     """Group rows by their attack and return `(title, rows)`, in order of first appearance."""
     groups: dict[tuple[object, ...], list[Row]] = {}

@@ -16,7 +16,7 @@ from rtok.files import atomic_path
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe & Ito 2008: told apart with every common kind of color blindness, and in gray.
+# Okabe & Ito 2008: distinguishable with every common kind of color blindness, and in gray.
 VERMILION, ORANGE, BLUE, GREEN, GRAY, INK = "#D55E00", "#E69F00", "#0072B2", "#009E73", "#8A8A8A", "#222222"
 VICTIM_COLORS = {"plain": VERMILION, "random": ORANGE, "robust": BLUE}
 # Perceptually even and safe with color blindness, for ordered series and heat maps.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rtok.reporting.figures.canvas import GRAY, GREEN, INK, VICTIM_COLORS, new_figure, save, tidy
 from rtok.results.columns import Column
-from rtok.results.rows import Identity, Naming, Row, by_attack
+from rtok.results.rows import Identity, Naming, Row, by_attack, interval_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,9 +92,9 @@ def _line(
     shifted = [place + shift for place in places]
     axes.plot(shifted, means, style, color=color, linewidth=1.8, marker="o", markersize=4, label=label)
     for place, group in zip(shifted, members, strict=True):
-        bounds = (group[0].get("ci95") or {}).get(key) if interval and len(group) == 1 else None
+        bounds = interval_of(group[0], key) if interval and len(group) == 1 else None
         if bounds:
-            axes.vlines(place, *bounds, color=color, linewidth=1.0, alpha=0.55)
+            axes.vlines(place, bounds[0], bounds[1], color=color, linewidth=1.0, alpha=0.55)
         if len(group) > 1:
             values = [row[key] for row in group]
             axes.plot([place] * len(group), values, "o", color=color, markersize=3, alpha=0.45)

@@ -34,7 +34,7 @@ def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
             trains several, `count` and `seed`.
         path: the PNG to write.
 
-    One training gets one panel with the three terms; several get a panel a term, one color a count.
+    One training gets one panel with the three terms; several get one panel per term, one color per count.
     """
     series: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
     for row in metrics:
@@ -106,7 +106,7 @@ def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
 
 
 def _mean_over(series: Any, name: str) -> list[dict[str, Any]]:
-    """Return one row a step with the mean of `name`: it is the same for all counts unless training adapts."""
+    """Return one row per step with the mean of `name`: it is the same for all counts unless training adapts."""
     values: dict[int, list[float]] = {}
     for rows in series:
         for row in rows:

@@ -23,14 +23,14 @@ from rtok.reporting.figures.canvas import (
 def adversarial_examples(
     clean: Any, adversarial: Any, path: Path, titles: Sequence[str] | None = None
 ) -> None:
-    """Draw one column an image: clean, adversarial, and the perturbation amplified around gray.
+    """Draw one column per image: clean, adversarial, and the perturbation amplified around gray.
 
     Args:
         clean, adversarial: (n, 3, H, W) in [0, 1]; a handful of images, all of them are drawn.
         path: the PNG to write.
         titles: one line over each column, for example the image's key.
 
-    Below each column stands the largest change of a pixel, in levels of 255.
+    The label below each column is the largest change of a pixel, in levels of 255.
     """
     clean, adversarial = pixels(clean), pixels(adversarial)
     n, _, height, width = clean.shape

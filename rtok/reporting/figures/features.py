@@ -25,14 +25,13 @@ from rtok.reporting.figures.canvas import (
 def feature_movement(
     clean: Any, adversarial: Any, maps: Mapping[str, Any], path: Path, titles: Sequence[str] | None = None
 ) -> None:
-    """Draw one row an image: clean, adversarial, amplified change, and a heat map a victim.
+    """Draw one row per image: clean, adversarial, amplified change, and one heat map per victim.
 
     Args:
         clean, adversarial: (n, 3, H, W) in [0, 1].
-        maps: victim -> (n, gh, gw), per patch the cosine between the victim's features of the adversarial
-        image
+        maps: victim -> (n, gh, gw), per patch the cosine between the victim's features of the adversarial image
             and the plain backbone's of the clean one. All maps share one color scale; 1 means that the patch
-            did not move. Each map's mean stands below it.
+            did not move. Each map's mean is written below it.
         path: the PNG to write.
         titles: one line beside each row.
     """

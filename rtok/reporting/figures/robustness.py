@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rtok.reporting.figures.canvas import GRAY, INK, VICTIM_COLORS, new_figure, save, tidy
 from rtok.results.columns import Column
-from rtok.results.rows import Identity, Naming, Row
+from rtok.results.rows import Identity, Naming, Row, interval_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,10 +60,10 @@ def _line(
 ) -> None:
     """Draw one victim's values from the clean image, a radius of zero, on."""
     ordered = sorted(rows, key=lambda row: float(row["eps"]))
-    points = [(row["eps"] * 255, row[column.key], (row.get("ci95") or {}).get(column.key)) for row in ordered]
+    points = [(row["eps"] * 255, row[column.key], interval_of(row, column.key)) for row in ordered]
     first = ordered[0]
     if first.get(column.clean) is not None:
-        points.insert(0, (0.0, first[column.clean], (first.get("ci95") or {}).get(column.clean)))
+        points.insert(0, (0.0, first[column.clean], interval_of(first, column.clean)))
     radii = [radius for radius, _, _ in points]
     axes.plot(radii, [value for _, value, _ in points], style, color=color, marker="o", ms=3.5, label=label)
     bounds = [interval or (value, value) for _, value, interval in points]

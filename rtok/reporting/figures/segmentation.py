@@ -29,8 +29,8 @@ def segmentation_maps(
     Args:
         photo: (3, H, W) in [0, 1].
         maps: heading -> class of each pixel (h, w); the first is the ground truth, then come pairs that stand
-            above each other, clean and adversarial. What is no class is white.
-        palette: a color a class, 0 to 255.
+            above each other, clean and adversarial. Pixels without a class are white.
+        palette: one color per class, 0 to 255.
         path: the PNG to write.
     """
     image = pixels(np.asarray(photo)[None])[0]

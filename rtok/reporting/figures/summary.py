@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rtok.reporting.figures.canvas import GRAY, INK, VICTIM_COLORS, new_figure, save, tidy
 from rtok.reporting.figures.counts import count_curve
 from rtok.results.columns import Column, main_column
-from rtok.results.rows import Identity, Naming, Row, by_attack
+from rtok.results.rows import Identity, Naming, Row, by_attack, interval_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,7 +88,7 @@ def _label(row: Row, naming: Naming) -> str:
 
 def _bar(axes: Axes, place: float, row: Row, key: str) -> None:
     value = row[key]
-    low, high = (row.get("ci95") or {}).get(key) or (value, value)
+    low, high = interval_of(row, key) or (value, value)
     axes.bar(place, value, width=0.86, color=VICTIM_COLORS.get(row["victim"], GRAY))
     if high > low:
         error = [[max(value - low, 0.0)], [max(high - value, 0.0)]]

@@ -41,7 +41,8 @@ def _block(block: Block, figures: Mapping[Path, str]) -> str:
         case Table():
             return _table(block)
         case Figure(path, caption):
-            return f"![{escape(caption)}]({figures[path]})"
+            shown = escape(caption).replace("[", "\\[")  # a link inside of the caption would take the target
+            return f"![{shown}]({figures[path]})"
         case Listing(title, text):
             # The fence is longer than any in the text.
             fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))

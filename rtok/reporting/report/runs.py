@@ -27,7 +27,8 @@ class Run:
     Attributes:
         name: what tells it from the other runs of the report.
         command: the command that made it; "" where an unfinished run does not say.
-        settings: the resolved config; `text` is the same as it stands in the folder.
+        settings: the resolved config.
+        text: the same as YAML.
         record: versions, device, seconds, git; empty where the run has not written it yet.
         results: of an evaluation that has finished, else None.
         metrics: of a training, one row per step and set of tokens.
@@ -73,7 +74,7 @@ def _read(path: Path, name: str) -> Run:
     is_set = (path / "attack.json").is_file()
     if not is_set and not (path / "config.yaml").is_file():
         raise UserError(_no_run(path))
-    record = read_json(path / ("attack.json" if is_set else "run.json"), missing={})
+    record = read_json(path / ("attack.json" if is_set else "run.json"), missing="{}")
     text, settings = "", record.get("config", {})
     if is_set:
         text = strict_yaml.dump(settings)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -100,6 +102,12 @@ def cells(text: str, first: str) -> list[str]:
     return [cell.strip() for cell in line.strip("| ").split("|")]
 
 
+def parsed(text: str) -> list[Token]:
+    """What a Markdown renderer sees, inline parts included."""
+    tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(text)
+    return [inner for token in tokens for inner in (token.children or [token])]
+
+
 def test_a_training_an_evaluation_and_a_set(tmp_path: Path, rows: Rows) -> None:
     runs = [training(tmp_path / "a"), evaluation(tmp_path / "b", rows), adversarial_set(tmp_path / "c")]
     report = write_report(runs, tmp_path / "out")
@@ -149,7 +157,8 @@ def test_nothing_of_a_run_becomes_markup(tmp_path: Path, rows: Rows) -> None:
         "note": f"\n\n{HOSTILE}",
     }
     (folder / "config.yaml").write_text(strict_yaml.dump(settings))
-    report = write_report([folder, training(tmp_path / "other")], tmp_path / "out")
+    trainings = [training(tmp_path / name) for name in ("other", f"{folder.name} 2")]
+    report = write_report([folder, *trainings], tmp_path / "out")
     page = Page(report.html.read_text())
     allowed = {
         "html",
@@ -187,12 +196,16 @@ def test_nothing_of_a_run_becomes_markup(tmp_path: Path, rows: Rows) -> None:
     assert sources and all(source.startswith("data:image/png;base64,") for source in sources)
     assert "\u202e" not in page.text  # would turn the line around
     text = report.markdown.read_text()
+    (drawn,) = {token.type for token in parsed(text) if token.type in ("image", "link_open", "html_inline")}
+    assert drawn == "image"  # those of the report, and nothing else that a browser would follow or run
+    images = [token.attrs["src"] for token in parsed(text) if token.type == "image"]
+    assert len(images) == 3 and all(str(source).startswith("figures/") for source in images)
     settings_fenced = re.findall(r"^(`{3,})\n(.*?)\n\1$", text, re.MULTILINE | re.DOTALL)
-    assert len(settings_fenced) == 2 and all(fence not in inside for fence, inside in settings_fenced)
+    assert len(settings_fenced) == 3 and all(fence not in inside for fence, inside in settings_fenced)
     text = re.sub(r"^(`{3,})\n.*?\n\1$", "", text, flags=re.MULTILINE | re.DOTALL)
     assert re.sub(r"</?(?:details|summary)>", "", text).count("<") == 0
     summaries = [line for line in text.splitlines() if line.startswith("<details>")]
-    assert len(summaries) == 2  # HTML, in which nothing is Markdown
+    assert len(summaries) == 3  # HTML, in which nothing is Markdown
     text = "\n".join(line for line in text.splitlines() if line not in summaries)
     assert "](javascript" not in text.replace("\\](", "") and "\u202e" not in text
     shown = [line for line in text.splitlines() if line.startswith("|")]
