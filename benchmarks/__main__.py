@@ -18,7 +18,7 @@ from rich.table import Table
 
 from benchmarks import naive
 from benchmarks.measure import gemm_rate, in_turns, peak_memory, process_peak
-from benchmarks.ours import Bench, make_config
+from benchmarks.ours import Ours, make_config
 from rtok.compute import Compute
 from rtok.files import write_json
 from rtok.models import load_backbone
@@ -83,7 +83,7 @@ def measure(model: str, batch: int, options: argparse.Namespace, compute: Comput
     backbone = load_random(model, options.image_size)
     more = {"train": {"batch_size": batch, "micro_batch": options.micro_batch}}
     config = make_config(model, options.image_size, batch, steps, **more)
-    ours = Bench(config, compute.prepare(backbone), compute, images, options.victims)
+    ours = Ours(config, compute.prepare(backbone), compute, images, options.victims)
     rate = gemm_rate(
         device, DTYPES[options.precision], spec.dim, batch * (backbone.grid[0] * backbone.grid[1] + 1)
     )
@@ -97,7 +97,7 @@ def measure(model: str, batch: int, options: argparse.Namespace, compute: Comput
 
 
 def part_works(
-    part: str, ours: Bench, reference: naive.NaiveModel | None, x: torch.Tensor, options: argparse.Namespace
+    part: str, ours: Ours, reference: naive.NaiveModel | None, x: torch.Tensor, options: argparse.Namespace
 ) -> dict[str, Callable[[], None]]:
     """The naive path (if wanted) and ours, for one part."""
     own = {"attack": ours.attack, "step": ours.training_step, "evaluation": ours.evaluation}[part]
@@ -121,7 +121,7 @@ def report(
     batch: int,
     part: str,
     works: dict[str, Callable[[], None]],
-    ours: Bench,
+    ours: Ours,
     rate: float,
     options: argparse.Namespace,
     compute: Compute,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import gc
 import weakref
-from pathlib import Path
 from typing import Any
 
 import timm
@@ -27,9 +26,9 @@ from rtok.attacks.objective import Step
 from rtok.compute import Compute
 from rtok.models.backbone import Backbone
 from rtok.models.registry import find
-from rtok.runs.folder import RunFolder
 from rtok.training.attacker import AttackedBatch
-from rtok.training.loop import Trainer, make_token_sets
+from rtok.training.loop import make_trainees
+from rtok.training.step import Trainer
 
 
 class Memory(TorchDispatchMode):
@@ -86,9 +85,9 @@ def peaks(
             adversarial, Step(0, 0)
         )
         attack, memory.peak = memory.peak, memory.now
-        tokens = make_token_sets(config, backbone.dim, clean.device)
-        trainer = Trainer(config, Compute.start(), RunFolder(Path("unused"), {}), backbone, tokens)
-        trainer.update(tokens[0], AttackedBatch(clean, adversarial, target, target[:, 0, 0], [], [], []))
+        trainees = make_trainees(config, backbone, clean.device)
+        trainer = Trainer(config, Compute.start(), backbone, trainees)
+        trainer.update(trainees[0], AttackedBatch(clean, adversarial, target, target[:, 0, 0], [], [], []))
         return weights, attack, memory.peak
 
 

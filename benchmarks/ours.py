@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
-from rtok.evaluation.features import FeatureTask
 from torch import Tensor
 
 from benchmarks.measure import passes
@@ -14,15 +12,15 @@ from rtok.attacks import Context, FeatureCriterion, FixedSurrogate, Objective, b
 from rtok.compute import Compute
 from rtok.config.schema import Config
 from rtok.data.loader import Batch
-from rtok.evaluation.loop import Attempt, Evaluator, Trial
-from rtok.evaluation.threats import transfer
+from rtok.evaluation.loop import AttackRun, Evaluator, Trial
+from rtok.evaluation.tasks.features import FeatureTask
 from rtok.evaluation.victims import Victim
 from rtok.models.backbone import Backbone
-from rtok.runs.folder import RunFolder
-from rtok.training.loop import Trainer, make_token_sets
+from rtok.training.loop import make_trainees
+from rtok.training.step import Trainer
 
 
-class Bench:
+class Ours:
     """A trainer and an evaluator on one backbone and one batch of images in [0, 1]."""
 
     def __init__(
@@ -31,30 +29,29 @@ class Bench:
         self.images = images
         keys = tuple(f"{b}.png" for b in range(len(images)))
         self.batch = Batch(images, keys, None, keys, (0,) * len(keys))
-        sets = make_token_sets(config, backbone.dim, compute.device)
-        folder = RunFolder(Path("results/none"), {})  # only looked at, never started: nothing is written
-        self.trainer = Trainer(config, compute, folder, backbone, sets)
+        trainees = make_trainees(config, backbone, compute.device)
+        self.trainer = Trainer(config, compute, backbone, trainees)
         self.pgd = build(config.attacks[0])
-        task = FeatureTask(backbone)
-        plain = Victim("plain")
-        robust = [Victim("robust", sets[0].values.detach(), str(i)) for i in range(victims)]
-        (craft,) = transfer(plain, [plain, *robust], task.model, name=config.model.name)
-        attempt = Attempt(config.attacks[0], self.pgd, craft.surrogate, craft.targets[0])
+        defense = trainees[0].defense.detached()
+        self.robust = defense.model(backbone)
+        plain = Victim("plain", backbone)
+        robust = [Victim("robust", self.robust, defense, str(i)) for i in range(victims)]
+        run = AttackRun(config.attacks[0], self.pgd, FixedSurrogate(backbone), backbone)
+        everyone = [plain, *robust]
         trial = Trial(
-            "paper", config.attacks[0], "transfer", craft.name, [attempt], craft.victims, None, 1.8 / 255
+            "paper", config.attacks[0], "transfer", config.model.name, [run], everyone, None, 1.8 / 255
         )
         self.evaluator = Evaluator(
-            task, [plain, *robust], [trial], device=compute.device, std=backbone.std, seed=0
+            FeatureTask(), everyone, [trial], device=compute.device, std=backbone.std, seed=0
         )
         self.backbone = backbone
-        self.tokens = sets[0].values.detach()
         self.steps, self.victims = config.attacks[0].counts["steps"] or 0, victims
 
     def flops(self, part: str) -> int:
         """What a part needs at least, from its passes."""
         forward, backward = passes(lambda: self.backbone(self.images))
         attack = forward + self.steps * (forward + backward)
-        robust, robust_backward = passes(lambda: self.backbone(self.images, self.tokens))
+        robust, robust_backward = passes(lambda: self.robust(self.images))
         return {
             "attack": attack,
             "step": attack + 2 * (robust + robust_backward),  # clean and adversarial images
