@@ -135,7 +135,7 @@ def check_size(spec: ModelSpec, size: tuple[int, int]) -> None:
         closest = " x ".join(str(max(patch, round(side / patch) * patch)) for side in size)
         raise UserError(
             f"The image size {' x '.join(map(str, size))} does not fit '{spec.name}': "
-            f"each side must be a multiple of its patch size, {patch}. "
+            f"each side must be a multiple of {patch}, its patch size. "
             f"The closest is {closest}."
         )
 

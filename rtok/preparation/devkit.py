@@ -39,8 +39,8 @@ def validation_classes(devkit: Path) -> Sequence[str]:
 def _read(devkit: Path, name: str) -> bytes:
     try:
         with tarfile.open(devkit, "r:gz") as archive:
-            for member in archive:
-                if member.name.endswith(f"/{name}") and (file := archive.extractfile(member)):
+            for entry in archive:
+                if entry.name.endswith(f"/{name}") and (file := archive.extractfile(entry)):
                     return file.read()
     except (OSError, EOFError, tarfile.TarError) as error:
         raise UserError(f"--archives: cannot read {devkit}: {error}. Download it again.") from error

@@ -82,7 +82,10 @@ def test_overwriting_a_folder_leaves_other_files_alone(robust: Any, tmp_path: Pa
     [
         ({"to": "dino2"}, r"--to dino2: no such format. Did you mean 'dinov2'\? Valid: dinov2, dinov3, timm"),
         ({"dtype": "int8"}, r"--dtype int8: no such type. Valid: fp32, fp16, bf16"),
-        ({"to": "timm", "image_size": 100}, r"100 x 100 does not fit.*multiple of 14. The closest is 98"),
+        (
+            {"to": "timm", "image_size": 100},
+            r"100 x 100 does not fit.*multiple of 14, its patch size. The closest is 98",
+        ),
         ({"to": "timm", "image_size": (112, 224)}, r"112x224 is not square.*--to onnx"),
         ({"image_size": 224}, r"--image-size has no effect with --to dinov2"),
         ({"out": "r.onnx"}, r"written as .pth, .pt or .safetensors"),
