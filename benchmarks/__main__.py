@@ -42,9 +42,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--compile", action="store_true", help="compile rtok's backbone")
     parser.add_argument("--micro-batch", type=int, default=None, help="rtok's train.micro_batch")
     parser.add_argument("--no-naive", action="store_true", help="time rtok alone")
-    parser.add_argument(
-        "--out", type=Path, default=None, help="JSON file; default benchmarks/results/DEVICE-DATE.json"
-    )
+    parser.add_argument("--out", type=Path, default=None, help="JSON file; default benchmarks/results/DEVICE-DATE.json")
     return parser.parse_args()
 
 
@@ -52,10 +50,7 @@ def main() -> None:
     options = arguments()
     compute = Compute.start(precision=options.precision, compile=options.compile)
     rows = [
-        row
-        for model in options.models
-        for batch in options.batch
-        for row in measure(model, batch, options, compute)
+        row for model in options.models for batch in options.batch for row in measure(model, batch, options, compute)
     ]
     device = compute.describe()
     out = options.out or Path("benchmarks/results") / f"{device['type']}-{date.today().isoformat()}.json"
@@ -84,15 +79,11 @@ def measure(model: str, batch: int, options: argparse.Namespace, compute: Comput
     more = {"train": {"batch_size": batch, "micro_batch": options.micro_batch}}
     config = make_config(model, options.image_size, batch, steps, **more)
     ours = Ours(config, compute.prepare(backbone), compute, images, options.victims)
-    rate = gemm_rate(
-        device, DTYPES[options.precision], spec.dim, batch * (backbone.grid[0] * backbone.grid[1] + 1)
-    )
+    rate = gemm_rate(device, DTYPES[options.precision], spec.dim, batch * (backbone.grid[0] * backbone.grid[1] + 1))
     reference = None
     if not options.no_naive:
         reference = naive.NaiveModel(spec.timm_name, options.image_size).to(device)
-    works = {
-        part: part_works(part, ours, reference, (images - 0.45) / 0.225, options) for part in options.parts
-    }
+    works = {part: part_works(part, ours, reference, (images - 0.45) / 0.225, options) for part in options.parts}
     return [report(model, batch, part, works[part], ours, rate, options, compute) for part in options.parts]
 
 

@@ -13,9 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 
-def in_turns(
-    works: dict[str, Callable[[], None]], repeats: int, device: torch.device
-) -> dict[str, list[float]]:
+def in_turns(works: dict[str, Callable[[], None]], repeats: int, device: torch.device) -> dict[str, list[float]]:
     """Time several works A B A B ..., after one uncounted turn, so that a drifting machine is fair to all."""
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(repeats + 1):

@@ -60,9 +60,7 @@ class Memory(TorchDispatchMode):
         return result
 
 
-def peaks(
-    model: str, image_size: int, batch: int, dtype: torch.dtype, **options: Any
-) -> tuple[int, int, int]:
+def peaks(model: str, image_size: int, batch: int, dtype: torch.dtype, **options: Any) -> tuple[int, int, int]:
     """Bytes of the weights, and at the peaks of a PGD step and of the tokens' update."""
     spec = find(model)
     # not Adam, whose step counter would need a value; its state is twice the tokens'

@@ -43,9 +43,7 @@ def attack(model: NaiveModel, x: Tensor, steps: int, with_tokens: bool = False) 
     adversarial = x + STEP * torch.randn_like(x)
     for _ in range(steps):
         adversarial = adversarial.detach().requires_grad_(True)
-        loss = F.cosine_similarity(model(adversarial, with_tokens), target).mean() + F.mse_loss(
-            adversarial, x
-        )
+        loss = F.cosine_similarity(model(adversarial, with_tokens), target).mean() + F.mse_loss(adversarial, x)
         model.zero_grad()
         loss.backward()
         assert adversarial.grad is not None

@@ -23,9 +23,7 @@ from rtok.training.step import Trainer
 class Ours:
     """A trainer and an evaluator on one backbone and one batch of images in [0, 1]."""
 
-    def __init__(
-        self, config: Config, backbone: Backbone, compute: Compute, images: Tensor, victims: int
-    ) -> None:
+    def __init__(self, config: Config, backbone: Backbone, compute: Compute, images: Tensor, victims: int) -> None:
         self.images = images
         keys = tuple(f"{b}.png" for b in range(len(images)))
         self.batch = Batch(images, keys, None, keys, (0,) * len(keys))
@@ -38,12 +36,8 @@ class Ours:
         robust = [Victim("robust", self.robust, defense, str(i)) for i in range(victims)]
         run = AttackRun(config.attacks[0], self.pgd, FixedSurrogate(backbone), backbone)
         everyone = [plain, *robust]
-        trial = Trial(
-            "paper", config.attacks[0], "transfer", config.model.name, [run], everyone, None, 1.8 / 255
-        )
-        self.evaluator = Evaluator(
-            FeatureTask(), everyone, [trial], device=compute.device, std=backbone.std, seed=0
-        )
+        trial = Trial("paper", config.attacks[0], "transfer", config.model.name, [run], everyone, None, 1.8 / 255)
+        self.evaluator = Evaluator(FeatureTask(), everyone, [trial], device=compute.device, std=backbone.std, seed=0)
         self.backbone = backbone
         self.steps, self.victims = config.attacks[0].counts["steps"] or 0, victims
 

@@ -70,8 +70,7 @@ def state_dict(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     if others or not content:
         found = f"it holds {some(others)} beside tensors" if others else "it is empty"
         raise UserError(
-            f"'{path}' is not a state dict: {found}. "
-            f"Save the tensors alone, or under one of {', '.join(_WRAPPERS)}."
+            f"'{path}' is not a state dict: {found}. Save the tensors alone, or under one of {', '.join(_WRAPPERS)}."
         )
     tensors = {name: value.detach() for name, value in content.items()}
     for prefix in _PREFIXES:

@@ -64,9 +64,7 @@ def _checkpoint(path: Path) -> Inspection:
         try:
             return _robust(path, about, rows)
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise UserError(
-                f"'{path}' has damaged metadata under 'rtok'. Convert the model again."
-            ) from error
+            raise UserError(f"'{path}' has damaged metadata under 'rtok'. Convert the model again.") from error
     try:
         tokens = RobustnessTokens.parse(content, path)
     except UserError:
@@ -100,9 +98,7 @@ def _robust(path: Path, about: Mapping[str, Any], rows: list[tuple[str, str, str
     if "timm" in about:
         name, kwargs = about["timm"]
         facts["timm"] = f"{name}({', '.join(f'{key}={value!r}' for key, value in kwargs.items())})"
-    return Inspection(
-        path, f"robust model ({about['target']} format)", facts, rows, json.loads(tokens["config"])
-    )
+    return Inspection(path, f"robust model ({about['target']} format)", facts, rows, json.loads(tokens["config"]))
 
 
 def _token_facts(tokens: RobustnessTokens, backbone: str) -> dict[str, str]:
@@ -173,10 +169,7 @@ def _rows(tensors: Mapping[str, Tensor]) -> list[tuple[str, str, str]]:
         (re.sub(r"\.\d+\.", ".*.", name), str(tuple(t.shape)), str(t.dtype).removeprefix("torch."))
         for name, t in tensors.items()
     )
-    return [
-        (f"{name}  x {count}" if count > 1 else name, shape, kind)
-        for (name, shape, kind), count in counts.items()
-    ]
+    return [(f"{name}  x {count}" if count > 1 else name, shape, kind) for (name, shape, kind), count in counts.items()]
 
 
 def _shape(kind: Any) -> str:

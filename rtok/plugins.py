@@ -65,9 +65,7 @@ def load_plugin(path: str | Path) -> Plugin:
         module.__file__ = str(plugin.path)
         sys.modules[module.__name__] = module  # what the file defines can be pickled
         try:
-            _guarded(
-                f"--plugin {path}", lambda: exec(compile(content, str(plugin.path), "exec"), vars(module))
-            )
+            _guarded(f"--plugin {path}", lambda: exec(compile(content, str(plugin.path), "exec"), vars(module)))
         except BaseException:
             del sys.modules[module.__name__]
             raise

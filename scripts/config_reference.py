@@ -76,9 +76,7 @@ def _named(registry: Registry) -> dict[type[Section] | None, str]:
 
 def _registered(registry: Registry) -> str:
     """List the names of a registry; plugins add more."""
-    lines = [
-        f"| `{entry.name}` | {entry.about.replace('|', chr(92) + '|')} |" for entry in registry.entries()
-    ]
+    lines = [f"| `{entry.name}` | {entry.about.replace('|', chr(92) + '|')} |" for entry in registry.entries()]
     return "\n".join(["| name | what it is |", "| --- | --- |", *lines]) + "\n"
 
 

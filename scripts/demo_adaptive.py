@@ -33,9 +33,7 @@ Row = Mapping[str, Any]
 
 def main() -> int:
     """Train, measure, print the table, and put it into the page."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--docs", type=Path, help="the Markdown page that has the markers")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for every run")
     arguments = parser.parse_args()
@@ -81,9 +79,7 @@ def table(results: Path) -> str:
         line += [cell(row, _COLUMNS["cosine_to_plain"]) for row in by_threat.values()]
         lines.append(line)
     for trained in TRAINED[1:]:
-        against = [
-            robust(found["differences"], trained, threat, baseline_victim="robust") for threat in MEASURED
-        ]
+        against = [robust(found["differences"], trained, threat, baseline_victim="robust") for threat in MEASURED]
         changes = [cell(row, _COLUMNS["cosine_to_plain"]) for row in against]
         lines.append([f"{trained} minus transfer, paired", "", "", *changes])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"

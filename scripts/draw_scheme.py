@@ -149,9 +149,7 @@ def box(axes: Axes, x: float, y: float, w: float, h: float, face: str, edge: str
     axes.add_patch(FancyBboxPatch(corner, w, h, style, facecolor=face, edgecolor=edge, linewidth=width))
 
 
-def arrow(
-    axes: Axes, start: tuple[float, float], end: tuple[float, float], colour: str, bend: float = 0.0
-) -> None:
+def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], colour: str, bend: float = 0.0) -> None:
     """An arrow that may bend."""
     axes.add_patch(
         FancyArrowPatch(

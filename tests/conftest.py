@@ -107,9 +107,7 @@ class Tiny:
     def load(self, **options: Any) -> Backbone:
         from rtok.models import load_backbone
 
-        return load_backbone(
-            self.spec, **{"weights": self.path, "image_size": self.spec.native_size, **options}
-        )
+        return load_backbone(self.spec, **{"weights": self.path, "image_size": self.spec.native_size, **options})
 
     def images(self, count: int = 2, size: int | None = None) -> Tensor:
         import torch

@@ -79,9 +79,7 @@ def features_and_gradient(model: Backbone, images: Tensor) -> tuple[Tensor, Tens
     return features.detach(), gradient
 
 
-def where_an_attack_ends(
-    model: Backbone, judge: Backbone, images: Tensor, micro_batch: int | None = None
-) -> Tensor:
+def where_an_attack_ends(model: Backbone, judge: Backbone, images: Tensor, micro_batch: int | None = None) -> Tensor:
     """The cosine (B,) that the attack on `model` leaves, as the slow path in fp32 sees it."""
     with torch.no_grad():
         target = model(images)
@@ -93,9 +91,7 @@ def where_an_attack_ends(
 
 
 @pytest.mark.parametrize("fast", EXACT)
-def test_features_and_gradients_agree(
-    backbone: Backbone, images: Tensor, fast: Callable[[Backbone], Backbone]
-) -> None:
+def test_features_and_gradients_agree(backbone: Backbone, images: Tensor, fast: Callable[[Backbone], Backbone]) -> None:
     reference = features_and_gradient(slow(backbone), images)
     for got, wanted in zip(features_and_gradient(fast(backbone), images), reference, strict=True):
         assert (got - wanted).norm() <= 1e-5 * wanted.norm()
@@ -164,9 +160,7 @@ def test_a_compiled_run_that_was_interrupted_resumes_to_the_same_tokens(
 
     settings |= {"tokens": {"count": 3}, "compile": True}
     settings["train"] = {"steps": 4, "batch_size": 3, "checkpoint_every": 1}
-    configs = {
-        name: Config.model_validate({**settings, "out": str(tmp_path / name)}) for name in ("whole", "cut")
-    }
+    configs = {name: Config.model_validate({**settings, "out": str(tmp_path / name)}) for name in ("whole", "cut")}
     load = load_backbone
 
     def shallow(*args: Any, **options: Any) -> Backbone:  # two blocks compile in seconds, twelve do not

@@ -118,11 +118,7 @@ def test_official_weights_are_recognised_and_others_not(tiny: Any, tmp_path: Pat
             {"head": "7 classes, inputs of width 128", "features": "plain"},
         ),
         (
-            {
-                f"classifiers_dict.c{i}.linear.{x}": torch.zeros(3, 3)
-                for i in "12"
-                for x in ("weight", "bias")
-            },
+            {f"classifiers_dict.c{i}.linear.{x}": torch.zeros(3, 3) for i in "12" for x in ("weight", "bias")},
             {},
             "linear heads of DINOv2's evaluation",
             {"heads": "2"},

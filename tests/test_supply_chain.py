@@ -59,9 +59,7 @@ def call_offences(call: ast.Call) -> Iterator[str]:
         "full_load_all",
     ):
         yield f"calls yaml.{name}"
-    if name == "load_state_dict_from_url" or (
-        owner.endswith("hub") and name in ("load", "download_url_to_file")
-    ):
+    if name == "load_state_dict_from_url" or (owner.endswith("hub") and name in ("load", "download_url_to_file")):
         yield f"downloads through {name}, which checks no hash by itself"
     if "trust_remote_code" in given:
         yield "passes trust_remote_code"

@@ -63,9 +63,7 @@ class AutoAttack:
         labels, model = objective.criterion.labels, _Frozen(objective.surrogate)
         with torch.no_grad(), _contained(images.device):
             found = [
-                self._attack(
-                    model, images[b : b + 1], labels[b : b + 1], image_seed(context.seed, key, "autoattack")
-                )
+                self._attack(model, images[b : b + 1], labels[b : b + 1], image_seed(context.seed, key, "autoattack"))
                 for b, key in enumerate(context.keys)
             ]
         adversarial = torch.cat(found) if found else images

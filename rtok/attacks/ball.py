@@ -19,9 +19,7 @@ def pixel_scale(images: Tensor, units: str, std: Tensor | None) -> Tensor:
     return std.to(images)
 
 
-def project(
-    adversarial: Tensor, images: Tensor, norm: str, eps: float, scale: Tensor | float = 1.0
-) -> Tensor:
+def project(adversarial: Tensor, images: Tensor, norm: str, eps: float, scale: Tensor | float = 1.0) -> Tensor:
     """The nearest images (B, 3, H, W) inside the ball around `images`, of radius `eps * scale`, and inside [0, 1]."""
     delta = adversarial - images
     if norm == "linf":

@@ -171,9 +171,7 @@ def _check(name: str, images: Tensor, found: Perturbed) -> None:
                 f"{tuple(images.shape)}: it must return shape {tuple(wanted)}."
             )
     if not found.images.isfinite().all():
-        raise UserError(
-            f"The attack {name} returned images with NaN or infinite values: it must return numbers."
-        )
+        raise UserError(f"The attack {name} returned images with NaN or infinite values: it must return numbers.")
 
 
 def _inside(made: Tensor, images: Tensor, settings: AttackConfig, std: Tensor | None) -> Tensor:

@@ -157,11 +157,7 @@ class Objective:
     def loss_and_gradient(self, images: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         """Return the loss per image (B,) and its gradient (B, C, H, W); neither carries a graph."""
         found = [self._gradient(images[part], part, step) for part in self._parts(images)]
-        return (
-            found[0]
-            if len(found) == 1
-            else (torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found]))
-        )
+        return found[0] if len(found) == 1 else (torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found]))
 
     def loss(self, images: Tensor, step: Step, chosen: Tensor | None = None) -> Tensor:
         """Return the loss per image (B,) without a gradient; `chosen`: the images' places in the batch, if not all."""
@@ -175,9 +171,7 @@ class Objective:
             places = part if chosen is None else chosen[part]
             outputs = self._outputs(images[part], step)
             losses.append(self._loss(outputs, places))
-            shares.append(
-                _sum([weight * self.criterion.fooled(output, places) for weight, output in outputs])
-            )
+            shares.append(_sum([weight * self.criterion.fooled(output, places) for weight, output in outputs]))
         return torch.cat(losses), torch.cat(shares)
 
     def _parts(self, images: Tensor) -> list[slice]:

@@ -69,16 +69,12 @@ class PGD:
         settings, visits = self.settings, context.visits or [0] * len(images)
         init = "uniform" if settings.init == "transfer" else settings.init
         noise = [
-            start_noise(
-                init, settings.norm, settings.eps, image[None].shape, [key], context.seed, restart, visit
-            )
+            start_noise(init, settings.norm, settings.eps, image[None].shape, [key], context.seed, restart, visit)
             for image, key, visit in zip(images, context.keys, visits, strict=True)
         ]
         return torch.cat(noise).to(images, non_blocking=True)
 
-    def _descend(
-        self, images: Tensor, start: Tensor, scale: Tensor, objective: Objective, restart: int
-    ) -> Perturbed:
+    def _descend(self, images: Tensor, start: Tensor, scale: Tensor, objective: Objective, restart: int) -> Perturbed:
         settings = self.settings
         step = (settings.eps / 4 if settings.step is None else settings.step) * scale
         adversarial = self._project(start, images, scale)

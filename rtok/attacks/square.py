@@ -48,9 +48,7 @@ class Square:
         generators = [generator(context.seed, key, "square") for key in context.keys]
         stripes = torch.stack([torch.rand(C, 1, W, generator=g) for g in generators]).to(images)
         # Every image's own numbers: per query a row, a column and a color (a sign per channel).
-        numbers = torch.stack([torch.rand(settings.queries, 2 + C, generator=g) for g in generators]).to(
-            images
-        )
+        numbers = torch.stack([torch.rand(settings.queries, 2 + C, generator=g) for g in generators]).to(images)
         first = images + radius * _signs(stripes) if start is None else start
         best = images.clone()  # the first query: a clean image may be misclassified already
         loss = objective.loss(best, Step(0, 0))

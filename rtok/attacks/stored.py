@@ -131,9 +131,7 @@ class AdversarialSet:
         made, now = self.made.config.model_dump(), config.to_dict()
         keys = ("head", "seed") if self.made.objective == "labels" else ()
         same_head = all(_fitted(made[key]) == _fitted(now[key]) for key in keys)
-        written = (
-            {"model": "same", name: None, "head": "same"} for name in ("defense", "tokens")
-        )  # tokens: rtok 0.1
+        written = ({"model": "same", name: None, "head": "same"} for name in ("defense", "tokens"))  # tokens: rtok 0.1
         return same_head and made["surrogate"] in written
 
     def check(self, backbone: Backbone, keys: Sequence[str]) -> None:

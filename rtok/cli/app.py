@@ -67,9 +67,7 @@ def build() -> typer.Typer:
     def rtok(
         version: Annotated[
             bool,
-            typer.Option(
-                "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
-            ),
+            typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop."),
         ] = False,
     ) -> None:
         """Make public Vision Transformers harder to attack without touching their weights."""

@@ -46,9 +46,7 @@ def add_config_command(app: typer.Typer, name: str, module: ConfigCommand) -> No
         ] = None,
         overrides: Annotated[
             list[str] | None,
-            typer.Option(
-                "--set", metavar="KEY=VALUE", help="Change a key, such as train.steps=20. Repeatable."
-            ),
+            typer.Option("--set", metavar="KEY=VALUE", help="Change a key, such as train.steps=20. Repeatable."),
         ] = None,
         plugin: Annotated[
             list[str] | None,
@@ -58,9 +56,7 @@ def add_config_command(app: typer.Typer, name: str, module: ConfigCommand) -> No
         ] = None,
         out: Annotated[str | None, typer.Option(metavar="DIR", help="The run's folder.")] = None,
         resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False,
-        overwrite: Annotated[
-            bool, typer.Option("--overwrite", help="Replace the run in the folder.")
-        ] = False,
+        overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
         dry_run: Annotated[
             bool, typer.Option("--dry-run", help="Check everything, print the whole config, write nothing.")
         ] = False,
@@ -79,9 +75,7 @@ def add_config_command(app: typer.Typer, name: str, module: ConfigCommand) -> No
         if dry_run:
             typer.echo(loaded.to_yaml(), nl=False)
             return
-        logging.basicConfig(
-            level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s"
-        )
+        logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
         module.run(loaded, Options(resume, overwrite, ("rtok", *sys.argv[1:]), plugins))
 
     app.command(name, help=module.HELP)(command)

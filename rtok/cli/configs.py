@@ -45,18 +45,14 @@ def copy(
     copies = {folder / f"{full.replace('/', '-')}.yaml": text for full, text in named(name).items()}
     for target in copies:
         if target.exists() and not overwrite:
-            raise UserError(
-                f"'{target}' already exists: replace it with --overwrite, or choose another --out."
-            )
+            raise UserError(f"'{target}' already exists: replace it with --overwrite, or choose another --out.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for target, text in copies.items():
             write_atomic(target, text)
             typer.echo(f"wrote {target}")
     except OSError as error:
-        raise UserError(
-            f"cannot write to {folder}: {error.strerror}. Choose another folder with --out."
-        ) from error
+        raise UserError(f"cannot write to {folder}: {error.strerror}. Choose another folder with --out.") from error
 
 
 def listing() -> str:

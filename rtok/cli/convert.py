@@ -20,17 +20,11 @@ def convert(
             help="A token file, a run folder, or rtokens.pt or last.ckpt of the original code.",
         ),
     ],
-    out: Annotated[
-        str, typer.Argument(metavar="OUT", help="The file to write; for transformers, the folder.")
-    ],
-    to: Annotated[
-        str, typer.Option(metavar="FORMAT", help="dinov2, dinov3, timm, transformers or onnx.")
-    ] = "dinov2",
+    out: Annotated[str, typer.Argument(metavar="OUT", help="The file to write; for transformers, the folder.")],
+    to: Annotated[str, typer.Option(metavar="FORMAT", help="dinov2, dinov3, timm, transformers or onnx.")] = "dinov2",
     backbone_weights: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE", help="The backbone's weights. Default: the ones the tokens were trained on."
-        ),
+        typer.Option(metavar="FILE", help="The backbone's weights. Default: the ones the tokens were trained on."),
     ] = None,
     model: Annotated[
         str | None,
@@ -72,9 +66,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """Return (height, width) from `224` or `224x336`, or raise UserError."""
     sides = text.lower().split("x")
     if len(sides) > 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
-        raise UserError(
-            f"--image-size {text}: give pixels, such as 224, or height and width, such as 224x336."
-        )
+        raise UserError(f"--image-size {text}: give pixels, such as 224, or height and width, such as 224x336.")
     return int(sides[0]), int(sides[-1])
 
 

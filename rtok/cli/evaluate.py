@@ -25,9 +25,7 @@ class Evaluation:
         from rtok.reporting.tables import print_results
 
         evaluate = getattr(import_module(self.module), self.function)
-        results = evaluate(
-            config, resume=options.resume, overwrite=options.overwrite, command=options.command
-        )
+        results = evaluate(config, resume=options.resume, overwrite=options.overwrite, command=options.command)
         print_results(results)
         say(f"results and figures: {config.out}")
 

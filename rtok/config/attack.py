@@ -215,20 +215,14 @@ class AttackConfig(Section):
     def by_queries(self, queries: int) -> AttackConfig:
         """Square attack within this attack's radius."""
         kept = ("norm", "eps", "units", "quantize", "target", "axis")
-        return read_attack(
-            {"method": "square", "queries": queries, **{key: getattr(self, key) for key in kept}}
-        )
+        return read_attack({"method": "square", "queries": queries, **{key: getattr(self, key) for key in kept}})
 
     @property
     def label(self) -> str:
         """A short name for tables: the preset or the method, with the options that were changed."""
         kind = type(self)
         usual = kind.model_validate({"preset": self.preset}) if self.preset else kind.model_construct()
-        changed = [
-            (key, getattr(self, key))
-            for key in self.keys()
-            if getattr(self, key) != getattr(usual, key, None)
-        ]
+        changed = [(key, getattr(self, key)) for key in self.keys() if getattr(self, key) != getattr(usual, key, None)]
         return ", ".join([self.preset or self.method, *(_words(key, value) for key, value in changed)])
 
 

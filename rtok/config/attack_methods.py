@@ -35,9 +35,7 @@ class VariantConfig(Section):
 class PGDConfig(AttackConfig):
     """`method: pgd`: projected gradient descent (Madry et al., 2018), or an ensemble of its variants."""
 
-    step: Positive | None = Field(
-        None, description="The step size, in `units`. Null: a quarter of the radius."
-    )
+    step: Positive | None = Field(None, description="The step size, in `units`. Null: a quarter of the radius.")
     steps: Count = Field(30, description="Gradient steps.")
     restarts: Count = Field(1, description="Independent starts; per image the strongest result counts.")
     init: Init = Field(
@@ -45,9 +43,7 @@ class PGDConfig(AttackConfig):
         description="The start: uniform in the ball, 0.01 * N(0, 1) in `units`, the image itself, or (`transfer`) "
         "what this attack finds on the plain model, for attackers who know more; further restarts are uniform.",
     )
-    momentum: NotNegative = Field(
-        0.0, description="Decay of the accumulated gradient (MI-FGSM). 0: plain PGD."
-    )
+    momentum: NotNegative = Field(0.0, description="Decay of the accumulated gradient (MI-FGSM). 0: plain PGD.")
     mse_weight: NotNegative = Field(
         0.0, description="Weight of the pixel MSE in the objective; the original code has 1."
     )

@@ -27,9 +27,7 @@ class DefenseConfig(Section):
     """The defense to train: the keys of every kind."""
 
     kind: Annotated[str, NameIn(DEFENSES)] = Field(description="The kind of defense.")
-    seeds: UniqueList[Index] = Field(
-        [0], description="Seeds of the initial values; several train in one run."
-    )
+    seeds: UniqueList[Index] = Field([0], description="Seeds of the initial values; several train in one run.")
 
     def variants(self) -> Sequence[Self]:
         """The sections of the defenses that are trained in one run, but for their seeds."""
@@ -42,8 +40,7 @@ class TokensConfig(DefenseConfig):
     kind: Annotated[str, NameIn(DEFENSES)] = Field(KIND, description="The kind of defense.")
     count: Annotated[Listed[UniqueList[SmallCount]] | Single[SmallCount], BY_SHAPE] = Field(
         10,
-        description="How many tokens; a list trains all its counts in one run, on the same adversarial "
-        "images.",
+        description="How many tokens; a list trains all its counts in one run, on the same adversarial images.",
     )
     init_std: Positive = Field(0.01, description="Tokens start as this times N(0, 1).")
 

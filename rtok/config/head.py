@@ -76,12 +76,8 @@ class HeadConfig(Section):
         description="`fit`, `eval-class`: candidate strengths of the L2 penalty, compared on a held-out "
         "fifth of the images.",
     )
-    steps: Count = Field(
-        40_000, description="`fit`, `eval-seg`: iterations of the training (DINOv2's recipe: 40,000)."
-    )
-    batch_size: SmallCount = Field(
-        16, description="`fit`, `eval-seg`: crops per iteration (DINOv2's recipe: 16)."
-    )
+    steps: Count = Field(40_000, description="`fit`, `eval-seg`: iterations of the training (DINOv2's recipe: 40,000).")
+    batch_size: SmallCount = Field(16, description="`fit`, `eval-seg`: crops per iteration (DINOv2's recipe: 16).")
 
     @model_validator(mode="before")
     @classmethod

@@ -67,9 +67,7 @@ def _read(path: Path) -> str:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8."
-        ) from None
+        raise UserError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8.") from None
 
 
 def _parse(text: str, name: str) -> tuple[dict[str, Any], list[Problem]]:
@@ -77,9 +75,7 @@ def _parse(text: str, name: str) -> tuple[dict[str, Any], list[Problem]]:
     if raw is None:
         raise UserError(f"{name} is empty: write at least model and data.")
     if not isinstance(raw, dict):
-        raise UserError(
-            f"{name} holds {show(raw)}: a config is a mapping, such as model: {{name: dinov2_vits14}}."
-        )
+        raise UserError(f"{name} holds {show(raw)}: a config is a mapping, such as model: {{name: dinov2_vits14}}.")
     return raw, duplicates
 
 

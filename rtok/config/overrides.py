@@ -24,9 +24,7 @@ def apply_overrides(raw: dict, overrides: Sequence[str]) -> list[Problem]:
         path, equals, text = override.partition("=")
         keys = path.strip().split(".")
         if not equals or not all(keys):
-            problems.append(
-                Problem("", f"--set {override}: write it as key.path=value, for example train.steps=50")
-            )
+            problems.append(Problem("", f"--set {override}: write it as key.path=value, for example train.steps=50"))
             continue
         try:
             value, duplicates = strict_yaml.parse(text, f"--set {path}")

@@ -63,9 +63,7 @@ def _trains_a_defense(config: Config) -> Iterator[Problem]:
 
 def _measures_defenses(config: Config) -> Iterator[Problem]:
     if config.defense is None:
-        yield Problem(
-            "defense", "is missing: name a file or run folder that `rtok train` wrote, or a list of them"
-        )
+        yield Problem("defense", "is missing: name a file or run folder that `rtok train` wrote, or a list of them")
 
 
 def _trains_nothing(config: Config) -> Iterator[Problem]:
@@ -111,9 +109,7 @@ def _micro_batch(config: Config) -> Iterator[Problem]:
 def _eight_bits(config: Config) -> Iterator[Problem]:
     for attack in config.attacks:
         if attack.quantize == "none" and not attack.stored:
-            yield Problem(
-                "attack.quantize", "is none, but a set is stored as 8-bit files: write round or floor"
-            )
+            yield Problem("attack.quantize", "is none, but a set is stored as 8-bit files: write round or floor")
 
 
 def _objective_of_a_set(config: Config) -> Iterator[Problem]:
@@ -157,9 +153,7 @@ def _activations(config: Config) -> Iterator[Problem]:
 def _labels_attacked(config: Config) -> Iterator[Problem]:
     """Attacks on labels go through a head that never saw the images."""
     if config.head and config.head.reads_split and config.head.split == config.data.split:
-        yield Problem(
-            "head.split", f"must differ from data.split, {config.data.split}: a head must not see its test"
-        )
+        yield Problem("head.split", f"must differ from data.split, {config.data.split}: a head must not see its test")
     for attack in config.attacks:
         if attack.target == "victim":
             yield Problem("attack.target", "attacks on labels pull away from the label: leave it out")

@@ -57,9 +57,7 @@ class Config(Section):
     """All settings of a command."""
 
     model: ModelConfig = Field(description="The backbone.")
-    defense: (
-        Annotated[Mapped[AnyDefense] | Listed[UniqueList[FilePath]] | Single[FilePath], BY_SHAPE] | None
-    ) = Field(
+    defense: Annotated[Mapped[AnyDefense] | Listed[UniqueList[FilePath]] | Single[FilePath], BY_SHAPE] | None = Field(
         None,
         validation_alias=AliasChoices("defense", "tokens"),
         description="`train`: the defense to train, a section. `eval-*`: a file or run folder that `train` wrote, "
@@ -69,12 +67,12 @@ class Config(Section):
         SurrogateConfig(), description="`attack`, `eval-*`: the model that `transfer` crafts on."
     )
     data: DataConfig = Field(description="The images.")
-    attack: Annotated[
-        Mapped[AnyAttack] | Listed[UniqueList[AnyAttack]], BY_SHAPE, BeforeValidator(_spelled_out)
-    ] = Field(
-        PGDConfig(preset="paper"),
-        description="The attack: a section, or (`eval-*`) a list of them; a preset's name alone is short for "
-        "`{preset: NAME}`. Without this key: `paper`.",
+    attack: Annotated[Mapped[AnyAttack] | Listed[UniqueList[AnyAttack]], BY_SHAPE, BeforeValidator(_spelled_out)] = (
+        Field(
+            PGDConfig(preset="paper"),
+            description="The attack: a section, or (`eval-*`) a list of them; a preset's name alone is short for "
+            "`{preset: NAME}`. Without this key: `paper`.",
+        )
     )
     train: TrainConfig = Field(TrainConfig(), description="`train`: the training.")
     head: HeadConfig | None = Field(None, description="`eval-class`, `eval-seg`: the head.")
@@ -86,11 +84,11 @@ class Config(Section):
         description=f"`eval-*`: the attackers. {THREATS.described()}.",
     )
     informed: InformedConfig = Field(InformedConfig(), description="`eval-*`: the `informed` attacker.")
-    guessed: (
-        Annotated[Mapped[GuessedConfig] | Listed[UniqueList[FilePath]] | Single[FilePath], BY_SHAPE] | None
-    ) = Field(
-        None,
-        description="`eval-*`: the tokens of the `guessed` attacker: files or run folders, or `{train: N}`.",
+    guessed: Annotated[Mapped[GuessedConfig] | Listed[UniqueList[FilePath]] | Single[FilePath], BY_SHAPE] | None = (
+        Field(
+            None,
+            description="`eval-*`: the tokens of the `guessed` attacker: files or run folders, or `{train: N}`.",
+        )
     )
     query: QueryConfig = Field(QueryConfig(), description="`eval-*`: the `query` attacker.")
     curve: UniqueList[Positive] | None = Field(
@@ -108,14 +106,11 @@ class Config(Section):
     )
     precision: Literal["fp32", "tf32", "bf16"] = Field("fp32", description="Arithmetic of the backbone.")
     compile: bool = Field(False, description="Compile the backbone with `torch.compile`.")
-    batch_size: SmallCount = Field(
-        32, description="`attack`, `eval-*`: images per batch, over all processes."
-    )
+    batch_size: SmallCount = Field(32, description="`attack`, `eval-*`: images per batch, over all processes.")
     seed: Index = Field(0, description="The seed of all noise, together with each image's path.")
     out: FilePath = Field(
         default_factory=_default_out,
-        description="The run's folder. By default `results/MODEL` for `train`, `results/MODEL-COMMAND` "
-        "for the others.",
+        description="The run's folder. By default `results/MODEL` for `train`, `results/MODEL-COMMAND` for the others.",
     )
 
     @property

@@ -58,13 +58,11 @@ class ModelConfig(Section):
     image_size: Annotated[Listed[tuple[SmallCount, SmallCount]] | Single[SmallCount], BY_SHAPE] = Field(
         224,
         validate_default=True,
-        description="Side of the square input in pixels, or `[height, width]`: multiples of the model's "
-        "patch size.",
+        description="Side of the square input in pixels, or `[height, width]`: multiples of the model's patch size.",
     )
     normalization: Literal["auto", "imagenet"] = Field(
         "auto",
-        description="The weights' own mean and standard deviation, or ImageNet's for every family, as in "
-        "the paper.",
+        description="The weights' own mean and standard deviation, or ImageNet's for every family, as in the paper.",
     )
 
     @field_validator("name")
@@ -199,8 +197,7 @@ class TrainConfig(Section):
     )
     micro_batch: SmallCount | None = Field(
         None,
-        description="Images that pass through the model at once: less memory, same result. Null: the "
-        "whole batch.",
+        description="Images that pass through the model at once: less memory, same result. Null: the whole batch.",
     )
     activation_checkpointing: bool = Field(
         False,

@@ -28,9 +28,7 @@ class SegmentationConfig(Section):
         description="The sizes, which the next three keys override. `dinov2`: those of the published heads; "
         "`paper`: 518 pixels throughout.",
     )
-    short_side: SmallCount = Field(
-        512, description="Images are resized until their short side has this many pixels."
-    )
+    short_side: SmallCount = Field(512, description="Images are resized until their short side has this many pixels.")
     window: SmallCount = Field(
         512, description="Side of the square that the backbone sees, padded to a multiple of the patch size."
     )
@@ -40,9 +38,7 @@ class SegmentationConfig(Section):
         description="`slide`: the whole image, with logits averaged over sliding windows (the usual protocol); "
         "`crop`: one random window of each image (the original code's).",
     )
-    pictures: Index = Field(
-        8, description="The predictions of this many images are drawn, the first of the data."
-    )
+    pictures: Index = Field(8, description="The predictions of this many images are drawn, the first of the data.")
 
     @model_validator(mode="before")
     @classmethod

@@ -63,9 +63,7 @@ class _Loader(yaml.SafeLoader):
                 raise _refusal("a key must be text (quote it if it is)", key_node)
             key = _restore(key_node.value)
             if key in first_lines:
-                self.problems.append(
-                    Problem("", f"line {line}: '{key}' was already given in line {first_lines[key]}")
-                )
+                self.problems.append(Problem("", f"line {line}: '{key}' was already given in line {first_lines[key]}"))
             first_lines.setdefault(key, line)
         return super().construct_mapping(node, deep)
 
@@ -108,9 +106,7 @@ def parse(text: str, name: str) -> tuple[object, list[Problem]]:
         UserError: it is not YAML, or not allowed here; the message begins with `name`, line and column.
     """
     if len(text) > MAX_CHARACTERS:
-        raise UserError(
-            f"{name}: {len(text)} characters are too long for a config (at most {MAX_CHARACTERS})."
-        )
+        raise UserError(f"{name}: {len(text)} characters are too long for a config (at most {MAX_CHARACTERS}).")
     try:
         loader = _Loader(_VARIABLE.sub("\ue000\ue001\\1\ue002", text))
         value = loader.get_single_data()
@@ -120,9 +116,7 @@ def parse(text: str, name: str) -> tuple[object, list[Problem]]:
         raise UserError(f"{name}{where}: not valid YAML: {_explain(error)}.") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise UserError(
-            f"{name}, line {line}: the character U+{error.character:04X} is not allowed."
-        ) from None
+        raise UserError(f"{name}, line {line}: the character U+{error.character:04X} is not allowed.") from None
     return value, loader.problems
 
 

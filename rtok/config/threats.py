@@ -54,7 +54,5 @@ class QueryConfig(Section):
 class SanityConfig(Section):
     """Checks on a few images that the attacks work as they should."""
 
-    images: Index = Field(
-        4, description="The checks use this many images, the first of the data. 0: no checks."
-    )
+    images: Index = Field(4, description="The checks use this many images, the first of the data. 0: no checks.")
     steps: Count = Field(10, description="Steps of the attack in the checks; at most `attack.steps`.")

@@ -34,9 +34,7 @@ class Source:
     def backbone(self, image_size: tuple[int, int]) -> Backbone:
         """Build the frozen backbone, with the normalization that the tokens were trained with."""
         normalization = self.tokens.config.get("model", {}).get("normalization", "auto")
-        return build_backbone(
-            self.spec, self.weights.tensors, image_size=image_size, normalization=normalization
-        )
+        return build_backbone(self.spec, self.weights.tensors, image_size=image_size, normalization=normalization)
 
     def rounded(self, dtype: torch.dtype, keep: tuple[str, ...] = ()) -> Source:
         """Return the source with numbers rounded to the type, except for names that end in `keep`.
@@ -130,8 +128,7 @@ def _identified(state: Mapping[str, Tensor], path: Path) -> ModelSpec:
     if len(found) != 1:
         what = "fit no backbone that `rtok models` lists" if not found else "fit several backbones: "
         raise UserError(
-            f"The weights in '{path}' {what}{', '.join(spec.name for spec in found)}. "
-            "Name the backbone with --model."
+            f"The weights in '{path}' {what}{', '.join(spec.name for spec in found)}. Name the backbone with --model."
         )
     return found[0]
 

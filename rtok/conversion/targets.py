@@ -57,9 +57,7 @@ class Target(Protocol):
         ...
 
 
-TARGETS: dict[str, Target] = {
-    target.name: target for target in (Dinov2(), Dinov3(), Timm(), Transformers(), Onnx())
-}
+TARGETS: dict[str, Target] = {target.name: target for target in (Dinov2(), Dinov3(), Timm(), Transformers(), Onnx())}
 
 
 def find_target(name: str) -> Target:

@@ -51,8 +51,7 @@ class Transformers:
             import transformers  # noqa: F401
         except ImportError as error:
             raise UserError(
-                "--to transformers needs the package transformers, to read the files back: "
-                f"{install('convert')}."
+                f"--to transformers needs the package transformers, to read the files back: {install('convert')}."
             ) from error
         return square(source, wanted)
 
@@ -73,9 +72,7 @@ class Transformers:
         config = {**_config(model), KEY: description(metadata)}
         (path / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         # transformers requires the format "pt"
-        save_file(
-            model.with_tokens(_REGISTERS), path / "model.safetensors", metadata={"format": "pt", **metadata}
-        )
+        save_file(model.with_tokens(_REGISTERS), path / "model.safetensors", metadata={"format": "pt", **metadata})
 
     def read(self, path: Path, model: RobustModel) -> Callable[[Tensor], Tensor]:
         """Load the folder strictly; return what computes the features without registers."""
@@ -83,9 +80,7 @@ class Transformers:
 
         cls = getattr(transformers, _CLASSES[model.source.spec.family])
         transformers.utils.logging.disable_progress_bar()
-        vit, report = cls.from_pretrained(
-            path, dtype=torch.float32, output_loading_info=True, local_files_only=True
-        )
+        vit, report = cls.from_pretrained(path, dtype=torch.float32, output_loading_info=True, local_files_only=True)
         problems = {what: list(keys) for what, keys in report.items() if keys}
         if problems:
             raise RuntimeError(f"transformers cannot load the folder strictly: {problems}")

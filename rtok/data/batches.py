@@ -81,9 +81,7 @@ class _Loaded:
     def pin_memory(self) -> _Loaded:
         """Move the tensors to page-locked memory; the DataLoader calls this by name when there is a GPU."""
         images, labels = self.batch.images, self.batch.labels
-        pinned = replace(
-            self.batch, images=images.pin_memory(), labels=None if labels is None else labels.pin_memory()
-        )
+        pinned = replace(self.batch, images=images.pin_memory(), labels=None if labels is None else labels.pin_memory())
         return replace(self, batch=pinned)
 
 

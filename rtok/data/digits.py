@@ -57,8 +57,7 @@ def open_digits(config: DataConfig) -> Digits:
     check_split(config, SPLITS)
     if find_spec("sklearn") is None:
         raise UserError(
-            "data.name: digits needs scikit-learn, which is not installed. "
-            f"Install it with: {install('demo')}"
+            f"data.name: digits needs scikit-learn, which is not installed. Install it with: {install('demo')}"
         )
     from sklearn.datasets import load_digits
 

@@ -103,9 +103,7 @@ def find_images(base: Path) -> list[tuple[str, ...]]:
         parts = Path(folder).relative_to(base).parts
         found += [(*parts, name) for name in files if name[0] != "." and name.lower().endswith(EXTENSIONS)]
     if not found:
-        raise UserError(
-            f"data.root: there are no images in {base} or below it. Valid are {', '.join(EXTENSIONS)}."
-        )
+        raise UserError(f"data.root: there are no images in {base} or below it. Valid are {', '.join(EXTENSIONS)}.")
     for parts in found:
         if not "".join(parts).isascii():
             _check_utf8("/".join(parts), base)

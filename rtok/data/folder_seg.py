@@ -24,9 +24,7 @@ def open_folder_seg(config: DataConfig) -> MaskedFiles:
     root = existing_root(config)
     images, masks = root / "images", root / "masks"
     if not images.is_dir():
-        raise UserError(
-            f"data.root: {root} has no folder images: folder-seg needs images/, masks/ and classes.txt."
-        )
+        raise UserError(f"data.root: {root} has no folder images: folder-seg needs images/, masks/ and classes.txt.")
     if any((images / split).is_dir() for split in SPLITS):
         images, masks = split_folder(images, config.split), masks / config.split
     keys, mask_files = pair_up(root, images, masks)

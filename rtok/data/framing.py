@@ -50,7 +50,5 @@ class Framing:
         if self.mode == "slide":
             return resized
         generator = torch.Generator().manual_seed(seed)
-        left, top = (
-            int(torch.randint(side - self.window + 1, (), generator=generator)) for side in (width, height)
-        )
+        left, top = (int(torch.randint(side - self.window + 1, (), generator=generator)) for side in (width, height))
         return resized.crop((left, top, left + self.window, top + self.window))

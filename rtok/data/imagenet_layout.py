@@ -16,9 +16,7 @@ LABELS_FILE = "labels.txt"
 WORDNET_ID = re.compile(r"n\d{8}", re.ASCII)
 _PACKAGE = Path(__file__).resolve().parent.parent
 # A wheel has the file inside the package, a checkout beside it. `make labels` writes it.
-IMAGENET_LABELS = (
-    _PACKAGE / LABELS_FILE if (_PACKAGE / LABELS_FILE).is_file() else _PACKAGE.parent / LABELS_FILE
-)
+IMAGENET_LABELS = _PACKAGE / LABELS_FILE if (_PACKAGE / LABELS_FILE).is_file() else _PACKAGE.parent / LABELS_FILE
 # DINOv2's `entries` have 32 bits for a number.
 _MAX_NUMBER = 2**32 - 1
 

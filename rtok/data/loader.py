@@ -121,9 +121,7 @@ class _TrainingPlan:
             sample = self.reader.read(int(order[(place + offset) % count]), visit)
             if sample is not None:
                 return sample
-        raise UserError(
-            f"data: none of the {count} images can be decoded, for example {self.reader.skipped[0]}."
-        )
+        raise UserError(f"data: none of the {count} images can be decoded, for example {self.reader.skipped[0]}.")
 
     def _permutation(self, visit: int) -> Tensor:
         if self._visit != visit:

@@ -149,9 +149,7 @@ def read_classes(path: Path) -> tuple[list[str], list[Color]]:
         names.append(match["name"])
         colors.append(_parse(match["color"]) if match["color"] else _usual_color(len(colors)))
     if not 2 <= len(names) <= IGNORE:
-        raise UserError(
-            f"data.root: {path} names {len(names)} classes; valid are 2 to {IGNORE}, one per line."
-        )
+        raise UserError(f"data.root: {path} names {len(names)} classes; valid are 2 to {IGNORE}, one per line.")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"data.root: {path} lists the class '{twice}' twice: rename one of them.")

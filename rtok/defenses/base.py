@@ -124,9 +124,7 @@ class Defense(ABC):
 
     def save(self, path: Path) -> None:
         """Write a safetensors file: the parameters in float32, and as metadata what they were made for."""
-        plain = {
-            name: v.detach().to("cpu", torch.float32).contiguous() for name, v in self.parameters().items()
-        }
+        plain = {name: v.detach().to("cpu", torch.float32).contiguous() for name, v in self.parameters().items()}
         write_atomic(path, to_safetensors(plain, self.metadata))
 
     def check(self, backbone: Backbone, file: Path | None = None) -> None:

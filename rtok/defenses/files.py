@@ -38,9 +38,7 @@ def defense_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise UserError(
-            f"There is no token file or run folder '{path}'. Give one that `rtok train` has written."
-        )
+        raise UserError(f"There is no token file or run folder '{path}'. Give one that `rtok train` has written.")
     stems = {entry.load().stem for entry in DEFENSES.entries()}
     # rtokens-5 comes before rtokens-10
     files = sorted(

@@ -53,14 +53,8 @@ class RobustnessTokens(Defense):
     @property
     def init_std(self) -> float:
         """The standard deviation that they started from, as far as their training says."""
-        trained = self.config.get(
-            "defense", self.config.get("tokens")
-        )  # rtok 0.1 called the section `tokens`
-        return (
-            float(trained.get("init_std", DEFAULT_INIT_STD))
-            if isinstance(trained, Mapping)
-            else DEFAULT_INIT_STD
-        )
+        trained = self.config.get("defense", self.config.get("tokens"))  # rtok 0.1 called the section `tokens`
+        return float(trained.get("init_std", DEFAULT_INIT_STD)) if isinstance(trained, Mapping) else DEFAULT_INIT_STD
 
     @classmethod
     def draw(
@@ -162,7 +156,5 @@ def _metadata(content: Checkpoint, path: Path) -> Mapping[str, str]:
     robust = description(content.metadata)
     about: Mapping[str, str] = content.metadata if robust is None else robust["tokens"]
     if about.get("format", FORMAT) not in (FORMAT, "pt"):  # "pt" is what transformers writes
-        raise UserError(
-            f"'{path}' has the token format '{about['format']}'; this rtok reads '{FORMAT}'. Upgrade rtok."
-        )
+        raise UserError(f"'{path}' has the token format '{about['format']}'; this rtok reads '{FORMAT}'. Upgrade rtok.")
     return about

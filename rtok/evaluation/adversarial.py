@@ -69,9 +69,7 @@ def make_adversarial_set(config: Config, **options: Unpack[RunOptions]) -> Attac
         name, surrogate = open_surrogate(setup, plain)
         planner = Planner(setup, task, ThreatContext(config, plain, surrogate, surrogate_name=name))
         (trial,) = planner.under("transfer", config.attacks[0])
-        evaluator = Evaluator(
-            task, [plain], [trial], device=compute.device, std=setup.backbone.std, seed=config.seed
-        )
+        evaluator = Evaluator(task, [plain], [trial], device=compute.device, std=setup.backbone.std, seed=config.seed)
         run.start()
         return _craft(setup, evaluator, trial, run)
 
@@ -101,9 +99,7 @@ def _craft(setup: Setup, evaluator: Evaluator, trial: Trial, run: Run) -> Attack
             if batch.keys:
                 images = batch.images.to(compute.device)
                 adversarial = evaluator.craft(trial.runs[0], batch, images)
-                for key, group, clean, found in zip(
-                    batch.keys, batch.groups, images, adversarial, strict=True
-                ):
+                for key, group, clean, found in zip(batch.keys, batch.groups, images, adversarial, strict=True):
                     save_image(found, run.path / "images" / file_name(key))
                     rows.append(manifest_row(key, group, clean, found))
             rows = compute.gather(rows)

@@ -27,9 +27,7 @@ def transfer_trial(evaluator: Evaluator) -> Trial | None:
     return next((trial for trial in evaluator.trials if trial.threat == "transfer"), None)
 
 
-def attacked_examples(
-    setup: Setup, evaluator: Evaluator, trial: Trial, keys: Collection[str]
-) -> Examples | None:
+def attacked_examples(setup: Setup, evaluator: Evaluator, trial: Trial, keys: Collection[str]) -> Examples | None:
     """Craft the trial's first attack on these images again; None when none of them can be decoded."""
     batch = setup.examples(keys)
     return None if batch is None else attacked(evaluator, trial, batch)

@@ -113,13 +113,9 @@ class Evaluator:
         self.models = {victim: task.model(victim) for victim in victims}
         self._starts = {run.start for trial in trials for run in trial.runs}
 
-    def run(
-        self, batches: Iterable[Batch], journal: Journal, compute: Compute, total: int, done: int
-    ) -> None:
+    def run(self, batches: Iterable[Batch], journal: Journal, compute: Compute, total: int, done: int) -> None:
         """Evaluate every batch and append one record per image to the journal on the main process."""
-        with progress(
-            self.task.command, total=total, unit="image", enabled=compute.is_main, start=done
-        ) as bar:
+        with progress(self.task.command, total=total, unit="image", enabled=compute.is_main, start=done) as bar:
             for batch in batches:
                 records = compute.gather(self.evaluate(batch))
                 if compute.is_main:
@@ -190,18 +186,12 @@ class Evaluator:
         worst: dict[Victim, Columns] = {}
         model = trial.surrogate_model if self.task.wants_surrogate else None
         for adversarial in self._candidates(trial, batch, images, made):
-            surrogate = (
-                [self._output(model, x, batch) for x in (images, adversarial)] if model else [None] * 2
-            )
+            surrogate = [self._output(model, x, batch) for x in (images, adversarial)] if model else [None] * 2
             for victim in trial.victims:
                 output = self._output(self.models[victim], adversarial, batch)
-                view = View(
-                    batch, images, adversarial, clean[victim], clean[self.victims[0]], output, *surrogate
-                )
+                view = View(batch, images, adversarial, clean[victim], clean[self.victims[0]], output, *surrogate)
                 columns = self.task.measure(view) | measure_added(self.task.command, view)
-                worst[victim] = (
-                    _worse(worst[victim], columns, self.task.worst_by) if victim in worst else columns
-                )
+                worst[victim] = _worse(worst[victim], columns, self.task.worst_by) if victim in worst else columns
         return worst
 
     def _candidates(

@@ -57,9 +57,7 @@ class Planner:
                 for run in self._runs(threat, scenario, member, attack)
             ]
             trial = self._trial(attack, threat, scenario, runs)
-            yield (
-                trial if scenario.attack is None else replace(trial, settings=settings, start=scenario.start)
-            )
+            yield (trial if scenario.attack is None else replace(trial, settings=settings, start=scenario.start))
 
     def _members(self, threat: str, attack: AttackConfig) -> list[AttackConfig]:
         """An attack's members without repetition: under some threats two of them come to the same."""
@@ -75,9 +73,7 @@ class Planner:
                 found.append(member)
         return found
 
-    def _runs(
-        self, threat: str, scenario: Scenario, member: AttackConfig, attack: AttackConfig
-    ) -> list[AttackRun]:
+    def _runs(self, threat: str, scenario: Scenario, member: AttackConfig, attack: AttackConfig) -> list[AttackRun]:
         if threat == "transfer":
             return [self._transfer(member)]
         start = None
@@ -108,9 +104,7 @@ class Planner:
         """What is attacked of a victim: the task's output, or the features inside its backbone."""
         return self.task.model if depth == 1 else partial(self.task.hidden, depth=depth)
 
-    def _trial(
-        self, attack: AttackConfig, threat: str, scenario: Scenario, runs: Sequence[AttackRun]
-    ) -> Trial:
+    def _trial(self, attack: AttackConfig, threat: str, scenario: Scenario, runs: Sequence[AttackRun]) -> Trial:
         fixed = scenario.fixed
         return Trial(
             attack.label,

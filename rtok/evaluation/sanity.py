@@ -161,9 +161,7 @@ class SanityChecks:
     def _run(self, victim: Victim, **changes: Any) -> AttackRun:
         settings = self.attack.model_copy(update={"eps": self.radius, **changes})
         models = self.evaluator.models
-        return AttackRun(
-            settings, build(settings), FixedSurrogate(models[victim]), models[self.evaluator.victims[0]]
-        )
+        return AttackRun(settings, build(settings), FixedSurrogate(models[victim]), models[self.evaluator.victims[0]])
 
     def _craft(self, victim: Victim, **changes: Any) -> Tensor:
         return self.evaluator.craft(self._run(victim, **changes), self.batch, self.images)

@@ -58,9 +58,7 @@ class Victim:
         }
 
 
-def robust_victims(
-    files: Sequence[Path], backbone: Backbone, heads: Sequence[str | None] = (None,)
-) -> list[Victim]:
+def robust_victims(files: Sequence[Path], backbone: Backbone, heads: Sequence[str | None] = (None,)) -> list[Victim]:
     """Load each defense file, one victim per head; files made for another backbone are refused."""
     victims = []
     for file in files:
@@ -77,11 +75,5 @@ def control_victims(
 ) -> list[Victim]:
     """Untrained twins of the robust victims, `draws` for all that have the same."""
     twins = same_twins(victim.defense for victim in robust if victim.defense is not None)
-    controls = [
-        (defense.untrained(seed, "control", draw), draw)
-        for defense in twins.values()
-        for draw in range(draws)
-    ]
-    return [
-        Victim("random", defense.model(backbone), defense, draw=draw, head=head) for defense, draw in controls
-    ]
+    controls = [(defense.untrained(seed, "control", draw), draw) for defense in twins.values() for draw in range(draws)]
+    return [Victim("random", defense.model(backbone), defense, draw=draw, head=head) for defense, draw in controls]

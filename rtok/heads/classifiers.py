@@ -97,8 +97,7 @@ class Classifiers(HeadStore[LinearHead]):
         split, compute = self.split, self.setup.compute
         assert split is not None
         readings = {
-            name: Reading(job.features, PROBE if job.candidates is None else WIDEST)
-            for name, job in jobs.items()
+            name: Reading(job.features, PROBE if job.candidates is None else WIDEST) for name, job in jobs.items()
         }
         batches = partial(self._batches, split)
         features = extract_features(readings, split.keys, batches, state, compute)
@@ -136,17 +135,11 @@ class Classifiers(HeadStore[LinearHead]):
                 for candidate, head in job.candidates.items()
             }
             best = max(scores, key=lambda candidate: scores[candidate])
-            say(
-                f"head {name}: {best} is the best of {len(scores)} in {job.source}, "
-                f"accuracy {scores[best]:.3f}"
-            )
+            say(f"head {name}: {best} is the best of {len(scores)} in {job.source}, accuracy {scores[best]:.3f}")
             return job.candidates[best], {**about, "classifier": best, "accuracy": f"{scores[best]:.6f}"}
         held_out = _held_out(self.split, self.setup.config.seed)[seen.cpu()].to(device)
         probe = fit_probe(features, labels, held_out, len(self.class_names), self.settings.l2)
-        say(
-            f"head {name}: fitted on {len(features)} images, l2 {probe.l2:g}, "
-            f"held-out accuracy {probe.accuracy:.3f}"
-        )
+        say(f"head {name}: fitted on {len(features)} images, l2 {probe.l2:g}, held-out accuracy {probe.accuracy:.3f}")
         return probe.head, {**about, "l2": f"{probe.l2:g}", "held_out_accuracy": f"{probe.accuracy:.6f}"}
 
 

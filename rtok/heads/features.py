@@ -63,9 +63,7 @@ def extract_features(
     done = {key for key, whole in zip(keys, finished, strict=True) if whole}
     compute.wait()  # nobody writes before all processes have seen what is done
     row = {key: i for i, key in enumerate(keys)}
-    with progress(
-        "features for heads", total=len(keys), unit="image", enabled=compute.is_main, start=len(done)
-    ) as bar:
+    with progress("features for heads", total=len(keys), unit="image", enabled=compute.is_main, start=len(done)) as bar:
         for batch in batches_without(done):
             if batch.keys:
                 images = batch.images.to(compute.device, non_blocking=True)

@@ -60,9 +60,7 @@ def choose_head(heads: Mapping[str, LinearHead], name: str | None, path: Path) -
         )
     if name not in heads:
         held = "one head without a name: leave the key out" if "" in heads else some(heads)
-        raise UserError(
-            f"head.classifier: {path} has no classifier '{name}'.{nearest(name, heads)} It holds {held}."
-        )
+        raise UserError(f"head.classifier: {path} has no classifier '{name}'.{nearest(name, heads)} It holds {held}.")
     return heads[name]
 
 
@@ -81,9 +79,7 @@ def _head(pair: Mapping[str, Tensor], owner: str, backbone: Backbone, path: Path
             f"{where} is a head without a {missing}: give a linear head with weight (K, width) and bias (K,)."
         )
     if not all(tensor.is_floating_point() for tensor in pair.values()):
-        raise UserError(
-            f"{where} holds {pair['weight'].dtype} and {pair['bias'].dtype}: give floating-point numbers."
-        )
+        raise UserError(f"{where} holds {pair['weight'].dtype} and {pair['bias'].dtype}: give floating-point numbers.")
     weight, bias = pair["weight"].float(), pair["bias"].float()
     if weight.ndim != 2 or bias.shape != weight.shape[:1]:
         shapes = f"weight {tuple(weight.shape)} and bias {tuple(bias.shape)}"

@@ -26,9 +26,7 @@ class Probe:
     accuracy: float
 
 
-def fit_probe(
-    features: Tensor, labels: Tensor, held_out: Tensor, classes: int, strengths: Sequence[float]
-) -> Probe:
+def fit_probe(features: Tensor, labels: Tensor, held_out: Tensor, classes: int, strengths: Sequence[float]) -> Probe:
     """Fit a probe with each strength, keep the strength that is best on held-out images, and fit it again on all.
 
     L-BFGS minimizes mean cross-entropy + l2 / 2 * |W|^2 over weights W on standardized features (so that a strength

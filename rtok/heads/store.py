@@ -145,9 +145,7 @@ class HeadStore(ABC, Generic[Head]):
         """Read a head that `save` wrote, on the device."""
 
     @abstractmethod
-    def make(
-        self, jobs: Mapping[str, Job[Head]], state: Path
-    ) -> Iterator[tuple[str, Head, Mapping[str, Any]]]:
+    def make(self, jobs: Mapping[str, Job[Head]], state: Path) -> Iterator[tuple[str, Head, Mapping[str, Any]]]:
         """Fit or choose heads; yield each with what is to be said of it. `state` keeps what a resumed run needs."""
 
     @abstractmethod

@@ -77,9 +77,7 @@ class Backbone(nn.Module):
             return self.vit.forward_head(self.vit.norm(sequence[:, :1])).float()
         return self._features(sequence)
 
-    def intermediate(
-        self, images: Tensor, blocks: Sequence[int], entry: Entry | Tensor | None = None
-    ) -> list[Tensor]:
+    def intermediate(self, images: Tensor, blocks: Sequence[int], entry: Entry | Tensor | None = None) -> list[Tensor]:
         """Return the final-norm features (B, 1+P, D) after each of these blocks (from 0), in their order."""
         return [self._features(sequence) for sequence in self._sequences(images, blocks, entry)]
 
@@ -118,9 +116,7 @@ class Backbone(nn.Module):
         for name in sorted(tensors):
             digest.update(name.encode())
             # bfloat16 holds what a float32 and a bfloat16 copy of the same weights have in common
-            digest.update(
-                tensors[name].detach().to("cpu", torch.bfloat16).view(torch.int16).numpy().tobytes()
-            )
+            digest.update(tensors[name].detach().to("cpu", torch.bfloat16).view(torch.int16).numpy().tobytes())
         return digest.hexdigest()[:16]
 
     def train(self, mode: bool = True) -> Backbone:

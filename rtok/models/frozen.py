@@ -28,9 +28,7 @@ def freeze_linears(module: nn.Module) -> None:
     """Replace every plain `nn.Linear` inside `module` with a `FrozenLinear` that has the same parameters."""
     for name, child in module.named_children():
         if type(child) is nn.Linear:
-            frozen = FrozenLinear(
-                child.in_features, child.out_features, child.bias is not None, device="meta"
-            )
+            frozen = FrozenLinear(child.in_features, child.out_features, child.bias is not None, device="meta")
             frozen.weight, frozen.bias = child.weight, child.bias
             setattr(module, name, frozen.train(child.training))
         else:
@@ -40,9 +38,7 @@ def freeze_linears(module: nn.Module) -> None:
 def _through_onednn(input: Tensor) -> bool:
     if torch.compiler.is_compiling():  # first, because the rest cannot be traced
         return False
-    return (
-        input.device.type == "cpu" and input.dtype == torch.float32 and torch.backends.mkldnn.is_available()
-    )
+    return input.device.type == "cpu" and input.dtype == torch.float32 and torch.backends.mkldnn.is_available()
 
 
 class _OneDNNLinear(torch.autograd.Function):

@@ -52,9 +52,7 @@ def load_backbone(
     check_size(spec, size)
     if spec.build is not None:
         return load_module(spec, weights, size)
-    return build_backbone(
-        spec, read_weights(spec, weights).tensors, image_size=size, normalization=normalization
-    )
+    return build_backbone(spec, read_weights(spec, weights).tensors, image_size=size, normalization=normalization)
 
 
 @dataclass(frozen=True)

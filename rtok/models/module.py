@@ -47,9 +47,7 @@ class ModuleBackbone(Backbone):
         features: Tensor = self.vit(images.to(self._dtype))
         return features.float()
 
-    def intermediate(
-        self, images: Tensor, blocks: Sequence[int], entry: Entry | Tensor | None = None
-    ) -> list[Tensor]:
+    def intermediate(self, images: Tensor, blocks: Sequence[int], entry: Entry | Tensor | None = None) -> list[Tensor]:
         """Return the features for each of `blocks`: the whole module counts as one block."""
         return [self(images, entry)] * len(blocks)
 
@@ -83,9 +81,7 @@ def load_module(spec: ModelSpec, weights: str | Path, image_size: tuple[int, int
     patches = backbone.grid[0] * backbone.grid[1]
     wanted = (1, spec.dim) if spec.kind == "embedding" else (1, 1 + patches, spec.dim)
     if shape != wanted:
-        what = (
-            "an embedding (B, D)" if spec.kind == "embedding" else "a class token and the patches (B, 1+P, D)"
-        )
+        what = "an embedding (B, D)" if spec.kind == "embedding" else "a class token and the patches (B, 1+P, D)"
         raise UserError(
             f"'{spec.name}' gives features of shape {shape} for one image of {image_size[0]} x {image_size[1]} "
             f"pixels, not {wanted}: it has to give {what}, as its ModelSpec says."

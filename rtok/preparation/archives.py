@@ -98,9 +98,7 @@ def _place_by_class(split: Split, wnids: Sequence[str], name: str) -> str | None
     return f"{wnids[number - 1]}/{name}"
 
 
-def _unpack(
-    archive: tarfile.TarFile, path: Path, folder: Path, place: Callable[[str], str | None]
-) -> Iterator[str]:
+def _unpack(archive: tarfile.TarFile, path: Path, folder: Path, place: Callable[[str], str | None]) -> Iterator[str]:
     """Unpack image by image, yielding names; `place` returns a name's path in the folder, or None if it has none.
 
     Only the last part of an entry's path is used, and only if it is exactly the name of an image. So no archive can

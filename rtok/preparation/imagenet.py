@@ -76,9 +76,7 @@ def _chosen(split: str) -> list[Split]:
         return list(SPLITS.values())
     if split not in SPLITS:
         valid = [*SPLITS, ALL]
-        raise UserError(
-            f"--split: '{split}' is not a split; valid are {', '.join(valid)}.{nearest(split, valid)}"
-        )
+        raise UserError(f"--split: '{split}' is not a split; valid are {', '.join(valid)}.{nearest(split, valid)}")
     return [SPLITS[split]]
 
 
@@ -137,9 +135,7 @@ def _judge(scans: Sequence[Scan], classes: Classes, root: Path, allow_partial: b
         )
     empty = [scan.split.name for scan in scans if not scan.images]
     if empty:
-        raise UserError(
-            f"--root: there are no good images in {', '.join(str(root / name) for name in empty)}."
-        )
+        raise UserError(f"--root: there are no good images in {', '.join(str(root / name) for name in empty)}.")
     say(f"{'; '.join(lacks)}")
     say("rtok reads such a part of ImageNet; DINOv2's own reader refuses sets that are not full size")
 

@@ -17,9 +17,7 @@ def gains(differences: Sequence[Row], columns: Iterable[Column], files: Mapping[
         files: short names of the defense files.
     """
     compared = (column for column in columns if column.paired)
-    column = next(
-        (c for c in compared if any(isinstance(row.get(c.key), float) for row in differences)), None
-    )
+    column = next((c for c in compared if any(isinstance(row.get(c.key), float) for row in differences)), None)
     if column is None:
         return []
     several = Naming.of(differences)

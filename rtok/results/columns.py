@@ -103,9 +103,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
             paired=True,
             clean="clean_accuracy",
         ),
-        Column(
-            "clean_accuracy", "clean\naccuracy", keep=8, mean="share", per_image="clean_correct", paired=True
-        ),
+        Column("clean_accuracy", "clean\naccuracy", keep=8, mean="share", per_image="clean_correct", paired=True),
         Column("flipped", "flipped", keep=7, mean="share"),
         Column(
             "surrogate_success",
@@ -190,7 +188,5 @@ def measure_added(command: str, view: Any) -> dict[str, Any]:
     for key, values in found.items():
         given, valid = list(getattr(values, "shape", [])), [len(view.batch.keys)]
         if given != valid:
-            raise UserError(
-                f"The measure of column '{key}' gives shape {given}; valid: {valid}, one number per image."
-            )
+            raise UserError(f"The measure of column '{key}' gives shape {given}; valid: {valid}, one number per image.")
     return found

@@ -59,9 +59,7 @@ def _compared(one: Measured, other: Measured, columns: Sequence[Column]) -> Row:
         result[key], intervals[key] = None, None
         if known:
             groups = [a["group"] for a, _ in known]
-            mean, low, high = paired_bootstrap(
-                [a[column] for a, _ in known], [b[column] for _, b in known], groups
-            )
+            mean, low, high = paired_bootstrap([a[column] for a, _ in known], [b[column] for _, b in known], groups)
             result[key] = mean
             intervals[key] = None if low is None or high is None else [low, high]
     return {**result, "ci95": intervals}

@@ -138,9 +138,7 @@ def read_text(path: Path, missing: str | None = None) -> str:
 
 def damaged(path: Path, what: str) -> UserError:
     """Return the error for a file that does not hold what it should."""
-    return UserError(
-        f"'{path}' is damaged ({what}): run the command of its folder again, or leave the folder out."
-    )
+    return UserError(f"'{path}' is damaged ({what}): run the command of its folder again, or leave the folder out.")
 
 
 def _first(error: ValidationError) -> str:

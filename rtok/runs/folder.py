@@ -106,9 +106,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
             if (self._look(), self.finished()) != (self.resuming, self._finished_before):
-                raise UserError(
-                    f"another run has used {self.path} in the meantime: look at it and start again."
-                )
+                raise UserError(f"another run has used {self.path} in the meantime: look at it and start again.")
             self._sweep()
             if not self.resuming:
                 self._clear()
@@ -142,9 +140,7 @@ class RunFolder:
             # A worker's death is seen in its pipe, or told by torch, which has no type of its own for it.
             if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
                 raise
-            with suppress(
-                ValueError
-            ):  # outside of the main thread; torch's handler would raise once more, anywhere
+            with suppress(ValueError):  # outside of the main thread; torch's handler would raise once more, anywhere
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             raise UserError(
                 f"the run in {self.path} stopped: the system ended a process that reads images, most likely for lack "
@@ -232,14 +228,10 @@ class RunFolder:
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise UserError(f"{self.record} cannot be read, so the run cannot be resumed: {error}") from error
         different = sorted(
-            key
-            for key in before.keys() | now.keys()
-            if key not in FREE_KEYS and before.get(key) != now.get(key)
+            key for key in before.keys() | now.keys() if key not in FREE_KEYS and before.get(key) != now.get(key)
         )
         if different:
-            shown = ", ".join(
-                f"{key} ({before.get(key)!r} then, {now.get(key)!r} now)" for key in different[:5]
-            )
+            shown = ", ".join(f"{key} ({before.get(key)!r} then, {now.get(key)!r} now)" for key in different[:5])
             raise UserError(
                 f"{self.path} holds a run with other settings: {shown}. Resume with the same settings, "
                 "replace it with --overwrite, or name another folder with --out."

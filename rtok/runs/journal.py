@@ -42,9 +42,7 @@ class Journal:
         try:
             kept = [row for row in self.rows() if wanted(row)]
         except (KeyError, TypeError) as error:
-            raise UserError(
-                f"{self.path} is damaged: a row lacks {error}. Start again with --overwrite."
-            ) from error
+            raise UserError(f"{self.path} is damaged: a row lacks {error}. Start again with --overwrite.") from error
         write_atomic(self.path, b"".join(json.dumps(row).encode() + b"\n" for row in kept))
 
     def _parse(self, number: int, line: bytes) -> dict[str, Any]:

@@ -62,15 +62,11 @@ def git_state() -> dict[str, Any] | None:
     here = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10
-        )
+        done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10)
         return done.stdout.strip()
 
     try:
-        if (
-            git("ls-files", "--error-unmatch", "errors.py") == ""
-        ):  # installed inside somebody else's repository
+        if git("ls-files", "--error-unmatch", "errors.py") == "":  # installed inside somebody else's repository
             return None
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):

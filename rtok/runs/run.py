@@ -153,7 +153,5 @@ class Run:
             if not self._keep_state:
                 shutil.rmtree(self.state)
             if skipped:
-                say(
-                    f"skipped {len(skipped)} files that cannot be decoded (named in {self._record.path.name})"
-                )
+                say(f"skipped {len(skipped)} files that cannot be decoded (named in {self._record.path.name})")
         self.compute.wait()

@@ -93,9 +93,7 @@ def make_trainees(config: Config, backbone: Backbone, device: torch.device) -> l
                 values.requires_grad_(True)
             name = "-".join([str(defense.count)] * (len(variants) > 1) + [f"seed{seed}"] * (len(seeds) > 1))
             leaves = list(defense.parameters().values())
-            trainees.append(
-                Trainee(name, defense.count, seed, defense, optimizer(leaves, lr=config.train.lr))
-            )
+            trainees.append(Trainee(name, defense.count, seed, defense, optimizer(leaves, lr=config.train.lr)))
     return trainees
 
 

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 class Trainer:
     """Attacks batches and updates defenses; knows nothing of files."""
 
-    def __init__(
-        self, config: Config, compute: Compute, backbone: Backbone, trainees: Sequence[Trainee]
-    ) -> None:
+    def __init__(self, config: Config, compute: Compute, backbone: Backbone, trainees: Sequence[Trainee]) -> None:
         self.settings = config.train
         self.compute = compute
         self.backbone = backbone

@@ -38,11 +38,7 @@ class Linear:
         direction = self.weight[None] - self.weight[labels][:, None]
         up, down = ((1 - x).clamp(max=eps), x.clamp(max=eps)) if box else (eps, eps)
         logits = self(images)
-        gap = (
-            logits
-            - logits.gather(1, labels[:, None])
-            + (torch.where(direction > 0, up, -down) * direction).sum(-1)
-        )
+        gap = logits - logits.gather(1, labels[:, None]) + (torch.where(direction > 0, up, -down) * direction).sum(-1)
         return gap.scatter(1, labels[:, None], -torch.inf).amax(1) < 0
 
 
@@ -130,9 +126,7 @@ def test_few_classes(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The attacks that survive must run: nothing falls at this radius, so each of them gets every image."""
     model, x = Linear(classes), images(2)
     attack = AutoAttack(eps=1e-6)
-    monkeypatch.setattr(
-        pyautoattack.autoattack.SquareAttack, "perturb", lambda self, x, y: x
-    )  # slow, not special
+    monkeypatch.setattr(pyautoattack.autoattack.SquareAttack, "perturb", lambda self, x, y: x)  # slow, not special
     assert attack.chosen(classes) == ["apgd-ce", *["apgd-t"] * (classes > 3), "fab-t", "square"]
     found = craft(attack, x, objective(model, model(x).argmax(1)), Context(keys(2))).images
     assert torch.equal(found, x)

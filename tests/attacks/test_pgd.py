@@ -80,9 +80,7 @@ def test_normalized_units_equal_pgd_in_normalized_space(network: nn.Module, imag
 @pytest.mark.parametrize("init", ["uniform", "gaussian", "none"])
 @pytest.mark.parametrize("eps", [0.3 / 255, 8 / 255])
 @pytest.mark.parametrize("units", ["pixel", "normalized"])
-def test_linf_stays_inside_its_radius(
-    images: Tensor, objective: Objective, init: str, eps: float, units: str
-) -> None:
+def test_linf_stays_inside_its_radius(images: Tensor, objective: Objective, init: str, eps: float, units: str) -> None:
     pgd = PGD(eps=eps, step=eps, steps=4, init=init, units=units, quantize="none")
     found = craft(pgd, images, objective, Context(keys(images), std=STD)).images
     radius = eps * STD if units == "normalized" else torch.full_like(STD, eps)
@@ -157,18 +155,14 @@ def test_noise_belongs_to_key_seed_and_visit(images: Tensor, objective: Objectiv
 
 
 def test_restarts_keep_the_stronger_image(images: Tensor, objective: Objective) -> None:
-    one, many = (
-        craft(PGD(eps=4 / 255, steps=2, restarts=r), images, objective, Context(keys(images))) for r in (1, 8)
-    )
+    one, many = (craft(PGD(eps=4 / 255, steps=2, restarts=r), images, objective, Context(keys(images))) for r in (1, 8))
     first, best = (objective.loss(found.images, Step(0, 0)) for found in (one, many))
     assert (best >= first - 1e-6).all() and (best > first + 1e-4).any()
 
 
 def test_max_mse_stops_each_image_by_itself(images: Tensor, objective: Objective) -> None:
     limit = 2e-5
-    free = craft(
-        PGD(eps=8 / 255, step=1 / 255, steps=8, init="none", quantize="none"), images, objective
-    ).images
+    free = craft(PGD(eps=8 / 255, step=1 / 255, steps=8, init="none", quantize="none"), images, objective).images
     bound = PGD(eps=8 / 255, step=1 / 255, steps=8, init="none", quantize="none", max_mse=limit)
     stopped = craft(bound, images, objective).images
     mse = (stopped - images).square().mean((1, 2, 3))

@@ -85,9 +85,7 @@ def test_the_result_is_an_image_within_the_radius(attack: PGD, seed: int, freque
 
 
 @QUICK
-@given(
-    attack=attacks(), seed=st.integers(0, 99), frequency=st.floats(0.0, 50.0), order=st.permutations(range(3))
-)
+@given(attack=attacks(), seed=st.integers(0, 99), frequency=st.floats(0.0, 50.0), order=st.permutations(range(3)))
 def test_an_images_result_is_its_own(attack: PGD, seed: int, frequency: float, order: list[int]) -> None:
     images, keys = pictures(seed), ["a", "b", "c"]
     together = run(attack, images, keys, frequency)

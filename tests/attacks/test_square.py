@@ -44,9 +44,7 @@ def test_it_finds_the_best_corner_of_the_ball() -> None:
 def test_more_queries_and_a_better_start_help() -> None:
     clean, objective = images(), brightness()
     few, many = (craft(Square(eps=EPS, queries=n), clean, objective, Context(KEYS)).loss for n in (10, 200))
-    warm = craft(
-        Square(eps=EPS, queries=10), clean, objective, Context(KEYS, start=(clean + EPS).clamp(0, 1))
-    ).loss
+    warm = craft(Square(eps=EPS, queries=10), clean, objective, Context(KEYS, start=(clean + EPS).clamp(0, 1))).loss
     assert (many > few).all() and (warm > many).all()
 
 
@@ -54,9 +52,7 @@ def test_an_image_does_not_depend_on_its_batch() -> None:
     clean, objective = images(), brightness()
     whole = craft(Square(eps=EPS, queries=60), clean, objective, Context(KEYS, seed=3)).images
     for b, key in enumerate(KEYS):
-        alone = craft(
-            Square(eps=EPS, queries=60), clean[b : b + 1], objective, Context((key,), seed=3)
-        ).images
+        alone = craft(Square(eps=EPS, queries=60), clean[b : b + 1], objective, Context((key,), seed=3)).images
         assert torch.equal(alone[0], whole[b])
     other = craft(Square(eps=EPS, queries=60), clean, objective, Context(KEYS, seed=4)).images
     assert not torch.equal(other, whole)

@@ -53,9 +53,7 @@ def test_nothing_heavy_is_imported_before_work_starts(code: str) -> None:
 
 def test_help_starts_nearly_as_fast_as_an_empty_app(tmp_path: Path) -> None:
     empty = tmp_path / "empty.py"
-    empty.write_text(
-        "import typer\napp = typer.Typer()\n@app.command()\ndef main() -> None:\n    pass\napp()\n"
-    )
+    empty.write_text("import typer\napp = typer.Typer()\n@app.command()\ndef main() -> None:\n    pass\napp()\n")
     seconds: dict[str, list[float]] = {"rtok": [], str(empty): []}
     for _ in range(7):  # in turns, so that a busy machine slows both
         for script, times in seconds.items():

@@ -38,9 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Config, Options]]:
     calls: list[tuple[str, Config, Options]] = []
     for name, module in MODULES.items():
-        monkeypatch.setattr(
-            module, "run", lambda config, options, name=name: calls.append((name, config, options))
-        )
+        monkeypatch.setattr(module, "run", lambda config, options, name=name: calls.append((name, config, options)))
     return calls
 
 
@@ -79,9 +77,7 @@ def test_dry_run_prints_the_config_and_touches_nothing(
     assert calls == []
     assert sorted(folder.rglob("*")) == before
     (folder / "printed.yaml").write_text(done.stdout)
-    assert load_config(command, "printed.yaml") == load_config(
-        command, f"{command}.yaml", ["attack.eps=4/255"]
-    )
+    assert load_config(command, "printed.yaml") == load_config(command, f"{command}.yaml", ["attack.eps=4/255"])
 
 
 @pytest.mark.parametrize(

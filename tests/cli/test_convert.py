@@ -30,9 +30,7 @@ def run(*arguments: str) -> Any:
 
 
 def test_it_says_what_it_wrote_and_how_well_it_agrees(made: Any) -> None:
-    done = run(
-        "rtokens.safetensors", "robust.pth", "--backbone-weights", "weights.safetensors", "--dtype", "fp16"
-    )
+    done = run("rtokens.safetensors", "robust.pth", "--backbone-weights", "weights.safetensors", "--dtype", "fp16")
     assert done.exit_code == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[:3] == [

@@ -174,9 +174,7 @@ def test_queries_keep_the_radius() -> None:
 def test_the_method_tells_the_section(written: dict, section: type[AttackConfig]) -> None:
     config = read_attack(written)
     assert type(config) is section
-    assert "labels" in config.objectives and ("features" in config.objectives) == (
-        section is not AutoAttackConfig
-    )
+    assert "labels" in config.objectives and ("features" in config.objectives) == (section is not AutoAttackConfig)
     assert (config.members, config.depth, config.warm) == ([config], 1.0, False)
 
 
@@ -215,9 +213,7 @@ def problems(attack: object) -> list[str]:
 @pytest.mark.usefixtures("noise")
 def test_an_attack_from_outside_works_in_a_config() -> None:
     written = [{"method": "noise", "strength": 5, "eps": "4/255"}, {"preset": "paper"}, {"method": "noise"}]
-    config = Config.model_validate(
-        {"model": {"name": "dinov2_vits14"}, "data": {"name": "photos"}, "attack": written}
-    )
+    config = Config.model_validate({"model": {"name": "dinov2_vits14"}, "data": {"name": "photos"}, "attack": written})
     own, paper, usual = config.attacks
     assert isinstance(own, NoiseConfig) and own.strength == 5 and isinstance(paper, PGDConfig)
     assert [own.label, usual.label] == ["noise, eps 0.0156863, strength 5", "noise"]
@@ -226,9 +222,7 @@ def test_an_attack_from_outside_works_in_a_config() -> None:
         f"attack: method pgd does not use strength; it uses {', '.join(PGDConfig.keys())}"
     ]
     (problem,) = problems([{"method": "noise", "strenth": 5}])
-    assert problem.startswith(
-        "attack.0.strenth: unknown key. Did you mean 'strength'? Valid here: preset, method"
-    )
+    assert problem.startswith("attack.0.strenth: unknown key. Did you mean 'strength'? Valid here: preset, method")
     assert problems({"method": "noise", "steps": 5})[0].startswith("attack: method noise does not use steps")
     assert problems({"method": "noize"}) == [
         "attack.method: \"noize\" was given; valid: pgd, autoattack, square, noise. Did you mean 'noise'?"
@@ -236,9 +230,7 @@ def test_an_attack_from_outside_works_in_a_config() -> None:
 
 
 def test_an_attack_from_outside_is_gone_once_removed() -> None:
-    assert problems({"method": "noise"}) == [
-        'attack.method: "noise" was given; valid: pgd, autoattack, square'
-    ]
+    assert problems({"method": "noise"}) == ['attack.method: "noise" was given; valid: pgd, autoattack, square']
 
 
 def test_a_preset_is_for_its_method() -> None:

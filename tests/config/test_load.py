@@ -228,9 +228,7 @@ CONFIGS = st.builds(
         ).map(lambda attack: {**attack, "target": "plain"}),
         st.fixed_dictionaries({"preset": st.sampled_from(["paper", "l2"])}),
     ),
-    st.fixed_dictionaries(
-        {"count": st.integers(1, 99) | st.lists(st.integers(1, 99), min_size=1, unique=True)}
-    ),
+    st.fixed_dictionaries({"count": st.integers(1, 99) | st.lists(st.integers(1, 99), min_size=1, unique=True)}),
     PATHS,
 )
 
@@ -248,9 +246,7 @@ def test_a_written_config_loads_back_equal(write: Write, config: Config) -> None
             st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
             lambda inner: (
                 st.lists(inner, max_size=2)
-                | st.dictionaries(
-                    st.sampled_from(["name", "from", "preset", "count", "steps", "eps", "model"]), inner
-                )
+                | st.dictionaries(st.sampled_from(["name", "from", "preset", "count", "steps", "eps", "model"]), inner)
             ),
             max_leaves=5,
         ),
@@ -263,9 +259,4 @@ def test_any_mapping_is_a_config_or_a_user_error(write: Write, raw: dict) -> Non
         try:
             load_config(command, path, files_must_exist=True)
         except UserError as error:
-            assert (
-                "mistake" in str(error)
-                or "holds" in str(error)
-                or "empty" in str(error)
-                or "YAML" in str(error)
-            )
+            assert "mistake" in str(error) or "holds" in str(error) or "empty" in str(error) or "YAML" in str(error)

@@ -29,13 +29,9 @@ scalars = (
     | st.integers()
     | st.floats()
     | st.text(max_size=12)
-    | st.sampled_from(
-        ["same", "pretrained", "paper", "8/255", "1e-3", "${HOME}", "~", "timm:", "\x1b", "\ud800"]
-    )
+    | st.sampled_from(["same", "pretrained", "paper", "8/255", "1e-3", "${HOME}", "~", "timm:", "\x1b", "\ud800"])
 )
-values = st.recursive(
-    scalars, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=6), v, max_size=3)
-)
+values = st.recursive(scalars, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=6), v, max_size=3))
 
 
 def sections() -> st.SearchStrategy[dict[str, Any]]:
@@ -44,9 +40,7 @@ def sections() -> st.SearchStrategy[dict[str, Any]]:
     inner = sorted(
         {"name", "weights", "count", "seeds", "steps", "lr", "eps", "preset", "from", "root", "split", "path"}
     )
-    return st.dictionaries(
-        st.sampled_from(names), values | st.dictionaries(st.sampled_from(inner), values), max_size=4
-    )
+    return st.dictionaries(st.sampled_from(names), values | st.dictionaries(st.sampled_from(inner), values), max_size=4)
 
 
 def outcome(command: str, file: Path, overrides: list[str] | None = None) -> Config | str:
@@ -70,10 +64,7 @@ def test_any_values(command: str, changes: dict[str, Any], tmp_path: Path) -> No
 
 
 @QUICK
-@given(
-    content=st.binary(max_size=200)
-    | st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass"))
-)
+@given(content=st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")))
 @example(content=b"a: &a [*a]")
 @example(content=b"? : ?")
 def test_any_bytes(content: bytes, tmp_path: Path) -> None:
@@ -83,11 +74,7 @@ def test_any_bytes(content: bytes, tmp_path: Path) -> None:
 
 
 @QUICK
-@given(
-    overrides=st.lists(
-        st.text(max_size=20) | st.tuples(st.text(max_size=9), st.text(max_size=9)).map("=".join)
-    )
-)
+@given(overrides=st.lists(st.text(max_size=20) | st.tuples(st.text(max_size=9), st.text(max_size=9)).map("=".join)))
 @example(overrides=["model=[1]", "model.0=2"])
 @example(overrides=["attack.0=1"])
 def test_any_overrides(overrides: list[str], tmp_path: Path) -> None:
@@ -97,20 +84,14 @@ def test_any_overrides(overrides: list[str], tmp_path: Path) -> None:
 
 
 @QUICK
-@given(
-    value=st.recursive(scalars, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(), v, max_size=3))
-)
+@given(value=st.recursive(scalars, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(), v, max_size=3)))
 def test_what_is_dumped_reads_back(value: Any) -> None:
     try:
         text = strict_yaml.dump(value)
         text.encode()
     except (UnicodeEncodeError, yaml.YAMLError):
         return  # half characters, which the config refuses
-    if (
-        any(c in text for c in "\ue000\ue001\ue002")
-        or repr(value).find("nan") >= 0
-        or repr(value).find("inf") >= 0
-    ):
+    if any(c in text for c in "\ue000\ue001\ue002") or repr(value).find("nan") >= 0 or repr(value).find("inf") >= 0:
         return  # stand-ins of the parser, and numbers that YAML 1.2 writes as text
     try:
         found, problems = strict_yaml.parse(text, "dumped")

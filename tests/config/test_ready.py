@@ -109,9 +109,7 @@ def test_a_file_comes_before_a_ready_config(folder: Path) -> None:
 
 
 def test_what_is_not_found(folder: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"--config dinov2_vits15: no such file.*Did you mean 'dinov2_vits14'"
-    ):
+    with pytest.raises(UserError, match=r"--config dinov2_vits15: no such file.*Did you mean 'dinov2_vits14'"):
         find_config("train", "dinov2_vits15")
     with pytest.raises(UserError, match="is a folder"):
         find_config("train", folder)

@@ -71,9 +71,7 @@ def test_image_size() -> None:
     assert (model.size, model.height, model.width) == ((112, 224), 112, 224)
 
 
-@pytest.mark.parametrize(
-    "size", [0, -14, 100, [224, 100], [224], [224, 224, 224], [], "x", None, True, 14.5, {}]
-)
+@pytest.mark.parametrize("size", [0, -14, 100, [224, 100], [224], [224, 224, 224], [], "x", None, True, 14.5, {}])
 def test_image_sizes_that_are_refused(size: object) -> None:
     with pytest.raises(ValidationError, match="image_size"):
         ModelConfig.model_validate({**MODEL, "image_size": size})

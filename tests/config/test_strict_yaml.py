@@ -50,9 +50,7 @@ def test_duplicate_keys_are_reported_with_their_lines() -> None:
     ]
 
 
-LAUGHS = "a: &a [x, x]\n" + "".join(
-    f"{n}: &{n} [*{p}, *{p}]\n" for p, n in zip("abcdef", "bcdefg", strict=True)
-)
+LAUGHS = "a: &a [x, x]\n" + "".join(f"{n}: &{n} [*{p}, *{p}]\n" for p, n in zip("abcdef", "bcdefg", strict=True))
 
 
 @pytest.mark.parametrize(
@@ -97,9 +95,7 @@ def test_dump_is_read_back_equal(value: object) -> None:
 
 @given(st.sampled_from(["no", "1e-3", "010", "1:30", "null", "2026-11-23", "0x1", "~", "${A}", ""]))
 def test_dumped_text_is_text_for_yaml_1_1_too(text: str) -> None:
-    assert (
-        yaml.safe_load(strict_yaml.dump({"a": text})) == {"a": text} == parse(strict_yaml.dump({"a": text}))
-    )
+    assert yaml.safe_load(strict_yaml.dump({"a": text})) == {"a": text} == parse(strict_yaml.dump({"a": text}))
 
 
 @given(st.text())

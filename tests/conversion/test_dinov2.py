@@ -87,9 +87,7 @@ def test_official_tensors_are_kept_bit_for_bit(golden: Any, tmp_path: Path, kind
     own = before.pop("register_tokens", torch.zeros(1, 0, 64))
     assert torch.equal(registers, torch.cat([own, io["tokens"]], dim=1))
     assert "mask_token" in before and after.keys() == before.keys()
-    assert all(
-        torch.equal(after[key], before[key]) and after[key].dtype == before[key].dtype for key in after
-    )
+    assert all(torch.equal(after[key], before[key]) and after[key].dtype == before[key].dtype for key in after)
 
 
 @pytest.mark.parametrize(

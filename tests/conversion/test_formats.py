@@ -77,9 +77,7 @@ def test_timm_computes_our_features(
     images = made.images()
     found = by_timm(out, architecture, made.normalized(images), img_size=size, **kwargs)
     assert (found - made.features(images)).abs().max() < BAR
-    assert done.difference < BAR and done.usage.startswith(
-        f'timm.create_model("{done.usage.split(chr(34))[1]}"'
-    )
+    assert done.difference < BAR and done.usage.startswith(f'timm.create_model("{done.usage.split(chr(34))[1]}"')
 
 
 def test_timm_at_another_size_has_our_positions(robust: Any, tmp_path: Path) -> None:
@@ -147,9 +145,7 @@ def test_the_transformers_config_says_what_it_is(robust: Any, tmp_path: Path) ->
     ("name", "size"),
     [("dinov2_vits14", (28, 42)), ("dinov3_vits16", (64, 64)), ("openclip_vitb32", (64, 64))],
 )
-def test_onnxruntime_computes_our_features(
-    robust: Any, tmp_path: Path, name: str, size: tuple[int, int]
-) -> None:
+def test_onnxruntime_computes_our_features(robust: Any, tmp_path: Path, name: str, size: tuple[int, int]) -> None:
     """By default for the size that the tokens were trained at."""
     made = robust(name, image_size=size)
     out = tmp_path / "robust.onnx"
@@ -171,9 +167,7 @@ def test_onnxruntime_computes_our_features(
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("name", ["dinov2_vits14", "dinov2_vits14_reg", "dinov3_vits16"])
-def test_half_types_are_read_back_within_their_rounding(
-    robust: Any, tmp_path: Path, name: str, dtype: str
-) -> None:
+def test_half_types_are_read_back_within_their_rounding(robust: Any, tmp_path: Path, name: str, dtype: str) -> None:
     made = robust(name)
     official = name.partition("_")[0]
     done = {
@@ -196,9 +190,7 @@ def test_half_types_are_read_back_within_their_rounding(
     images = made.images(2)
     exact = made.features(images)
     key = "num_reg_tokens" if official == "dinov3" else "reg_tokens"
-    architecture = (
-        "vit_small_patch16_dinov3_qkvb" if official == "dinov3" else "vit_small_patch14_reg4_dinov2"
-    )
+    architecture = "vit_small_patch16_dinov3_qkvb" if official == "dinov3" else "vit_small_patch14_reg4_dinov2"
     registers = made.model.spec.registers + 5
     for found in (
         by_timm(tmp_path / "timm", architecture, made.normalized(images), **{key: registers}),

@@ -67,9 +67,7 @@ def test_the_weights_of_the_training_are_the_default(robust: Any, tmp_path: Path
     config = {"model": {"name": "dinov2_vits14", "weights": str(made.weights)}}
     replace(made.tokens, config=config).save(made.path)
     convert(made.path, tmp_path / "out.pth")
-    assert torch.equal(
-        result(made, tmp_path / "out.pth")[1], load_file(made.weights)["blocks.1.attn.qkv.weight"]
-    )
+    assert torch.equal(result(made, tmp_path / "out.pth")[1], load_file(made.weights)["blocks.1.attn.qkv.weight"])
     made.weights.rename(tmp_path / "moved.safetensors")
     with pytest.raises(UserError, match=r"trained on the weights '.*no such file here.*--backbone-weights"):
         convert(made.path, tmp_path / "other.pth")
@@ -99,14 +97,10 @@ def other_weights(made: Any, path: Path) -> Path:
 def test_weights_that_the_tokens_were_not_trained_on_are_refused(robust: Any, tmp_path: Path) -> None:
     made = robust("dinov2_vits14")
     other = other_weights(made, tmp_path / "other.pth")
-    with pytest.raises(
-        UserError, match=r"trained on other weights of 'dinov2_vits14' \(fingerprint [0-9a-f]{16}\)"
-    ):
+    with pytest.raises(UserError, match=r"trained on other weights of 'dinov2_vits14' \(fingerprint [0-9a-f]{16}\)"):
         convert(made.path, tmp_path / "out.pth", backbone_weights=other)
     torch.save(wrapped("last.ckpt", made), tmp_path / "last.ckpt")
-    with pytest.raises(
-        UserError, match=r"not those of the model in.*1 tensors differ.*blocks.0.mlp.fc1.weight"
-    ):
+    with pytest.raises(UserError, match=r"not those of the model in.*1 tensors differ.*blocks.0.mlp.fc1.weight"):
         convert(tmp_path / "last.ckpt", tmp_path / "out.pth", backbone_weights=other)
     assert not (tmp_path / "out.pth").exists()
 

@@ -144,9 +144,7 @@ def test_eight_bits_written_as_sixteen_come_back_exactly() -> None:
     wide = COLOUR.astype(np.uint16) * 257
     assert np.array_equal(pixels(png16(wide)), COLOUR)
     assert np.array_equal(pixels(png16(wide[..., 0])), as_rgb(GRAY))
-    assert np.array_equal(
-        pixels(encoded(Image.fromarray(wide[..., 0]), "TIFF", compression="tiff_lzw")), as_rgb(GRAY)
-    )
+    assert np.array_equal(pixels(encoded(Image.fromarray(wide[..., 0]), "TIFF", compression="tiff_lzw")), as_rgb(GRAY))
 
 
 def test_sixteen_bit_alpha_is_composited() -> None:
@@ -163,9 +161,7 @@ def test_a_transparent_value_of_sixteen_bit_gray_becomes_white() -> None:
 
 def test_white_is_zero_is_inverted() -> None:
     values = DEEP[..., 0]
-    assert np.array_equal(
-        pixels(tiff16(values, photometric=0)), as_rgb(((65535 - values) >> 8).astype(np.uint8))
-    )
+    assert np.array_equal(pixels(tiff16(values, photometric=0)), as_rgb(((65535 - values) >> 8).astype(np.uint8)))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])

@@ -75,9 +75,7 @@ def test_links_are_followed_and_loops_end(write_images, config, tmp_path: Path) 
         (None, "data.root is missing"),
     ],
 )
-def test_a_wrong_root_is_refused(
-    write_images, config, tmp_path: Path, root: str | None, message: str
-) -> None:
+def test_a_wrong_root_is_refused(write_images, config, tmp_path: Path, root: str | None, message: str) -> None:
     write_images("file.png")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty/notes.txt").write_text("no image")

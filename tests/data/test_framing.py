@@ -21,15 +21,11 @@ def striped(width: int, height: int) -> tuple[Image.Image, np.ndarray]:
     ("size", "shape"),
     [((40, 64), (102, 64)), ((64, 40), (64, 102)), ((64, 64), (64, 64)), ((30, 91), (194, 64))],
 )
-def test_the_short_side_gets_its_size_and_the_other_follows(
-    size: tuple[int, int], shape: tuple[int, int]
-) -> None:
+def test_the_short_side_gets_its_size_and_the_other_follows(size: tuple[int, int], shape: tuple[int, int]) -> None:
     picture, mask = striped(*size)
     framing = Framing("slide", 64, 48, seed=0)
     image = framing(picture, seed=1)
-    assert (
-        image.shape == (3, *shape) and image.dtype == torch.float32 and 0 <= image.min() <= image.max() <= 1
-    )
+    assert image.shape == (3, *shape) and image.dtype == torch.float32 and 0 <= image.min() <= image.max() <= 1
     assert framing.mask(mask, "key").shape == shape
 
 
@@ -49,8 +45,7 @@ def test_crops_differ_between_pictures_and_cover_all_places() -> None:
     }
     assert {top for top, _ in found} == tops and {0, 48} <= {left for _, left in found}
     assert not all(
-        torch.equal(crop, Framing("crop", 64, 48, seed=4).mask(mask, str(key)))
-        for key, crop in enumerate(crops)
+        torch.equal(crop, Framing("crop", 64, 48, seed=4).mask(mask, str(key))) for key, crop in enumerate(crops)
     )
 
 
@@ -70,7 +65,5 @@ def test_a_mask_has_the_pixels_that_the_loader_showed(mode: str, tmp_path) -> No
 def test_an_empty_share_has_the_shape_of_a_crop(tmp_path) -> None:  # type: ignore[no-untyped-def]
     striped(64, 64)[0].save(tmp_path / "p.png")
     framing = Framing("crop", 64, 48, seed=0)
-    batches = evaluation_batches(
-        FileSource(tmp_path, ["p.png"]), framing, batch_size=2, process=1, processes=2, seed=0
-    )
+    batches = evaluation_batches(FileSource(tmp_path, ["p.png"]), framing, batch_size=2, process=1, processes=2, seed=0)
     assert [batch.images.shape for batch in batches] == [(0, 3, 48, 48)]

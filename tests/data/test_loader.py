@@ -107,9 +107,7 @@ class TestEvaluation:
         whole = list(evaluation_batches(source, SQUASH, batch_size=batch_size, seed=0))
         shares = [
             list(
-                evaluation_batches(
-                    source, SQUASH, batch_size=batch_size, seed=0, process=process, processes=processes
-                )
+                evaluation_batches(source, SQUASH, batch_size=batch_size, seed=0, process=process, processes=processes)
             )
             for process in range(processes)
         ]
@@ -164,9 +162,7 @@ class TestTraining:
     def test_every_visit_is_a_permutation_of_its_own(self, length: int) -> None:
         batch_size, visits = 4, 4
         steps = -(-visits * length // batch_size)
-        found = list(
-            training_batches(Noise(length), SQUASH, batch_size=batch_size, start=0, steps=steps, seed=0)
-        )
+        found = list(training_batches(Noise(length), SQUASH, batch_size=batch_size, start=0, steps=steps, seed=0))
         assert [len(batch) for batch in found] == [batch_size] * steps
         pairs = list(chain.from_iterable(zip(batch.visits, batch.keys, strict=True) for batch in found))
         orders = [[key for visit, key in pairs if visit == number] for number in range(visits)]
@@ -181,11 +177,7 @@ class TestTraining:
         options = {"batch_size": 4, "start": 0, "steps": 6, "seed": 1}
         whole = list(training_batches(Noise(9), RANDOM, **options))
         shares = [
-            list(
-                training_batches(
-                    Noise(9), RANDOM, **options, process=rank, processes=processes, workers=workers
-                )
-            )
+            list(training_batches(Noise(9), RANDOM, **options, process=rank, processes=processes, workers=workers))
             for rank in range(processes)
         ]
         assert_same(joined(shares), whole)
@@ -268,9 +260,7 @@ def test_a_broken_file_stops_the_run_with_its_name(workers: int, kind: str) -> N
 def test_batches_before_a_broken_file_arrive() -> None:
     found = []
     with pytest.raises(DecodeError):
-        for batch in evaluation_batches(
-            Noise(6, broken=frozenset({4})), SQUASH, batch_size=2, seed=0, workers=2
-        ):
+        for batch in evaluation_batches(Noise(6, broken=frozenset({4})), SQUASH, batch_size=2, seed=0, workers=2):
             found.append(batch.keys)
     assert found == [("dir/0.png", "dir/1.png"), ("dir/2.png", "dir/3.png")]
 

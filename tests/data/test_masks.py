@@ -14,9 +14,7 @@ from rtok.errors import UserError
 Config = Callable[..., object]
 
 
-def write(
-    root: Path, image: str, mask: str | None, values: object = 0, size: tuple[int, int] = (6, 4)
-) -> None:
+def write(root: Path, image: str, mask: str | None, values: object = 0, size: tuple[int, int] = (6, 4)) -> None:
     """Write a picture of `size` (width, height) and a mask that holds `values`."""
     for path in (image, mask):
         if path:

@@ -23,9 +23,7 @@ def as_tensor(image: Image.Image) -> torch.Tensor:
 @pytest.mark.parametrize("resize", ["squash", "crop", "random-crop"])
 @pytest.mark.parametrize("shape", [(300, 200), (31, 57), (1, 1), (5, 400)])
 @pytest.mark.parametrize("size", [(56, 56), (28, 70)])
-def test_the_result_is_a_float_image_of_the_size(
-    resize: str, shape: tuple[int, int], size: tuple[int, int]
-) -> None:
+def test_the_result_is_a_float_image_of_the_size(resize: str, shape: tuple[int, int], size: tuple[int, int]) -> None:
     image = Transform(resize, size)(picture(*shape), 0)
     assert image.shape == (3, *size) and image.dtype == torch.float32 and image.is_contiguous()
     assert torch.equal(image * 255, (image * 255).round())  # whole 8-bit levels
@@ -53,9 +51,7 @@ def test_crop_is_torchvisions(shape: tuple[int, int], side: int) -> None:
             reference.CenterCrop(side),
         ]
     )
-    assert torch.equal(
-        Transform("crop", (side, side))(picture(*shape), 0), as_tensor(expected(picture(*shape)))
-    )
+    assert torch.equal(Transform("crop", (side, side))(picture(*shape), 0), as_tensor(expected(picture(*shape))))
 
 
 def test_crop_to_224_resizes_the_short_side_to_256() -> None:
@@ -77,9 +73,7 @@ def test_random_boxes_are_torchvisions(shape: tuple[int, int]) -> None:
     width, height = shape
     for seed in range(50):
         torch.manual_seed(seed)
-        drawn = reference.RandomResizedCrop(8, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)).make_params(
-            [picture(*shape)]
-        )
+        drawn = reference.RandomResizedCrop(8, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)).make_params([picture(*shape)])
         box = random_box(width, height, torch.Generator().manual_seed(seed))
         expected = (
             drawn["left"],

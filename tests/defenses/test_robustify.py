@@ -128,9 +128,7 @@ def test_a_classifier_can_be_trained_on_it() -> None:
 
 
 def test_what_is_saved_says_what_it_is(tmp_path: Path) -> None:
-    made = tokens(
-        backbone="timm:vit_base_patch16_224", image_size=(224, 224), config={"seed": 3}, version="0.1"
-    )
+    made = tokens(backbone="timm:vit_base_patch16_224", image_size=(224, 224), config={"seed": 3}, version="0.1")
     robust = robustify(build("vit_base_patch16_224", num_classes=0), made)
     torch.save({"state_dict": torch.nn.Sequential(robust).state_dict()}, tmp_path / "inside.pth")
     torch.save(robust.state_dict(), tmp_path / "robust.pth")
@@ -172,9 +170,7 @@ def test_a_name_of_timm_and_ours_are_the_same_architecture() -> None:
     vit = build("vit_small_patch14_dinov2", num_classes=0, img_size=28)
     assert isinstance(robustify(vit, tokens(backbone="dinov2_vits14")), RobustViT)
     with pytest.raises(UserError, match=r"width 64\), not for vit_small_patch14_dinov2 of width 384"):
-        robustify(
-            timm.create_model("vit_small_patch14_dinov2", img_size=28), tokens(backbone="dinov2_vits14")
-        )
+        robustify(timm.create_model("vit_small_patch14_dinov2", img_size=28), tokens(backbone="dinov2_vits14"))
 
 
 def test_a_backbone_takes_tokens_itself(tiny: Any) -> None:

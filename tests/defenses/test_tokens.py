@@ -65,9 +65,7 @@ def test_a_saved_file_says_what_it_is(tmp_path: Path) -> None:
 def test_tokens_that_were_trained_are_saved_without_their_graph(tmp_path: Path) -> None:
     values = VALUES.clone().to(torch.bfloat16).requires_grad_()
     RobustnessTokens(values).save(tmp_path / "rtokens.safetensors")
-    assert torch.equal(
-        RobustnessTokens.load(tmp_path / "rtokens.safetensors").values, values.detach().float()
-    )
+    assert torch.equal(RobustnessTokens.load(tmp_path / "rtokens.safetensors").values, values.detach().float())
 
 
 @pytest.mark.parametrize(
@@ -136,9 +134,7 @@ def test_a_format_of_the_future_is_refused(tmp_path: Path) -> None:
 def test_tokens_of_another_backbone_are_refused_with_its_name() -> None:
     tokens = RobustnessTokens(VALUES, backbone="dinov2_vits14")
     tokens.check(backbone())
-    with pytest.raises(
-        UserError, match=r"made for 'dinov2_vits14' \(width 8\), not for 'deit3_small_patch16_224'"
-    ):
+    with pytest.raises(UserError, match=r"made for 'dinov2_vits14' \(width 8\), not for 'deit3_small_patch16_224'"):
         tokens.check(backbone("deit3_small_patch16_224"))
     with pytest.raises(UserError, match=r"width 8\), not for 'dinov2_vits14' \(width 16\)"):
         tokens.check(backbone(dim=16))

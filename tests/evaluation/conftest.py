@@ -13,9 +13,7 @@ from rtok.models import registry
 
 
 @pytest.fixture
-def small(
-    tiny: Callable[..., Any], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, Any]:
+def small(tiny: Callable[..., Any], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A config; its tokens change the features, though nobody trained them. The checks of `sanity` are off."""
     model = tiny("dinov2_vits14", depth=4)
     monkeypatch.setitem(registry._BY_NAME, "dinov2_vits14", model.spec)

@@ -57,9 +57,7 @@ def test_it_is_the_mean_over_images_of_the_largest(analysed: Config) -> None:
     tokens = RobustnessTokens.load(analysed.defense_paths[0]).values
     source = open_source(analysed.data, seed=0)
     batch = next(iter(evaluation_batches(source, Transform("squash", (28, 28)), batch_size=IMAGES, seed=0)))
-    pgd = PGD(
-        eps=8 / 255, step=1e-2, steps=3, units="normalized", init="gaussian", mse_weight=1.0, quantize="floor"
-    )
+    pgd = PGD(eps=8 / 255, step=1e-2, steps=3, units="normalized", init="gaussian", mse_weight=1.0, quantize="floor")
     objective = Objective(FixedSurrogate(backbone), FeatureCriterion(backbone(batch.images), "token"))
     adversarial = craft(pgd, batch.images, objective, Context(batch.keys, std=backbone.std)).images
 

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rtok.evaluation.segmentation import evaluate_segmentation
 
 import rtok
 from rtok.config import Config
 from rtok.config.rules import RULES
 from rtok.errors import UserError
-from rtok.evaluation import evaluate_classification, evaluate_features, make_adversarial_set
+from rtok.evaluation import evaluate_classification, evaluate_features, evaluate_segmentation, make_adversarial_set
 
 ENTRIES: dict[str, Callable[[Config], Any]] = {
     "train": rtok.train,

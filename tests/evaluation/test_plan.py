@@ -214,9 +214,7 @@ def test_a_curve_has_every_victim_and_threat_at_every_radius(small: dict[str, An
         assert curved["ci95"] == row["ci95"]
     with (tmp_path / "run" / "curve.csv").open() as file:
         lines = list(csv.DictReader(file))
-    assert [float(line["cosine_to_plain"]) for line in lines] == [
-        row["cosine_to_plain"] for row in results["curve"]
-    ]
+    assert [float(line["cosine_to_plain"]) for line in lines] == [row["cosine_to_plain"] for row in results["curve"]]
     assert float(lines[0]["cosine_to_plain_low"]) == results["curve"][0]["ci95"]["cosine_to_plain"][0]
     assert (tmp_path / "run" / "curve.png").exists()
     assert len(column(tmp_path / "run", victim="plain")) == 7  # per_image.csv holds the attack itself only

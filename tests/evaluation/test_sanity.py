@@ -39,9 +39,7 @@ def test_a_sound_defence_passes(small: dict[str, Any]) -> None:
     assert [check.get("defense") for check in found["checks"]] == [None] + [small["tokens"]] * 5
 
 
-def test_a_rounding_that_kills_gradients_is_flagged(
-    small: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rounding_that_kills_gradients_is_flagged(small: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     def rounded(self: FeatureTask, victim: Victim) -> Callable[[Tensor], Tensor]:
         model = victim.features
         return model if victim.defense is None else lambda images: model((images * 64).round() / 64)
@@ -59,9 +57,7 @@ def test_a_rounding_that_kills_gradients_is_flagged(
         assert not passed[name], name
 
 
-def test_gradients_that_are_nearly_zero_are_flagged(
-    small: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gradients_that_are_nearly_zero_are_flagged(small: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """A gradient scaled down by a million: sign steps do not care, an L2 attack or a sum with another loss would."""
 
     def faint(self: FeatureTask, victim: Victim) -> Callable[[Tensor], Tensor]:
@@ -75,9 +71,7 @@ def test_gradients_that_are_nearly_zero_are_flagged(
     assert failed == ["gradients do not vanish"]
 
 
-def test_an_attack_that_does_nothing_is_flagged(
-    small: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_attack_that_does_nothing_is_flagged(small: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PGD, "run", lambda self, images, *_, **__: Perturbed(images, images[:, 0, 0, 0]))
     passed = {check["check"]: check["passed"] for check in checked(small)["checks"]}
     for name in ("an unbounded radius breaks the plain model", "more steps are stronger"):

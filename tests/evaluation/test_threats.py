@@ -47,9 +47,7 @@ def test_informed_averages_the_plain_model_and_one_fresh_draw() -> None:
     ],
 )
 def test_more_draws_share_what_the_plain_model_leaves(options: dict, weights: list[float]) -> None:
-    surrogate = BoundSurrogate(
-        twins(**options), lambda victim: lambda x: x if victim is PLAIN else values(victim)
-    )
+    surrogate = BoundSurrogate(twins(**options), lambda victim: lambda x: x if victim is PLAIN else values(victim))
     members = surrogate.members(Step(0, 0))
     assert [weight for weight, _ in members] == pytest.approx(weights)
     draws = [model(torch.ones(1)) for _, model in members if model(torch.ones(1)).ndim == 3]

@@ -48,9 +48,7 @@ def images() -> Tensor:
     return torch.rand(5, 3, 28, 28, generator=torch.Generator().manual_seed(1))
 
 
-def test_rows_equal_a_direct_computation(
-    readings: dict[str, Reading], images: Tensor, tmp_path: Path
-) -> None:
+def test_rows_equal_a_direct_computation(readings: dict[str, Reading], images: Tensor, tmp_path: Path) -> None:
     found = extract_features(readings, KEYS, Images(images), tmp_path, Compute.start())
     for name, reading in readings.items():
         expected = reading.layout.inputs(reading.backbone, images, reading.tokens)

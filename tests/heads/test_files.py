@@ -53,9 +53,7 @@ NAMES = {
 
 @pytest.mark.parametrize(("width", "layout"), list(zip((64, 128, 256, 320), LAYOUTS, strict=True)))
 @pytest.mark.parametrize("prefix", ["", "linear.", "module.linear."])
-def test_a_published_head(
-    backbone: Backbone, tmp_path: Path, width: int, layout: Layout, prefix: str
-) -> None:
+def test_a_published_head(backbone: Backbone, tmp_path: Path, width: int, layout: Layout, prefix: str) -> None:
     saved = tensors(width)
     torch.save({prefix + name: tensor for name, tensor in saved.items()}, tmp_path / "head.pth")
     ((name, head),) = read_heads(tmp_path / "head.pth", backbone).items()
@@ -116,9 +114,7 @@ def test_what_fit_saved_is_read_back(backbone: Backbone, tmp_path: Path) -> None
         ({"cls_token": torch.zeros(3)}, "is not a linear head"),
     ],
 )
-def test_what_is_no_head(
-    backbone: Backbone, tmp_path: Path, content: dict[str, Tensor], message: str
-) -> None:
+def test_what_is_no_head(backbone: Backbone, tmp_path: Path, content: dict[str, Tensor], message: str) -> None:
     torch.save(content, tmp_path / "head.pth")
     with pytest.raises(UserError, match=message):
         read_heads(tmp_path / "head.pth", backbone)
@@ -128,9 +124,7 @@ def test_classifiers_that_are_not_there(backbone: Backbone, tmp_path: Path) -> N
     path = tmp_path / "model_final.pth"
     linear_evaluation(path, NAMES)
     heads = read_heads(path, backbone)
-    with pytest.raises(
-        UserError, match=r"holds 4 classifiers: choose one with head.classifier, such as classifier_1"
-    ):
+    with pytest.raises(UserError, match=r"holds 4 classifiers: choose one with head.classifier, such as classifier_1"):
         choose_head(heads, None, path)
     with pytest.raises(UserError, match=r"Did you mean 'classifier_1_blocks_avgpool_True_lr_0_00100'"):
         choose_head(heads, "classifier_1_blocks_avgpool_True_lr_0_001", path)

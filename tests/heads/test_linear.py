@@ -18,9 +18,7 @@ def direct(vit: Any, images: Tensor, tokens: Tensor | None, blocks: int, average
     prefix, n = vit.num_prefix_tokens, 0 if tokens is None else tokens.shape[1]
     sequence = vit.norm_pre(vit._pos_embed(vit.patch_embed(images)))
     if tokens is not None:
-        sequence = torch.cat(
-            [sequence[:, :prefix], tokens.expand(len(images), -1, -1), sequence[:, prefix:]], 1
-        )
+        sequence = torch.cat([sequence[:, :prefix], tokens.expand(len(images), -1, -1), sequence[:, prefix:]], 1)
     cls = []
     for block in vit.blocks:
         sequence = block(sequence)
@@ -34,9 +32,7 @@ def direct(vit: Any, images: Tensor, tokens: Tensor | None, blocks: int, average
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", ["dinov2_vits14", "dinov2_vits14_reg"])
 @pytest.mark.parametrize("extra", [0, 3])
-def test_logits_equal_a_direct_computation(
-    tiny: Callable[..., Any], layout: Layout, name: str, extra: int
-) -> None:
+def test_logits_equal_a_direct_computation(tiny: Callable[..., Any], layout: Layout, name: str, extra: int) -> None:
     model = tiny(name, depth=5)
     backbone, images = model.load(), model.images()
     generator = torch.Generator().manual_seed(3)
@@ -77,9 +73,7 @@ def test_an_embedding_is_read_as_it_is(tiny: Callable[..., Any]) -> None:
 
 def test_a_width_that_is_not_the_backbones(tiny: Callable[..., Any]) -> None:
     backbone = tiny("dinov2_vits14").load()
-    with pytest.raises(
-        UserError, match=r"h.pth .* width 96, but dinov2_vits14 gives 64 or 128 or 256 or 320"
-    ):
+    with pytest.raises(UserError, match=r"h.pth .* width 96, but dinov2_vits14 gives 64 or 128 or 256 or 320"):
         layout_of(96, backbone, "h.pth")
 
 

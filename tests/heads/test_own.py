@@ -35,14 +35,10 @@ def test_equals_timm(whole: tuple[Any, Any, Path]) -> None:
     backbone = load_backbone(spec, weights=path)
     images = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     expected = vit((images - backbone.mean) / backbone.std)
-    torch.testing.assert_close(
-        own_classifier(backbone, path)(backbone, images), expected, rtol=1e-5, atol=1e-5
-    )
+    torch.testing.assert_close(own_classifier(backbone, path)(backbone, images), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_pretrained_weights_bring_theirs(
-    whole: tuple[Any, Any, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pretrained_weights_bring_theirs(whole: tuple[Any, Any, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     vit, spec, path = whole
     backbone = load_backbone(spec, weights=path)
     asked = []

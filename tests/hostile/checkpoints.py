@@ -245,9 +245,7 @@ CASES = [
     bad("zip without a pickle", inspected(".pth", deflated({"archive/version": b"3"}))),
     bad("weights of another model", weights(".pth", pickled(lambda w: {"cls_token": torch.ones(1, 1, 64)}))),
     bad("weights of integers", weights(".pth", pickled(weights_with(lambda t: t.long())))),
-    bad(
-        "weights of complex numbers", weights(".pth", pickled(weights_with(lambda t: t.to(torch.complex64))))
-    ),
+    bad("weights of complex numbers", weights(".pth", pickled(weights_with(lambda t: t.to(torch.complex64))))),
     bad("weights of truth values", weights(".pth", pickled(weights_with(lambda t: t > 0)))),
     bad("weights sparse", weights(".pth", pickled(weights_with(lambda t: t.to_sparse())))),
     bad(
@@ -260,9 +258,7 @@ CASES = [
     bad("tokens NaN", tokens(".safetensors", tokens_of(torch.full((1, 2, 64), float("nan")))), "NaN"),
     bad("tokens infinite", tokens(".safetensors", tokens_of(torch.full((1, 2, 64), float("inf")))), "NaN"),
     bad("tokens of integers", tokens(".safetensors", tokens_of(torch.ones(1, 2, 64, dtype=torch.int64)))),
-    bad(
-        "tokens of complex numbers", tokens(".pt", pickled(lambda w: {"rtokens": torch.ones(1, 2, 64) * 1j}))
-    ),
+    bad("tokens of complex numbers", tokens(".pt", pickled(lambda w: {"rtokens": torch.ones(1, 2, 64) * 1j}))),
     bad("tokens sparse", tokens(".pt", pickled(lambda w: {"rtokens": torch.ones(1, 2, 64).to_sparse()}))),
     bad("tokens of two dimensions", tokens(".safetensors", tokens_of(torch.ones(2, 64)))),
     bad("tokens none", tokens(".safetensors", tokens_of(torch.ones(1, 0, 64)))),
@@ -335,9 +331,7 @@ CASES = [
     ),
     bad(
         "set of paths outside",
-        adversarial_set(
-            {"attack.json": json.dumps(ATTACK), "manifest.csv": ROWS + "0.png,0,../x.png,0,0,0\n"}
-        ),
+        adversarial_set({"attack.json": json.dumps(ATTACK), "manifest.csv": ROWS + "0.png,0,../x.png,0,0,0\n"}),
         "attack.from",
     ),
     bad("state no checkpoint", resumed({"run.json": "{}", "state/train.pt": b"nonsense"}), "train.pt"),

@@ -31,9 +31,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     root = tmp_path_factory.mktemp("good")
     g = torch.Generator().manual_seed(0)
     state = timm.create_model("test_vit", num_classes=0).state_dict()
-    save_file(
-        {name: 0.3 * torch.randn(t.shape, generator=g) for name, t in state.items()}, root / "vit.safetensors"
-    )
+    save_file({name: 0.3 * torch.randn(t.shape, generator=g) for name, t in state.items()}, root / "vit.safetensors")
     for name in "ab":
         (root / "pictures" / name).mkdir(parents=True)
         (root / "pictures" / name / "0.png").write_bytes(pictures.encoded())
@@ -75,9 +73,7 @@ def snapshot(folder: Path, out: Path) -> dict[str, object]:
 
 
 def test_there_are_enough() -> None:
-    assert len(CASES) >= 60 and len(CASES) == sum(
-        len(m.CASES) for m in (yaml_files, configs, checkpoints, pictures)
-    )
+    assert len(CASES) >= 60 and len(CASES) == sum(len(m.CASES) for m in (yaml_files, configs, checkpoints, pictures))
 
 
 def test_the_good_config_runs(good: dict[str, Any], tmp_path: Path) -> None:

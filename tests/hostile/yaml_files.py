@@ -10,9 +10,7 @@ import yaml
 from tests.hostile.case import Case, World
 
 GOOD = "model: {name: dinov2_vits14}\ndata: {name: photos}\n"
-LAUGHS = "a: &a [x, x]\n" + "".join(
-    f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
-)
+LAUGHS = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
 
 
 def text(content: str | bytes) -> Callable[[World], list[str]]:
@@ -84,9 +82,7 @@ CASES = [
     Case("null as key", text("~: 2\n"), words=("key must be text",)),
     Case("list as key", text("? [a]\n: b\n"), words=("key must be text",)),
     Case("number of a million digits", text(GOOD + "seed: " + "9" * 100_000), words=("seed",)),
-    Case(
-        "unset variable", text(GOOD + "out: ${RTOK_NO_SUCH_VARIABLE}/x\n"), words=("RTOK_NO_SUCH_VARIABLE",)
-    ),
+    Case("unset variable", text(GOOD + "out: ${RTOK_NO_SUCH_VARIABLE}/x\n"), words=("RTOK_NO_SUCH_VARIABLE",)),
     Case("malformed variable", text(GOOD + "out: ${1x\n"), words=("hostile.yaml",)),
     Case("directive", text("%YAML 9.9\n---\n" + GOOD), words=("hostile.yaml",)),
     Case("a folder", folder, words=("is a folder",)),

@@ -44,9 +44,7 @@ def inserted(vit: Any, images: Tensor, extra: Tensor, at: int) -> Tensor:
     ("kind", "name", "mlp_ratio"),
     [("plain", "dinov2_vits14", 4), ("reg4", "dinov2_vits14_reg", 4), ("swiglu", "dinov2_vitg14", 5.5)],
 )
-def test_golden_files_of_the_dinov2_code_base(
-    tiny: Any, kind: str, name: str, mlp_ratio: float, size: int
-) -> None:
+def test_golden_files_of_the_dinov2_code_base(tiny: Any, kind: str, name: str, mlp_ratio: float, size: int) -> None:
     spec = tiny(name, mlp_ratio=mlp_ratio).spec
     backbone = load_backbone(spec, weights=GOLDEN / f"dinov2_{kind}.pth", image_size=size)
     backbone.mean.zero_()  # the golden inputs are normalised already
@@ -109,9 +107,7 @@ def test_only_tokens_get_gradients(tiny: Any, name: str) -> None:
     assert all(weight.grad is None and not weight.requires_grad for weight in backbone.parameters())
 
 
-@pytest.mark.parametrize(
-    "name", ["dinov2_vits14", "dinov2_vitg14", "deit3_small_patch16_224", "dinov3_vits16"]
-)
+@pytest.mark.parametrize("name", ["dinov2_vits14", "dinov2_vitg14", "deit3_small_patch16_224", "dinov3_vits16"])
 def test_activation_checkpointing_keeps_a_block_and_changes_nothing(tiny: Any, name: str) -> None:
     model = tiny(name, depth=4)
     backbone, images = model.load(), model.images()

@@ -65,6 +65,4 @@ def test_pretrained_weights_take_the_same_way(tiny: Any, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(timm, "create_model", hub)
     images = model.images(1, 56)
-    assert torch.equal(
-        model.load(weights="pretrained", image_size=56)(images), model.load(image_size=56)(images)
-    )
+    assert torch.equal(model.load(weights="pretrained", image_size=56)(images), model.load(image_size=56)(images))

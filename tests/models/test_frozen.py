@@ -69,9 +69,7 @@ def test_bfloat16_with_a_gradient_is_the_linear_layer_bit_for_bit() -> None:
     torch.manual_seed(0)
     layer, x = nn.Linear(24, 40).bfloat16(), torch.randn(2, 7, 24).bfloat16()
 
-    for got, expected in zip(
-        product_and_gradient(frozen_copy(layer), x), product_and_gradient(layer, x), strict=True
-    ):
+    for got, expected in zip(product_and_gradient(frozen_copy(layer), x), product_and_gradient(layer, x), strict=True):
         assert torch.equal(got, expected)
 
 

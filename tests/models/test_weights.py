@@ -24,12 +24,7 @@ REPRESENTATIVES = [
     "dinov3_vits16",
     "dinov3_vits16plus",
 ]
-CASES = [
-    (spec.name, naming.name)
-    for spec in all_specs()
-    if spec.name in REPRESENTATIVES
-    for naming in spec.namings
-]
+CASES = [(spec.name, naming.name) for spec in all_specs() if spec.name in REPRESENTATIVES for naming in spec.namings]
 
 
 def naming_of(model: Any, name: str) -> Naming:
@@ -152,9 +147,7 @@ def test_a_whole_clip_file_gives_its_image_tower(tiny: Any) -> None:
     tensors = model.vit.state_dict()
     theirs = translate_back(tensors, naming_of(model, "OpenCLIP"))
     assert theirs["visual.proj"].shape == (64, 512)
-    text = dict.fromkeys(
-        ("logit_scale", "positional_embedding", "transformer.resblocks.0.ln_1.weight"), torch.zeros(1)
-    )
+    text = dict.fromkeys(("logit_scale", "positional_embedding", "transformer.resblocks.0.ln_1.weight"), torch.zeros(1))
     shapes = {key: tensor.shape for key, tensor in tensors.items()}
     assert not translate({**theirs, **text}, shapes, naming_of(model, "OpenCLIP")).problems
 

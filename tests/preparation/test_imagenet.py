@@ -23,11 +23,7 @@ WHOLE = (
     *(SPLITS["test"].path("", number) for number in (1, 2)),
 )
 EXTRA = {
-    *(
-        f"{kind}-{split}.npy"
-        for kind in ("entries", "class-ids", "class-names")
-        for split in ("TRAIN", "VAL")
-    ),
+    *(f"{kind}-{split}.npy" for kind in ("entries", "class-ids", "class-names") for split in ("TRAIN", "VAL")),
     "entries-TEST.npy",
 }
 
@@ -98,9 +94,7 @@ def test_the_roots_own_labels_are_used_and_kept(root: Path, write_tree, labels, 
 
 def test_a_part_needs_permission_and_dinov2_is_named(root: Path, write_tree, labels, capsys) -> None:
     write_tree(*WHOLE)
-    with pytest.raises(
-        UserError, match=r"not the complete ImageNet\. train: 6 good images of 1,281,167; val: 3 g"
-    ):
+    with pytest.raises(UserError, match=r"not the complete ImageNet\. train: 6 good images of 1,281,167; val: 3 g"):
         prepare_imagenet(root, labels=labels)
     assert files(root) == {}
     prepare_imagenet(root, labels=labels, allow_partial=True)
@@ -176,9 +170,7 @@ def test_wrong_input_is_refused(root: Path, write_tree, labels, tmp_path, allow_
     refuse(r"has no folder train, val, test; it holds n01440764\. .*--archives DIR")
     refuse(r"has no folder val; it holds n01440764", split="val")
     write_tree(SPLITS["val"].path(TENCH, 1), SPLITS["val"].path(SHARK, 2))
-    refuse(
-        r"--split: 'vall' is not a split; valid are train, val, test, all\. Did you mean 'val'", split="vall"
-    )
+    refuse(r"--split: 'vall' is not a split; valid are train, val, test, all\. Did you mean 'val'", split="vall")
     refuse("--archives: there is no folder", archives=tmp_path / "gone")
     refuse("--extra: .*three.txt is a file", extra=labels / "extra")
     refuse("three.txt, line 4: n01440764 is listed twice", labels=_append(labels, f"{TENCH},carp\n"))

@@ -53,7 +53,5 @@ def test_every_kind_of_problem_is_named_and_left_out(root: Path, write_tree) -> 
 
 def test_an_unknown_class_folder_is_refused(root: Path, write_tree) -> None:
     write_tree(f"val/{TENCH}/x.JPEG", *(f"val/n0000000{number}/x.JPEG" for number in range(6)))
-    with pytest.raises(
-        UserError, match=r"6 of the 7 class folders .*: n00000000, .*, n00000004, \.\.\.\. Move"
-    ):
+    with pytest.raises(UserError, match=r"6 of the 7 class folders .*: n00000000, .*, n00000004, \.\.\.\. Move"):
         list_split(root, SPLITS["val"], CLASSES)

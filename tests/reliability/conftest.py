@@ -34,9 +34,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("inputs")
     g = torch.Generator().manual_seed(0)
     state = timm.create_model("test_vit", num_classes=0).state_dict()
-    save_file(
-        {name: 0.3 * torch.randn(t.shape, generator=g) for name, t in state.items()}, root / "vit.safetensors"
-    )
+    save_file({name: 0.3 * torch.randn(t.shape, generator=g) for name, t in state.items()}, root / "vit.safetensors")
     tokens = RobustnessTokens.draw(3, WIDTH, std=1.0, backbone=MODEL, image_size=(32, 32))
     tokens.save(root / "tokens.safetensors")
     random = np.random.default_rng(0)
@@ -44,9 +42,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for i in range(count):
             coarse = Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8))
             picture = coarse.resize((40, 36), Image.Resampling.BICUBIC)
-            mask = Image.fromarray(
-                (np.asarray(picture).astype(int).sum(-1) // 256).clip(0, 2).astype(np.uint8)
-            )
+            mask = Image.fromarray((np.asarray(picture).astype(int).sum(-1) // 256).clip(0, 2).astype(np.uint8))
             places = {
                 f"classes/{split}/{'ab'[i % 2]}": picture,
                 f"masked/images/{split}": picture,

@@ -129,9 +129,7 @@ def test_a_file_of_the_run_vanishes(
     assert content(folder / "run") == content(whole / "run")
 
 
-def test_a_picture_vanishes(
-    place: Place, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_picture_vanishes(place: Place, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = {"name": "folder", "root": str(tmp_path / "data"), "split": "test", "workers": 0}
     shutil.copytree(inputs / "classes", tmp_path / "data")
     whole, folder = place("eval-features", "whole", data=data), place("eval-features", "cut", data=data)
@@ -149,9 +147,7 @@ def test_a_picture_vanishes(
     assert content(folder / "run") == content(whole / "run")
 
 
-def test_training_goes_on_with_the_same_images_only(
-    place: Place, inputs: Path, tmp_path: Path, warm: Warm
-) -> None:
+def test_training_goes_on_with_the_same_images_only(place: Place, inputs: Path, tmp_path: Path, warm: Warm) -> None:
     shutil.copytree(inputs / "classes", tmp_path / "data")
     data = {"name": "folder", "root": str(tmp_path / "data"), "split": "test", "workers": 0}
     folder = place("train", "cut", data=data, train={"steps": 4000, "batch_size": 4, "checkpoint_every": 1})

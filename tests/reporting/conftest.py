@@ -13,8 +13,7 @@ def feature_row(threat, victim, to_plain, **more):
         "victim": victim,
         "threat": threat,
         "attack": "paper",
-        "surrogate": "dinov2_vits14"
-        + {"informed": " + drawn tokens", "adaptive": " + tokens"}.get(threat, ""),
+        "surrogate": "dinov2_vits14" + {"informed": " + drawn tokens", "adaptive": " + tokens"}.get(threat, ""),
         "defense": TOKENS if victim == "robust" else None,
         "kind": None if victim == "plain" else "tokens",
         "norm": "linf",

@@ -46,9 +46,7 @@ def test_budgets_of_queries_are_told_apart(differences):
 
 
 def test_the_first_column_that_was_compared_is_told(differences):
-    rows = [
-        {**row, "cosine_to_plain": None, "mse": -0.5, "ci95": {"mse": [-0.6, -0.4]}} for row in differences
-    ]
+    rows = [{**row, "cosine_to_plain": None, "mse": -0.5, "ci95": {"mse": [-0.6, -0.4]}} for row in differences]
     assert gains(rows, [*FEATURES, MSE], {})[0].startswith("MSE under transfer, robust: -0.500 ± 0.100 over")
     assert gains([{**row, "mse": None} for row in rows], [*FEATURES, MSE], {}) == []
     assert gains([], FEATURES, {}) == []

@@ -6,9 +6,7 @@ from rtok.reporting.sanity import check_lines, verdict
 
 
 def test_the_verdict_counts(sanity):
-    assert verdict(sanity).startswith(
-        "Sanity checks of the attacks: SUSPICIOUS, 1 of 2 checks failed (4 images)."
-    )
+    assert verdict(sanity).startswith("Sanity checks of the attacks: SUSPICIOUS, 1 of 2 checks failed (4 images).")
     passed = {**sanity, "checks": sanity["checks"][:1]}
     assert verdict(passed) == "Sanity checks of the attacks: all passed (1 check, 4 images)."
 

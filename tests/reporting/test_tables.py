@@ -74,9 +74,7 @@ def test_every_width_is_kept_and_keeps_the_headline(rows, width):
 
 def test_columns_give_way_by_their_weight(rows):
     wide, narrow = headings(results_table(rows, FEATURES, width=200)), headings(results_table(rows, FEATURES))
-    order = [
-        column.heading for column in sorted(FEATURES, key=lambda column: column.keep or 99, reverse=True)
-    ]
+    order = [column.heading for column in sorted(FEATURES, key=lambda column: column.keep or 99, reverse=True)]
     gone = set(wide) - set(narrow)
     assert gone and gone == set([heading for heading in order if heading in wide][-len(gone) :])
 

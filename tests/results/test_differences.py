@@ -62,9 +62,7 @@ def test_robust_is_compared_with_its_baselines_image_by_image() -> None:
 
 
 def test_the_white_box_attack_on_the_public_model_is_transfer() -> None:
-    found = paired_differences(
-        [*rows("transfer", "plain", "random", "robust"), *rows("adaptive", "robust")], MEAN
-    )
+    found = paired_differences([*rows("transfer", "plain", "random", "robust"), *rows("adaptive", "robust")], MEAN)
     adaptive = [row for row in found if row["threat"] == "adaptive"]
     assert [(row["baseline_victim"], row["baseline_threat"]) for row in adaptive] == [
         ("plain", "transfer"),

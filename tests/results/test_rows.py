@@ -35,9 +35,7 @@ def test_an_identity_goes_through_a_flat_row(rows):
     assert Identity.of({"victim": "plain"}) == Identity(victim="plain")
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"norm": ["linf"]}, {"n": 1.5}, {"n": True}, {"eps": "8"}, {"threat": None}]
-)
+@pytest.mark.parametrize("wrong", [{"norm": ["linf"]}, {"n": 1.5}, {"n": True}, {"eps": "8"}, {"threat": None}])
 def test_an_identity_of_wrong_types_is_refused(wrong):
     with pytest.raises(ValidationError):
         Identity.of({**ROBUST.columns(), **wrong})
@@ -69,9 +67,7 @@ def test_a_threat_is_told_with_its_budget():
 def test_a_victim_is_told_as_far_as_victims_differ():
     plain = Identity(victim="plain", head_features="plain")
     random = Identity(victim="random", n=10, kind="tokens", head_features="plain")
-    other = Identity.of(
-        {**ROBUST.columns(), "defense": "run/rtokens-50.safetensors", "head_features": "robust"}
-    )
+    other = Identity.of({**ROBUST.columns(), "defense": "run/rtokens-50.safetensors", "head_features": "robust"})
 
     def labels(*shown, **options):
         naming = Naming.of([one.columns() for one in shown], **options)

@@ -65,9 +65,7 @@ def test_a_step_is_the_papers(settings: dict[str, Any], threat: str) -> None:
     def attacked(pixels: Tensor, first: int) -> Tensor:
         """Features of what is attacked: plain, with the tokens, or in turns."""
         own = [threat == "adaptive" or (threat == "mixed" and i % 2) for i in range(first, first + 3)]
-        features = [
-            backbone(x[None], r.detach() if known else None) for x, known in zip(pixels, own, strict=True)
-        ]
+        features = [backbone(x[None], r.detach() if known else None) for x, known in zip(pixels, own, strict=True)]
         return torch.cat(features)
 
     for step, batch in enumerate(batches):
@@ -75,9 +73,7 @@ def test_a_step_is_the_papers(settings: dict[str, Any], threat: str) -> None:
         clean = (batch.images - mean) / std
         target = backbone(batch.images).detach()
         noise = [
-            start_noise(
-                "gaussian", "linf", 8 / 255, batch.images[b : b + 1].shape, batch.keys[b : b + 1], 0, 0, v
-            )
+            start_noise("gaussian", "linf", 8 / 255, batch.images[b : b + 1].shape, batch.keys[b : b + 1], 0, 0, v)
             for b, v in enumerate(batch.visits)
         ]
         x = clean + torch.cat(noise).clamp(-8 / 255, 8 / 255)
@@ -91,9 +87,7 @@ def test_a_step_is_the_papers(settings: dict[str, Any], threat: str) -> None:
             z = clean + (z.detach() - 1e-2 * gradient.sign() - clean).clamp(-8 / 255, 8 / 255)
             x = (z * std + mean).clamp(0, 1)
         x = (x * 255 + 1e-4).floor() / 255
-        terms = [
-            F.cosine_similarity(backbone(images, r), target, dim=1).mean() for images in (batch.images, x)
-        ]
+        terms = [F.cosine_similarity(backbone(images, r), target, dim=1).mean() for images in (batch.images, x)]
         adam.zero_grad()
         (-sum(terms)).backward()
         adam.step()
@@ -178,9 +172,7 @@ def test_activation_checkpointing_changes_nothing(settings: dict[str, Any], tmp_
 
 
 @pytest.mark.parametrize("threat", ["transfer", "adaptive", "mixed"])
-def test_several_token_sets_equal_runs_of_their_own(
-    settings: dict[str, Any], tmp_path: Path, threat: str
-) -> None:
+def test_several_token_sets_equal_runs_of_their_own(settings: dict[str, Any], tmp_path: Path, threat: str) -> None:
     steps = {"steps": 3, "batch_size": 4, "threat": threat}
     train(config(settings, out=tmp_path / "many", tokens={"count": [2, 5], "seeds": [0, 7]}, train=steps))
     files = sorted(path.name for path in (tmp_path / "many").glob("*.safetensors"))
@@ -235,9 +227,7 @@ def test_a_killed_run_resumes_to_the_same_tokens(
     file.write_text(yaml.safe_dump(settings))
     train(config(settings, train=settings["train"], out=tmp_path / "whole"))
     command = [sys.executable, "-m", "rtok", "train", "--config", str(file), "--out", str(tmp_path / "cut")]
-    killed = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": os.getcwd()}
-    )
+    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": os.getcwd()})
     journal = tmp_path / "cut" / "metrics.jsonl"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (journal.exists() and journal.read_bytes().count(b"\n") >= 4):

@@ -66,9 +66,7 @@ class FeatureTask(Task):
             }
             for name, (a, b) in pairs.items():
                 absent = axis == "token" and a.ndim == 2
-                columns[name + suffix] = (
-                    a.new_full(a.shape[:1], float("nan")) if absent else cosine(a, b, axis)
-                )
+                columns[name + suffix] = a.new_full(a.shape[:1], float("nan")) if absent else cosine(a, b, axis)
         adversarial, clean, plain = (
             features if features.ndim == 2 else features[:, 0]
             for features in (view.adversarial, view.clean, view.plain_clean)

@@ -33,9 +33,7 @@ class NoCompiledOperations(ModuleType):
             raise AttributeError(name)
 
         def missing(*arguments: object, **options: object) -> None:
-            raise RuntimeError(
-                f"mmcv's compiled operation {name} was called, but this mmcv has none: install mmcv."
-            )
+            raise RuntimeError(f"mmcv's compiled operation {name} was called, but this mmcv has none: install mmcv.")
 
         return missing
 

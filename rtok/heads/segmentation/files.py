@@ -93,14 +93,11 @@ def _check(tensors: Mapping[str, Tensor], path: Path, backbone: Backbone, classe
         )
     if found != classes:
         raise UserError(
-            f"head.path: {path} has {found} classes, but the data set has {classes}: give a head for its "
-            "classes."
+            f"head.path: {path} has {found} classes, but the data set has {classes}: give a head for its classes."
         )
     unclear = [name for name, tensor in tensors.items() if not tensor.float().isfinite().all()]
     if unclear:
-        raise UserError(
-            f"head.path: {path} holds NaN or infinity, in {_PREFIX}{unclear[0]}: give another head."
-        )
+        raise UserError(f"head.path: {path} holds NaN or infinity, in {_PREFIX}{unclear[0]}: give another head.")
     wrong = {"conv_seg.bias": found, **dict.fromkeys(_STATISTICS, width)}
     for name, size in wrong.items():
         if tensors[name].shape != (size,):

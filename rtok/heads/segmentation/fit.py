@@ -126,9 +126,7 @@ class _FeedAndReport(Hook):
         data_batch["inputs"] = [sample.packed["inputs"] for sample in data_batch["samples"]]
         data_batch["data_samples"] = [sample.packed["data_samples"] for sample in data_batch.pop("samples")]
 
-    def after_train_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         self.bar.advance(1, loss=float(outputs["loss"].detach()), lr=runner.optim_wrapper.get_lr()["lr"][0])
 
 

@@ -78,9 +78,7 @@ class SegmentationHeads(HeadStore[BNHead]):
         """Write mmseg's format."""
         save_head(path, head, about)
 
-    def make(
-        self, jobs: Mapping[str, Job[BNHead]], state: Path
-    ) -> Iterator[tuple[str, BNHead, Mapping[str, Any]]]:
+    def make(self, jobs: Mapping[str, Job[BNHead]], state: Path) -> Iterator[tuple[str, BNHead, Mapping[str, Any]]]:
         """Fit the heads one after the other, in every process."""
         for name, job in jobs.items():
             head = self._fitted(name, job.features, state / "heads" / name)

@@ -57,9 +57,7 @@ class RtokBackbone(BaseModule):
     ) -> None:
         super().__init__()
         if isinstance(backbone, str | ModelSpec):
-            backbone = load_backbone(
-                backbone, weights=weights, image_size=image_size, normalization=normalization
-            )
+            backbone = load_backbone(backbone, weights=weights, image_size=image_size, normalization=normalization)
         if defense is not None:
             loaded = load_defense(Path(defense))
             loaded.check(backbone.backbone, Path(defense))
@@ -147,8 +145,7 @@ def window_features(encoder: RtokBackbone, images: Tensor, *, window: int, strid
 
     parts = (images[:, :, rows, columns] for rows, columns in places)
     found = [
-        checkpoint(of, part, use_reentrant=False, preserve_rng_state=False) if again else of(part)
-        for part in parts
+        checkpoint(of, part, use_reentrant=False, preserve_rng_state=False) if again else of(part) for part in parts
     ]
     return torch.cat(found, dim=1)
 
@@ -165,9 +162,7 @@ def sliding_windows(size: Sequence[int], window: int, stride: int) -> list[tuple
     return [(rows, columns) for rows in along(height) for columns in along(width)]
 
 
-def build_segmenter(
-    features: Features, head: BNHead, blocks: Sequence[int], window: int, stride: int
-) -> RtokSegmenter:
+def build_segmenter(features: Features, head: BNHead, blocks: Sequence[int], window: int, stride: int) -> RtokSegmenter:
     """Put a backbone, with what defends it, and a head together, in evaluation mode."""
     encoder = ConfigDict(type=RtokBackbone, backbone=features, blocks=blocks)
     sliding = ConfigDict(mode="slide", crop_size=(window, window), stride=(stride, stride))

@@ -94,12 +94,10 @@ def _check_exists(timm_name: str) -> None:
     architecture, _, tag = timm_name.partition(".")
     if not timm.is_model(architecture):
         raise UserError(
-            f"timm {timm.__version__} has no model '{architecture}'."
-            f"{nearest(architecture, timm.list_models())}"
+            f"timm {timm.__version__} has no model '{architecture}'.{nearest(architecture, timm.list_models())}"
         )
     tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:
         raise UserError(
-            f"timm {timm.__version__} has no weights '{tag}' for '{architecture}'; "
-            f"it has {', '.join(tags) or 'none'}."
+            f"timm {timm.__version__} has no weights '{tag}' for '{architecture}'; it has {', '.join(tags) or 'none'}."
         )

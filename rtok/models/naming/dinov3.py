@@ -12,9 +12,7 @@ def official(*, swiglu: bool = False) -> Naming:
     gate = zip(("w1", "w2", "w3"), ("fc1_g", "fc1_x", "fc2"), strict=True)
     rules = (
         rename("storage_tokens", "reg_token"),
-        Rule(
-            (_BLOCK + "attn.qkv.bias",), (_BLOCK + "attn.q_bias", _BLOCK + "attn.v_bias"), "masked_key_bias"
-        ),
+        Rule((_BLOCK + "attn.qkv.bias",), (_BLOCK + "attn.q_bias", _BLOCK + "attn.v_bias"), "masked_key_bias"),
         rename(_BLOCK + "ls1.gamma", _BLOCK + "gamma_1"),
         rename(_BLOCK + "ls2.gamma", _BLOCK + "gamma_2"),
         *(rename(_BLOCK + f"mlp.{w}.{{p}}", _BLOCK + f"mlp.{fc}.{{p}}") for w, fc in gate if swiglu),

@@ -38,9 +38,7 @@ def count_curve(rows: Sequence[Row], path: Path, column: Column) -> bool:
         return False
     panels = by_attack(known)
     figure = new_figure(6.8, 4.2 * len(panels))
-    for axes, (title, group) in zip(
-        figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True
-    ):
+    for axes, (title, group) in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True):
         _panel(axes, group, counts, column)
         axes.set_title("\n".join(wrap(title, 80)), fontsize=10, color=INK, loc="left")
     save(figure, path)

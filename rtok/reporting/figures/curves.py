@@ -72,9 +72,7 @@ def _several(series: Mapping[tuple[int, int], Sequence[Mapping[str, Any]]], path
     _line(panels[0], _mean_over(series.values(), "undefended"), "undefended", VERMILION, LABELS["undefended"])
     panels[0].set_ylabel("cosine to the plain clean features", color=INK)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper center", ncols=min(6, len(labels)), frameon=False, fontsize=9
-    )
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(6, len(labels)), frameon=False, fontsize=9)
     save(figure, path)
 
 

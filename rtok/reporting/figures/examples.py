@@ -20,9 +20,7 @@ from rtok.reporting.figures.canvas import (
 )
 
 
-def adversarial_examples(
-    clean: Any, adversarial: Any, path: Path, titles: Sequence[str] | None = None
-) -> None:
+def adversarial_examples(clean: Any, adversarial: Any, path: Path, titles: Sequence[str] | None = None) -> None:
     """Draw one column per image: clean, adversarial, and the perturbation amplified around gray.
 
     Args:

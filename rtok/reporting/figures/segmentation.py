@@ -47,8 +47,7 @@ def segmentation_maps(
     counts = np.bincount(classes[classes < len(palette)], minlength=len(palette))
     shown = [number for number in np.argsort(-counts, kind="stable")[:LEGEND].tolist() if counts[number]]
     handles = [
-        Patch(facecolor=np.divide(palette[n], 255), edgecolor=INK, linewidth=0.4, label=class_names[n])
-        for n in shown
+        Patch(facecolor=np.divide(palette[n], 255), edgecolor=INK, linewidth=0.4, label=class_names[n]) for n in shown
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2 * columns, fontsize=8, frameon=False)
     figure.suptitle(shortened(title, 100), fontsize=9, color=INK)

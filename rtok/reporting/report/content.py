@@ -97,9 +97,7 @@ def _sets(runs: Sequence[Run]) -> Iterator[Block]:
     for run in runs:
         changes = [float(row["linf_255"]) for row in run.manifest]
         about = [_plain(run.record.get(key)) for key in ("name", "objective", "surrogate")]
-        rows.append(
-            [run.name, *about, str(len(changes)), _mean(changes, 1), _mean([max(changes, default=None)], 1)]
-        )
+        rows.append([run.name, *about, str(len(changes)), _mean(changes, 1), _mean([max(changes, default=None)], 1)])
     head = (
         "run",
         "attack",

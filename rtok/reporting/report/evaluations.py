@@ -46,10 +46,7 @@ def _matrix(runs: Sequence[Run], column: Column) -> Iterator[Block]:
     yield Paragraph(" ".join([*meaning, *same, "One column per threat. Intervals are 95 %."]))
     yield Table(
         [*(head[i] for i in several), *threats],
-        [
-            [*(about[i] for i in several), *(cells.get(t, "") for t in threats)]
-            for about, cells in lines.items()
-        ],
+        [[*(about[i] for i in several), *(cells.get(t, "") for t in threats)] for about, cells in lines.items()],
         frozenset(range(len(several), len(several) + len(threats))),
     )
 
@@ -63,9 +60,7 @@ def evaluations(runs: Sequence[Run]) -> Iterator[Block]:
         yield Heading(3, title)
         shown = varying(group, columns)
         files = Naming.of(group).files
-        number = {
-            i for i, column in enumerate(shown) if not column.identity or column.key in ("n", "queries")
-        }
+        number = {i for i, column in enumerate(shown) if not column.identity or column.key in ("n", "queries")}
         yield Table(
             [column.title for column in shown],
             [[cell(row, column, files) for column in shown] for row in group],

@@ -52,9 +52,7 @@ def write_report(runs: Sequence[Path], out: Path, *, overwrite: bool = False) ->
         write_atomic(html, to_html(blocks, images, "rtok report"))
         write_atomic(markdown, to_markdown(blocks, links))
     except OSError as error:
-        raise UserError(
-            f"cannot write to {out}: {error.strerror}. Name another folder with --out."
-        ) from error
+        raise UserError(f"cannot write to {out}: {error.strerror}. Name another folder with --out.") from error
     return Report(markdown, html, len(found))
 
 

@@ -8,6 +8,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from rtok.data.loader import evaluation_batches
 from rtok.data.transforms import Transform
 from rtok.defenses import RobustnessTokens
 from rtok.errors import UserError
-from rtok.evaluation import evaluate_classification, heads, make_adversarial_set
+from rtok.evaluation import evaluate_classification, make_adversarial_set
 from rtok.evaluation.loop import Evaluator
 from rtok.heads import probe
 from rtok.models import Backbone, load_backbone, registry
@@ -75,9 +76,7 @@ def load(model: dict[str, Any]) -> Backbone:
 def head_files(tmp_path: Path, model: dict[str, Any], labelled: Path) -> dict[str, str]:
     """Heads that name the nearest class mean of the test pictures' plain or robust features: good, not perfect."""
     files = sorted(labelled.glob("test/*/*.png"))
-    pixels = np.stack(
-        [np.array(Image.open(file).resize((28, 28), Image.Resampling.BILINEAR)) for file in files]
-    )
+    pixels = np.stack([np.array(Image.open(file).resize((28, 28), Image.Resampling.BILINEAR)) for file in files])
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
     tokens = RobustnessTokens.load(Path(save_tokens(tmp_path / "tokens.safetensors"))).values
     paths = {}
@@ -121,9 +120,7 @@ def features(backbone: Any, images: Tensor, tokens: Tensor | None = None) -> Ten
     return torch.cat([found[:, 0], found[:, 1:].mean(1)], 1)
 
 
-def test_attacks_are_checked_and_victims_compared(
-    settings: dict[str, Any], head_files: dict[str, str]
-) -> None:
+def test_attacks_are_checked_and_victims_compared(settings: dict[str, Any], head_files: dict[str, str]) -> None:
     cfg = config(settings, head={"path": head_files}, sanity={"images": 3}, threats=["transfer", "adaptive"])
     results = evaluate_classification(cfg)
     checks = results["sanity"]["checks"]
@@ -162,9 +159,7 @@ def test_queries_use_the_margin_of_the_logits(settings: dict[str, Any], head_fil
     assert batch.labels is not None
     criterion = LabelCriterion(batch.labels, ignore_index=-100, loss="margin")
     search = Square(eps=40 / 255, queries=60)
-    found = craft(
-        search, batch.images, Objective(FixedSurrogate(model), criterion), Context(batch.keys)
-    ).images
+    found = craft(search, batch.images, Objective(FixedSurrogate(model), criterion), Context(batch.keys)).images
     sure = [row["adversarial_confidence"] for row in per_image(cfg.out) if row["head_features"] == "plain"]
     expected = model(found).softmax(1).amax(1)
     torch.testing.assert_close(torch.tensor(list(map(float, sure))), expected, atol=1e-3, rtol=0)
@@ -213,9 +208,7 @@ def test_numbers_equal_a_direct_computation(settings: dict[str, Any], head_files
         for name, images in (("clean", batch.images), ("adversarial", transfer)):
             confidence, prediction = model(head, tokens)(images).softmax(1).max(1)
             assert [int(row[f"{name}_prediction"]) for row in found] == prediction.tolist()
-            assert [float(row[f"{name}_confidence"]) for row in found] == pytest.approx(
-                confidence.tolist(), abs=1e-4
-            )
+            assert [float(row[f"{name}_confidence"]) for row in found] == pytest.approx(confidence.tolist(), abs=1e-4)
         assert [int(row["label"]) for row in found] == batch.labels.tolist()
 
 
@@ -307,9 +300,7 @@ def test_every_token_file_gets_its_own_head(settings: dict[str, Any], tmp_path: 
     assert names == ["plain", "robust-1", "robust-2"]
     files = {"plain": str(cfg.out / "heads/plain.safetensors")}
     files["robust"] = [str(cfg.out / f"heads/robust-{i}.safetensors") for i in (1, 2)]  # type: ignore[assignment]
-    again = config(
-        settings, tokens=tokens, threats=["transfer"], head={"path": files}, out=tmp_path / "again"
-    )
+    again = config(settings, tokens=tokens, threats=["transfer"], head={"path": files}, out=tmp_path / "again")
     assert evaluate_classification(again)["rows"] == results["rows"]
     with pytest.raises(UserError, match="names 1 heads for 2 token files"):
         files["robust"] = files["robust"][0]
@@ -351,7 +342,7 @@ def test_class_255_is_a_class() -> None:
     from rtok.config.attack_methods import PGDConfig
     from rtok.evaluation.tasks.classification import ClassificationTask
 
-    task = ClassificationTask(None, ("plain",))  # type: ignore[arg-type]
+    task = ClassificationTask(SimpleNamespace(settings=SimpleNamespace(robust_victims=("plain",))))  # type: ignore[arg-type]
     batch = type("Batch", (), {"labels": torch.tensor([255])})
     criterion = task.criterion(PGDConfig(), batch, torch.zeros(1, 1000))  # type: ignore[arg-type]
     assert criterion(torch.zeros(1, 1000), slice(0, 1)).item() == pytest.approx(np.log(1000))
@@ -410,9 +401,7 @@ def test_an_interrupted_evaluation_resumes_to_the_same_files(
     monkeypatch.setattr(Evaluator, "evaluate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         evaluate_classification(cut)
-    monkeypatch.setattr(
-        "rtok.heads.classifiers.fit_probe", None
-    )  # the heads are there: nothing is fitted again
+    monkeypatch.setattr("rtok.heads.classifiers.fit_probe", None)  # the heads are there: nothing is fitted again
     evaluate_classification(cut, resume=True)
     assert [len(keys) for keys in calls] == [3, 3, 3, 3] and calls[1] == calls[2]
     for name in ("per_image.csv", "results.json"):
@@ -534,20 +523,18 @@ def test_data_that_cannot_be_classified(settings: dict[str, Any], labelled: Path
         assert not cfg.out.exists()
 
     refused("folder has no classes here", root=str(pictures))
-    refused(
-        "9 images of train are also in test", root=str(labelled / "test")
-    )  # no split folders: all one part
+    refused("9 images of train are also in test", root=str(labelled / "test"))  # no split folders: all one part
 
 
 def test_splits_must_have_the_same_classes(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    open_any = heads.open_source
+    open_any = store.open_source
 
     def with_other_names(data: Any, *, seed: int) -> Any:
         return dataclasses.replace(open_any(data, seed=seed), class_names=["blue", "green", "violet"])
 
-    monkeypatch.setattr(heads, "open_source", with_other_names)
+    monkeypatch.setattr(store, "open_source", with_other_names)
     with pytest.raises(UserError, match="both need the same class folders"):
         evaluate_classification(config(settings))
 

@@ -62,9 +62,7 @@ def test_numbers_equal_a_direct_computation(settings: dict[str, Any], token_file
     source = open_source(cfg.data, seed=0)
     (batch,) = evaluation_batches(source, Transform("squash", (28, 28)), batch_size=7, seed=0)
     plain = backbone(batch.images)
-    pgd = PGD(
-        eps=8 / 255, step=1e-2, steps=3, units="normalized", init="gaussian", mse_weight=1.0, quantize="floor"
-    )
+    pgd = PGD(eps=8 / 255, step=1e-2, steps=3, units="normalized", init="gaussian", mse_weight=1.0, quantize="floor")
     objective = Objective(FixedSurrogate(backbone), FeatureCriterion(plain, "token"))
     adversarial = craft(pgd, batch.images, objective, Context(batch.keys, std=backbone.std)).images
     r = RobustnessTokens.load(token_file).values
@@ -93,11 +91,7 @@ def test_numbers_equal_a_direct_computation(settings: dict[str, Any], token_file
         assert row["ci95"][name][0] < row[name] < row["ci95"][name][1]
     (row,) = rows_of(results, victim="plain")
     assert row["fidelity"] == pytest.approx(1, abs=1e-6)
-    assert (
-        row["cosine_to_plain"]
-        == row["cosine"]
-        == pytest.approx(cos(backbone(adversarial), plain, -1), abs=2e-3)
-    )
+    assert row["cosine_to_plain"] == row["cosine"] == pytest.approx(cos(backbone(adversarial), plain, -1), abs=2e-3)
 
 
 def test_rows_and_files(settings: dict[str, Any], token_file: Path) -> None:
@@ -155,10 +149,7 @@ def test_the_control_is_the_mean_over_its_draws(settings: dict[str, Any], token_
     cfg = config(settings, token_file, threats=["transfer"], control_draws=3)
     results = evaluate_features(cfg)
     rows = [row for row in per_image(cfg.out) if row["victim"] == "random"]
-    means = [
-        sum(float(row["cosine_to_plain"]) for row in rows if row["draw"] == str(draw)) / 7
-        for draw in range(3)
-    ]
+    means = [sum(float(row["cosine_to_plain"]) for row in rows if row["draw"] == str(draw)) / 7 for draw in range(3)]
     assert len({round(mean, 6) for mean in means}) == 3
     assert rows_of(results, victim="random")[0]["cosine_to_plain"] == pytest.approx(sum(means) / 3, abs=1e-9)
 
@@ -225,9 +216,7 @@ def test_an_adversarial_set_is_made_once_and_evaluated_often(
     assert stored["rows"] == crafted["rows"]
 
 
-def test_a_set_for_something_else_is_refused(
-    settings: dict[str, Any], token_file: Path, tmp_path: Path
-) -> None:
+def test_a_set_for_something_else_is_refused(settings: dict[str, Any], token_file: Path, tmp_path: Path) -> None:
     make_adversarial_set(config(settings, None, out=tmp_path / "set"))
     stored = {"attack": {"from": str(tmp_path / "set")}, "out": str(tmp_path / "eval")}
 
@@ -245,9 +234,7 @@ def test_a_set_for_something_else_is_refused(
     refused("holds no finished adversarial set", attack={"from": str(tmp_path)})
 
 
-def test_a_set_from_other_pixels_is_refused(
-    settings: dict[str, Any], token_file: Path, tmp_path: Path
-) -> None:
+def test_a_set_from_other_pixels_is_refused(settings: dict[str, Any], token_file: Path, tmp_path: Path) -> None:
     make_adversarial_set(config(settings, None, out=tmp_path / "set"))
     data = {**settings["data"], "resize": "crop"}
     with pytest.raises(UserError, match=r"another data\.resize"):
@@ -294,9 +281,7 @@ def test_attacks_may_be_a_list(settings: dict[str, Any], token_file: Path) -> No
     assert [row["units"] for row in results["rows"]] == ["normalized"] * 3 + ["pixel"] * 3
 
 
-def test_skipped_files_are_counted(
-    settings: dict[str, Any], token_file: Path, tmp_path: Path, pictures: Path
-) -> None:
+def test_skipped_files_are_counted(settings: dict[str, Any], token_file: Path, tmp_path: Path, pictures: Path) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
     for path in pictures.iterdir():
@@ -304,9 +289,7 @@ def test_skipped_files_are_counted(
     (folder / "broken.png").write_bytes(b"no picture")
     data = {**settings["data"], "root": str(folder)}
     with pytest.raises(UserError, match=r"broken\.png"):
-        evaluate_features(
-            config(settings, token_file, threats=["transfer"], data=data, out=tmp_path / "stop")
-        )
+        evaluate_features(config(settings, token_file, threats=["transfer"], data=data, out=tmp_path / "stop"))
     data["on_error"] = "skip"
     results = evaluate_features(config(settings, token_file, threats=["transfer"], data=data))
     assert results["images"] == 7 and results["skipped"] == 1

@@ -135,8 +135,7 @@ def test_samples_are_a_function_of_their_position(training: MaskedFiles) -> None
     assert packed(4, start=5) is None
     assert not torch.equal(sample["inputs"], packed(8)["inputs"])  # the same picture's next visit
     visits = [
-        {tuple(packed(visit * 3 + i)["data_samples"].metainfo["ori_shape"]) for i in range(3)}
-        for visit in (0, 1)
+        {tuple(packed(visit * 3 + i)["data_samples"].metainfo["ori_shape"]) for i in range(3)} for visit in (0, 1)
     ]
     assert visits[0] == visits[1] == {training.read_mask(i).shape for i in range(3)}
 
@@ -165,9 +164,7 @@ def test_a_torn_checkpoint_is_passed_over(tmp_path: Path) -> None:
 
     assert _last_checkpoint(tmp_path) is None
     for iteration in (5, 10, 15):
-        torch.save(
-            {"state_dict": {"decode_head.conv_seg.bias": torch.zeros(3)}}, tmp_path / f"iter_{iteration}.pth"
-        )
+        torch.save({"state_dict": {"decode_head.conv_seg.bias": torch.zeros(3)}}, tmp_path / f"iter_{iteration}.pth")
     (tmp_path / "iter_15.pth").write_bytes((tmp_path / "iter_15.pth").read_bytes()[:-100])
     (tmp_path / "last_checkpoint").write_text("")  # as a kill between opening and writing leaves it
     assert _last_checkpoint(tmp_path) == tmp_path / "iter_10.pth"

@@ -49,8 +49,7 @@ def window_logits(backbone: Backbone, tokens: Tensor | None, head: BNHead, windo
     low, high = (28 - WINDOW) // 2, 28 - WINDOW - (28 - WINDOW) // 2
     padded = F.pad((window - mean) / std, (low, high, low, high)) * std + mean
     maps = [
-        f[:, 1:].transpose(1, 2).reshape(-1, 64, 2, 2)
-        for f in backbone.intermediate(padded, blocks_of(head), tokens)
+        f[:, 1:].transpose(1, 2).reshape(-1, 64, 2, 2) for f in backbone.intermediate(padded, blocks_of(head), tokens)
     ]
     x = torch.cat(maps, 1)
     bn = head.bn
@@ -113,9 +112,7 @@ def test_logits_equal_those_of_mmsegs_own_encoder_decoder(backbone: Backbone, he
     theirs.decode_head.load_state_dict(head.state_dict())
     images = torch.rand(2, 3, 36, 61)
     with torch.no_grad():
-        ours = build_segmenter(defended(backbone, tokens), head, blocks_of(head), WINDOW, STRIDE).logits(
-            images
-        )
+        ours = build_segmenter(defended(backbone, tokens), head, blocks_of(head), WINDOW, STRIDE).logits(images)
         packed = theirs.predict(images)
     expected = torch.stack([sample.seg_logits.data for sample in packed])
     torch.testing.assert_close(ours, expected, atol=1e-6, rtol=0)
@@ -167,9 +164,7 @@ def test_window_features_are_those_of_each_window_and_have_their_gradient(
     images = torch.rand(2, 3, 36, 61, requires_grad=True)
     places = sliding_windows((36, 61), WINDOW, STRIDE)
     assert len(places) > KEPT_WINDOWS  # so that they are computed again for the gradient
-    found = window_features(
-        RtokBackbone(defended(backbone, tokens), [0]), images, window=WINDOW, stride=STRIDE
-    )
+    found = window_features(RtokBackbone(defended(backbone, tokens), [0]), images, window=WINDOW, stride=STRIDE)
     encoder = RtokBackbone(defended(backbone, tokens), [0])
     parts = [encoder._padded(images[:, :, rows, columns]) for rows, columns in places]
     expected = torch.cat([backbone.intermediate(part, [0], tokens)[0] for part in parts], dim=1)

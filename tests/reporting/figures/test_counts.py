@@ -25,9 +25,7 @@ def ablation(rows):
                 "fidelity": 0.9,
             }
             found.append(
-                row
-                | about
-                | {"cosine_to_plain": value, "ci95": {"cosine_to_plain": [value - 0.1, value + 0.1]}}
+                row | about | {"cosine_to_plain": value, "ci95": {"cosine_to_plain": [value - 0.1, value + 0.1]}}
             )
     return found
 

@@ -26,9 +26,7 @@ MODEL = {"name": "dinov2_vits14", "image_size": 98}
 Rows = list[dict[str, Any]]
 
 
-def run_folder(
-    path: Path, command: str, *, settings: dict[str, Any] | None = None, finished: bool = True
-) -> Path:
+def run_folder(path: Path, command: str, *, settings: dict[str, Any] | None = None, finished: bool = True) -> Path:
     path.mkdir(parents=True)
     config = {"model": MODEL, "data": {"name": "photos", "split": "test"}, **(settings or {})}
     (path / "config.yaml").write_text(strict_yaml.dump(config))
@@ -144,9 +142,7 @@ def test_figures_lie_beside_the_markdown_and_inside_the_html(tmp_path: Path, row
 
 def test_nothing_of_a_run_becomes_markup(tmp_path: Path, rows: Rows) -> None:
     folder = tmp_path / HOSTILE.replace("/", "-")
-    hostile = [
-        row | {"defense": row["defense"] and f"{HOSTILE}/rtokens-{HOSTILE}.safetensors"} for row in rows
-    ]
+    hostile = [row | {"defense": row["defense"] and f"{HOSTILE}/rtokens-{HOSTILE}.safetensors"} for row in rows]
     hostile = [row | {"attack": HOSTILE, "surrogate": HOSTILE, "threat": HOSTILE} for row in hostile]
     check = {"check": HOSTILE, "seen": HOSTILE, "passed": False, "defense": None}
     sanity = {"verdict": "suspicious", "images": 4, "checks": [check]}
@@ -322,16 +318,12 @@ def test_a_damaged_file_is_named_and_nothing_is_written(
 ) -> None:
     run = evaluation(tmp_path / "a", rows)
     damage(run)
-    with pytest.raises(
-        UserError, match=r"a/(results\.json|metrics\.jsonl|config\.yaml)' (is damaged|cannot be read)"
-    ):
+    with pytest.raises(UserError, match=r"a/(results\.json|metrics\.jsonl|config\.yaml)' (is damaged|cannot be read)"):
         write_report([run], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_is_no_run_ends_with_2(
-    tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_is_no_run_ends_with_2(tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = evaluation(tmp_path / "runs" / "a", rows)
     (tmp_path / "empty").mkdir()

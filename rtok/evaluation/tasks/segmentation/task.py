@@ -94,10 +94,7 @@ class SegmentationTask(Task):
         """Per image its mean IoU over the classes that occur in it, its pixel accuracy, and its areas."""
         columns: Columns = {}
         for name, predictions in (("clean", view.clean), ("adversarial", view.adversarial)):
-            areas = [
-                self._areas(key, prediction)
-                for key, prediction in zip(view.batch.keys, predictions, strict=True)
-            ]
+            areas = [self._areas(key, prediction) for key, prediction in zip(view.batch.keys, predictions, strict=True)]
             totals = [metrics.total([image], self._classes) for image in areas]
             columns[f"{name}_image_miou"] = _column(map(metrics.mean_iou, totals))
             columns[f"{name}_pixel_accuracy"] = _column(map(metrics.pixel_accuracy, totals))

@@ -65,17 +65,13 @@ def iou_by_class(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[float]:
 
 
 @pytest.mark.parametrize("mode", ["slide", "crop"])
-def test_numbers_equal_a_direct_computation(
-    seg_config: Configure, seg_settings: dict[str, Any], mode: str
-) -> None:
+def test_numbers_equal_a_direct_computation(seg_config: Configure, seg_settings: dict[str, Any], mode: str) -> None:
     config = seg_config(segmentation={**seg_settings["segmentation"], "mode": mode})
     results = evaluate_segmentation(config)
     backbone = load_backbone("timm:test_vit", weights=config.model.weights, image_size=32)
     head = read_head(Path(seg_settings["head"]["path"]), backbone, 3)
     tokens = RobustnessTokens.load(Path(seg_settings["tokens"])).values
-    plain, robust = (
-        build_segmenter(defended(backbone, r), head, (5,), 25, 17).logits for r in (None, tokens)
-    )
+    plain, robust = (build_segmenter(defended(backbone, r), head, (5,), 25, 17).logits for r in (None, tokens))
     source, framing = open_source(config.data, seed=0), Framing(mode, 36, 25, seed=0)  # type: ignore[arg-type]
     batches = {}
     for batch in evaluation_batches(source, framing, batch_size=1, seed=0):
@@ -143,9 +139,7 @@ def test_what_a_run_writes(seg_config: Configure, seg_settings: dict[str, Any]) 
     assert len(images) == 3 * 4 and not any("areas" in name for name in images[0])
     classes = table(config.out / "per_class.csv")
     expected = [
-        (row["victim"], name, *map(str, ious))
-        for row in results["rows"]
-        for name, ious in row["class_iou"].items()
+        (row["victim"], name, *map(str, ious)) for row in results["rows"] for name, ious in row["class_iou"].items()
     ]
     assert [(c["victim"], c["class"], c["clean_iou"], c["adversarial_iou"]) for c in classes] == expected
     (picture,) = (config.out / "pictures").iterdir()
@@ -173,10 +167,7 @@ def test_attacks_are_checked_and_victims_compared(seg_config: Configure) -> None
     compared = [(row["threat"], row["baseline_victim"]) for row in results["differences"]]
     assert compared == [("transfer", "random"), ("transfer", "plain"), ("adaptive", "plain")]
     rows = {(row["threat"], row["victim"]): row for row in results["rows"]}
-    gain = (
-        rows["adaptive", "robust"]["adversarial_image_miou"]
-        - rows["transfer", "plain"]["adversarial_image_miou"]
-    )
+    gain = rows["adaptive", "robust"]["adversarial_image_miou"] - rows["transfer", "plain"]["adversarial_image_miou"]
     assert results["differences"][2]["adversarial_image_miou"] == pytest.approx(gain, abs=1e-9)
 
 
@@ -199,9 +190,7 @@ def test_an_interrupted_evaluation_goes_on(
     assert resumed == whole
 
 
-def test_a_crop_does_not_depend_on_its_batch(
-    seg_config: Configure, seg_settings: dict, tmp_path: Path
-) -> None:
+def test_a_crop_does_not_depend_on_its_batch(seg_config: Configure, seg_settings: dict, tmp_path: Path) -> None:
     crop = {**seg_settings["segmentation"], "mode": "crop"}
     results = [
         evaluate_segmentation(seg_config(segmentation=crop, batch_size=size, out=str(tmp_path / str(size))))
@@ -224,11 +213,7 @@ def test_every_threat_and_both_heads(
     assert told == [
         ("transfer", "plain", "plain"),
         ("transfer", "random", "plain"),
-        *[
-            (threat, "robust", head)
-            for threat in ("transfer", "informed", "adaptive")
-            for head in ("plain", "robust")
-        ],
+        *[(threat, "robust", head) for threat in ("transfer", "informed", "adaptive") for head in ("plain", "robust")],
     ]
     clean = {row["head_features"]: row["clean_miou"] for row in results["rows"] if row["victim"] == "robust"}
     assert clean["plain"] != clean["robust"]
@@ -238,9 +223,7 @@ def test_an_adversarial_set_serves_again(seg_config: Configure, tmp_path: Path) 
     made = make_adversarial_set(seg_config(out=str(tmp_path / "set"), tokens=None))
     assert made.images == 3 and made.max_linf_255 <= 8.01
     crafted = evaluate_segmentation(seg_config())
-    stored = evaluate_segmentation(
-        seg_config(attack={"from": str(tmp_path / "set")}, out=str(tmp_path / "again"))
-    )
+    stored = evaluate_segmentation(seg_config(attack={"from": str(tmp_path / "set")}, out=str(tmp_path / "again")))
     names = ("victim", "clean_miou", "adversarial_miou", "pixel_accuracy")
     assert [[row[name] for name in names] for row in stored["rows"]] == [
         [row[name] for name in names] for row in crafted["rows"]

@@ -30,9 +30,7 @@ def random_maps(count: int = 4) -> list[tuple[torch.Tensor, torch.Tensor]]:
     for i in range(count):
         shape = (7 + i, 9)
         labels = torch.randint(0, 4, shape, generator=g)
-        predictions = torch.where(
-            torch.rand(shape, generator=g) < 0.6, labels, torch.randint(0, 5, shape, generator=g)
-        )
+        predictions = torch.where(torch.rand(shape, generator=g) < 0.6, labels, torch.randint(0, 5, shape, generator=g))
         labels[torch.rand(shape, generator=g) < 0.2] = 255
         maps.append((predictions, labels.to(torch.uint8)))
     return maps
@@ -105,9 +103,7 @@ OF = [(0, mean_iou), (1, pixel_accuracy)]  # which of the intervals belongs to w
 
 
 @pytest.mark.parametrize(("which", "measure"), OF)
-def test_the_interval_covers_the_value_and_knows_groups(
-    which: int, measure: Callable[[np.ndarray], float]
-) -> None:
+def test_the_interval_covers_the_value_and_knows_groups(which: int, measure: Callable[[np.ndarray], float]) -> None:
     def interval(draws: Sequence[Sequence[Any]], groups: Sequence[object]) -> list[float] | None:
         return bootstrap_intervals(draws, groups, K)[which]
 
@@ -124,9 +120,7 @@ def test_the_interval_covers_the_value_and_knows_groups(
 
 
 @pytest.mark.parametrize(("which", "measure"), OF)
-def test_the_interval_is_that_of_an_explicit_bootstrap(
-    which: int, measure: Callable[[np.ndarray], float]
-) -> None:
+def test_the_interval_is_that_of_an_explicit_bootstrap(which: int, measure: Callable[[np.ndarray], float]) -> None:
     images = [areas(confusion(p, y, K)) for p, y in random_maps(12)]
     generator = np.random.default_rng(5)
     resampled = [measure(total([images[i] for i in generator.integers(12, size=12)], K)) for _ in range(2000)]
