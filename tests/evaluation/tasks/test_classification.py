@@ -29,7 +29,7 @@ from rtok.defenses import RobustnessTokens
 from rtok.errors import UserError
 from rtok.evaluation import evaluate_classification, make_adversarial_set
 from rtok.evaluation.loop import Evaluator
-from rtok.heads import probe
+from rtok.heads import probe, store
 from rtok.models import Backbone, load_backbone, registry
 from rtok.statistics import wilson
 
