@@ -238,6 +238,6 @@ def test_a_preset_is_for_its_method() -> None:
 
 
 def test_a_radius_of_pixel_levels_is_a_slip() -> None:
-    with pytest.raises(ValidationError, match="eps is 8, .*: did you mean 8/255?"):
+    with pytest.raises(ValidationError, match=r"eps is 8, .*: did you mean 8/255\?"):
         read_attack({"eps": 8})
     assert read_attack({"eps": 8, "units": "normalized"}).eps == read_attack({"norm": "l2", "eps": 8}).eps == 8
