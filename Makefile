@@ -10,7 +10,7 @@ TOKENS := results/demo/train/rtokens.safetensors
 .PHONY: help demo demo-class demo-seg test test-kill fuzz lint bench bench-gpu docs labels clean
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(BACKBONE) ## Train tokens on sample photos and measure them on held-out ones (4 minutes).
 	$(BIN)/rtok train --config configs/demo/train.yaml --overwrite

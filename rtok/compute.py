@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
+from rtok.errors import UserError
+
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
@@ -41,13 +43,26 @@ class Compute:
     def start(
         cls, *, precision: Precision = "fp32", compile: bool = False, trackers: str = "none", out: Any = None
     ) -> Compute:
-        """Join the launched processes and choose this process's device."""
+        """Join the launched processes and choose this process's device.
+
+        Raises:
+            UserError: there are more processes than GPUs, and nobody said that they run on the CPU.
+        """
         from accelerate import Accelerator
 
         torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
         if torch.cuda.is_available():
             torch.backends.cudnn.allow_tf32 = precision == "tf32"
-        accelerator = Accelerator(log_with=None if trackers == "none" else trackers, project_dir=out)
+        try:
+            accelerator = Accelerator(log_with=None if trackers == "none" else trackers, project_dir=out)
+        except (RuntimeError, ValueError) as error:
+            launched = int(os.environ.get("WORLD_SIZE", "1"))
+            if launched <= max(1, torch.cuda.device_count()) or "ACCELERATE_USE_CPU" in os.environ:
+                raise
+            raise UserError(
+                f"Accelerate cannot start {launched} processes on {torch.cuda.device_count()} GPUs ({error}): to run "
+                "them on the CPU, set ACCELERATE_USE_CPU=true."
+            ) from error
         return cls(accelerator, precision, compile)
 
     @property

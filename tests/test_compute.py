@@ -184,3 +184,16 @@ def test_a_compiled_run_that_was_interrupted_resumes_to_the_same_tokens(
     train(configs["cut"], resume=True)
     whole, cut = (load_file(tmp_path / name / "rtokens.safetensors")["rtokens"] for name in ("whole", "cut"))
     assert torch.equal(cut, whole)
+
+
+def test_processes_without_gpus_get_the_hint_where_accelerate_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise ValueError("no such device")
+
+    monkeypatch.setattr("accelerate.Accelerator", fail)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="no such device"):  # the variable is set: it is something else
+        Compute.start()
+    monkeypatch.delenv("ACCELERATE_USE_CPU")
+    with pytest.raises(UserError, match=r"cannot start 2 processes .* set ACCELERATE_USE_CPU=true"):
+        Compute.start()

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rtok.cli.paths import user_path
+from rtok.cli.runs import COMMANDS
 from rtok.errors import UserError
 
 if TYPE_CHECKING:
-    from rtok.cli.runs import RunCommand
+    from rtok.config import Config
     from rtok.plugins import Plugin
 
 
@@ -27,7 +31,7 @@ class Options:
     plugins: Sequence[Plugin] = ()
 
 
-def add_run_command(app: typer.Typer, name: str, runs: RunCommand) -> None:
+def add_run_command(app: typer.Typer, name: str, about: str) -> None:
     """Add a command that reads a config and runs it."""
 
     def command(
@@ -53,8 +57,6 @@ def add_run_command(app: typer.Typer, name: str, runs: RunCommand) -> None:
         verbose: Annotated[bool, typer.Option("--verbose", help="Show the messages of libraries.")] = False,
     ) -> None:
         from rtok.config import load_config
-        from rtok.config.rules import unused
-        from rtok.console import say
         from rtok.plugins import load_installed, load_plugin
 
         if resume and overwrite:
@@ -64,17 +66,46 @@ def add_run_command(app: typer.Typer, name: str, runs: RunCommand) -> None:
         load_installed()
         plugins = [load_plugin(file) for file in plugin or ()]
         loaded = load_config(name, config, overrides or (), out, files_must_exist=True)
-        logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
+        _quiet(verbose)
         if dry_run:
             from rtok.cli.dry_run import dry_run as check
 
             typer.echo(check(loaded, name, resume=resume, overwrite=overwrite), nl=False)
             return
-        if idle := unused(loaded, name):
-            say(f"{name} does not use {', '.join(idle)}")
-        runs.run(loaded, Options(resume, overwrite, ("rtok", *sys.argv[1:]), plugins))
+        _run(name, loaded, Options(resume, overwrite, ("rtok", *sys.argv[1:]), plugins))
 
-    app.command(name, help=runs.about)(command)
+    app.command(name, help=about)(command)
+
+
+def resume(
+    run: Annotated[Path, typer.Argument(parser=user_path, metavar="RUN", help="The folder of a run that was stopped.")],
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show the messages of libraries.")] = False,
+) -> None:
+    """Go on with a run that was stopped, from its folder alone."""
+    from rtok.plugins import load_installed
+    from rtok.runs.resume import command_of
+
+    load_installed()
+    _quiet(verbose)
+    name, config = command_of(run)
+    _run(name, config.model_copy(update={"out": run}), Options(True, False, ("rtok", *sys.argv[1:])))
+
+
+def _run(name: str, config: Config, options: Options) -> None:
+    from rtok.config.rules import unused
+    from rtok.console import say
+
+    if not options.resume and (idle := unused(config, name)):
+        say(f"{name} does not use {', '.join(idle)}")
+    COMMANDS[name].run(config, options)
+
+
+def _quiet(verbose: bool) -> None:
+    """Keep libraries quiet unless their messages are wanted; what rtok itself warns of is shown."""
+    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(name)s: %(message)s")
+    logging.getLogger("rtok").setLevel(logging.INFO if verbose else logging.WARNING)
+    if not verbose:
+        warnings.simplefilter("ignore")
 
 
 def _no_config(command: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rtok.cli.paths import user_path
 from rtok.errors import UserError
 
 if TYPE_CHECKING:
@@ -14,16 +16,24 @@ if TYPE_CHECKING:
 
 def convert(
     checkpoint: Annotated[
-        str,
+        Path,
         typer.Argument(
-            metavar="CKPT", help="A token file, a run folder, or rtokens.pt or last.ckpt of the original code."
+            parser=user_path,
+            metavar="CKPT",
+            help="A token file, a run folder, or rtokens.pt or last.ckpt of the original code.",
         ),
     ],
-    out: Annotated[str, typer.Argument(metavar="OUT", help="The file to write; for transformers, the folder.")],
+    out: Annotated[
+        Path, typer.Argument(parser=user_path, metavar="OUT", help="The file to write; for transformers, the folder.")
+    ],
     to: Annotated[str, typer.Option(metavar="FORMAT", help="dinov2, dinov3, timm, transformers or onnx.")] = "dinov2",
     backbone_weights: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="The backbone's weights. Default: the ones the tokens were trained on."),
+        Path | None,
+        typer.Option(
+            parser=user_path,
+            metavar="FILE",
+            help="The backbone's weights. Default: the ones the tokens were trained on.",
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option(metavar="NAME", help="The backbone, if neither tokens nor weights identify it.")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from rtok.cli.paths import user_path
 
 if TYPE_CHECKING:
     from rtok.inspection import Inspection
@@ -12,7 +15,10 @@ if TYPE_CHECKING:
 
 def inspect(
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="Checkpoints, run folders, converted models or heads.")
+        list[Path],
+        typer.Argument(
+            parser=user_path, metavar="FILE...", help="Checkpoints, run folders, converted models or heads."
+        ),
     ],
 ) -> None:
     """Describe a checkpoint: its kind, backbone, tokens, tensors and training."""

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import sys
+
 
 def models() -> None:
-    """List the backbones that `model.name` in a config can be."""
-    from rich import box
+    """List the backbones that `model.name` in a config can be; in a pipe, one line each with tabs."""
     from rich.table import Table
 
-    from rtok.console import open_console
+    from rtok.console import guarded, open_console
     from rtok.models.registry import all_specs
 
-    table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("model.name", "family"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("patch", "width", "registers", "native px", "params"):
-        table.add_column(heading, justify="right")
-    for spec in all_specs():
-        sizes = (spec.patch_size, spec.dim, spec.registers, spec.native_size)
-        table.add_row(spec.name, spec.family, *map(str, sizes), f"{spec.params:g} M")
+    headings = ("model.name", "family", "patch", "width", "registers", "native px", "params")
+    rows = [
+        (s.name, s.family, *map(str, (s.patch_size, s.dim, s.registers, s.native_size)), f"{s.params:g} M")
+        for s in all_specs()
+    ]
+    if not sys.stdout.isatty():
+        guarded(lambda: print(*map("\t".join, [headings, *rows]), sep="\n"))
+        return
+    table = Table(box=None, pad_edge=False)
+    for number, heading in enumerate(headings):
+        table.add_column(heading, no_wrap=True, justify="left" if number < 2 else "right")
+    for row in rows:
+        table.add_row(*row)
     open_console().print(table)

@@ -7,22 +7,27 @@ from typing import Annotated
 
 import typer
 
+from rtok.cli.paths import user_path
+
 
 def prepare_imagenet(
-    root: Annotated[Path, typer.Option(metavar="DIR", help="The folder with train, val and test.")],
+    root: Annotated[Path, typer.Option(parser=user_path, metavar="DIR", help="The folder with train, val and test.")],
     extra: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The folder for DINOv2's extra files. Default: the root.")
+        Path | None,
+        typer.Option(parser=user_path, metavar="DIR", help="The folder for DINOv2's extra files. Default: the root."),
     ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(
+            parser=user_path,
             metavar="FILE",
             help="The classes, one wnid,name per line. Default: labels.txt in the root, else ImageNet's.",
         ),
     ] = None,
     split: Annotated[str, typer.Option(metavar="train|val|test|all", help="The split to prepare.")] = "all",
     archives: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="First unpack the official archives in this folder.")
+        Path | None,
+        typer.Option(parser=user_path, metavar="DIR", help="First unpack the official archives in this folder."),
     ] = None,
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Accept an incomplete data set: use what is valid.")

@@ -1,4 +1,4 @@
-"""Read a config: the file, then `--set`, then `${VAR}`, then `--out`; then check all of it at once."""
+"""Read a config: the file, then `--set` and `--out`, then `${VAR}`; then check all of it at once."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rtok.config.environment import substitute
 from rtok.config.overrides import apply_overrides
 from rtok.config.problems import Problem, report, show
 from rtok.config.ready import find_config
-from rtok.config.rules import check, check_files
+from rtok.config.rules import RULES, check, check_files
 from rtok.config.schema import Config
 from rtok.config.validation import validate
-from rtok.errors import UserError
+from rtok.errors import UserError, nearest
 
 
 def load_config(
@@ -37,15 +37,21 @@ def load_config(
     Raises:
         UserError: the config is wrong; the message lists every mistake with its dotted path.
     """
+    if command not in RULES:
+        raise UserError(f"There is no command '{command}'.{nearest(str(command), RULES)} Valid: {', '.join(RULES)}.")
+    if not isinstance(file, (str, Path)):
+        raise UserError(f"load_config takes a YAML file or a ready config's name, not a {type(file).__name__}.")
+    if isinstance(overrides, str):
+        raise UserError(f"overrides is the text {overrides!r}: give a list of texts, such as [{overrides!r}].")
     found = find_config(command, file)
     raw, problems = _parse(found if isinstance(found, str) else _read(found), str(file))
     # Before the overrides, so that `--set attack.steps=5` changes what would run without it.
     raw.setdefault("attack", {"preset": "paper"})
     problems += apply_overrides(raw, overrides)
+    if out is not None:
+        raw["out"] = str(out)
     substituted, unset = substitute(raw)
     assert isinstance(substituted, dict)
-    if out is not None:
-        substituted["out"] = out
     defense = "tokens" if "tokens" in substituted else "defense"
     if command == "train" and substituted.get(defense) is None:
         substituted[defense] = {}
@@ -56,7 +62,7 @@ def load_config(
     broken = [problem._replace(path=defense) if problem.path == "defense" else problem for problem in broken]
     problems += _without_repetition(unset, invalid, broken)
     if problems:
-        raise report(str(file), problems)
+        raise report(str(file), [_blamed(problem, overrides) for problem in problems])
     return config
 
 
@@ -85,3 +91,11 @@ def _without_repetition(unset: list[Problem], invalid: list[Problem], broken: li
     replaced = {problem.path.partition(".")[0] for problem in invalid}
     kept = [problem for problem in [*invalid, *broken] if problem.path not in without_value]
     return [*unset, *(p for p in kept if p in invalid or p.path.partition(".")[0] not in replaced)]
+
+
+def _blamed(problem: Problem, overrides: Sequence[str]) -> Problem:
+    """Say of a mistake that it came with --set, and is not to be looked for in the file."""
+    keys = (override.partition("=")[0].strip() for override in overrides)
+    if any(f"{problem.path}.".startswith(f"{key}.") for key in keys if key):
+        return problem._replace(path=f"--set {problem.path}")
+    return problem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def find_config(command: str, name: str | Path) -> Path | str:
         return found
     raise UserError(
         f"--config {name}: no such file, and no ready config for {command}.{nearest(str(name), ready)} "
-        f"The ready ones: {', '.join(ready) or 'none'}."
+        f"The nearest ready ones: {', '.join(get_close_matches(str(name), ready, n=5, cutoff=0)) or 'none'}."
     )
 
 

@@ -14,6 +14,7 @@ from rtok.config.registry import DATASETS
 from rtok.config.schema import Config
 from rtok.config.sections import ModelConfig
 from rtok.config.threats import GuessedConfig
+from rtok.errors import UserError
 from rtok.models.registry import find
 from rtok.version import install
 
@@ -31,6 +32,9 @@ def checked(config: Config, command: str) -> Config:
     Raises:
         UserError: it breaks rules of the command; the message lists all of them.
     """
+    if not isinstance(config, Config):
+        given = type(config).__name__
+        raise UserError(f"{command} takes a Config, not a {given}: rtok.load_config({command!r}, FILE) returns one.")
     problems = check(config, command)
     if problems:
         raise report(f"config for {command}", problems)

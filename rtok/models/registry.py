@@ -39,6 +39,6 @@ def find(name: str) -> ModelSpec:
     if name.startswith(timm_any.PREFIX):
         return timm_any.spec_for(name, all_specs())
     raise UserError(
-        f"There is no backbone '{name}'.{nearest(name, _BY_NAME)} "
+        f"There is no backbone '{name}'.{timm_any.suggestion(name) or nearest(name, _BY_NAME)} "
         "`rtok models` lists the names; 'timm:NAME' stands for any plain ViT of timm."
     )

@@ -68,7 +68,7 @@ def test_wrong_input_is_one_message_and_exit_2(config: str, tmp_path: Path) -> N
     done = python(str(ROOT / "rtok"), "train", "--config", config, "--set", "train.steps=0", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr == "error: x.yaml: 1 mistake\n  train.steps: 0 was given; valid: at least 1\n"
+    assert done.stderr == "error: x.yaml: 1 mistake\n  --set train.steps: 0 was given; valid: at least 1\n"
     assert [path.name for path in tmp_path.iterdir()] == ["x.yaml"]
 
 
@@ -99,3 +99,19 @@ def test_failures_below_become_exit_codes(config: str, monkeypatch: pytest.Monke
     done = run("train", "--config", config)
     assert done.exit_code == 1
     assert isinstance(done.exception, ZeroDivisionError)
+
+
+def test_help_has_a_short_name_and_flags_without_a_value() -> None:
+    for arguments in (["-h"], ["train", "-h"], ["configs", "copy", "-h"]):
+        done = run(*arguments)
+        assert (done.exit_code, "Usage" in done.stdout) == (0, True)
+        assert "bool" not in done.stdout.lower()
+
+
+def test_an_interruption_is_told_by_the_main_process_only(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(COMMANDS["train"], "run", interrupt)
+    monkeypatch.setenv("RANK", "1")
+    assert (run("train", "--config", config).exit_code, run("train", "--config", config).stderr) == (130, "")

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import itertools
+import sys
+import warnings
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -164,3 +166,48 @@ def test_a_command_makes_one_core_call_and_says_what_came_out(
     [(config, options)] = seen
     assert config == load_config(command, f"{command}.yaml")
     assert (options["resume"], options["overwrite"], options["command"][0]) == (False, True, "rtok")
+
+
+def test_resume_goes_on_with_a_run_from_its_folder(
+    calls: list[tuple[str, Config, Options]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = load_config("train", "train.yaml")
+    asked: list[Path] = []
+    module = ModuleType("rtok.runs.resume")
+    vars(module)["command_of"] = lambda path: (asked.append(path), ("train", found))[1]
+    monkeypatch.setitem(sys.modules, "rtok.runs.resume", module)
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    assert run("resume", "~/run").exit_code == 0
+    [(name, config, options)] = calls
+    assert asked == [Path.cwd() / "run"] and (name, options.resume, options.overwrite) == ("train", True, False)
+    assert config == found.model_copy(update={"out": Path.cwd() / "run"})
+
+
+def test_keys_without_effect_are_named_at_the_start(calls: list[tuple[str, Config, Options]]) -> None:
+    done = run("train", "--config", "train.yaml", "--set", "batch_size=1", "--set", "train.steps=2")
+    assert done.stdout == "train does not use batch_size\n"
+    assert run("train", "--config", "train.yaml", "--set", "train.steps=2").stdout == ""
+
+
+@pytest.mark.parametrize("out", ["~/there", "${PLACE}/there"])
+def test_out_expands_as_in_the_config(
+    out: str, calls: list[tuple[str, Config, Options]], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("PLACE", str(folder))
+    assert run("train", "--config", "train.yaml", "--out", out).exit_code == 0
+    assert calls[0][1].out == folder / "there"
+
+
+def test_libraries_warn_only_when_asked(
+    calls: list[tuple[str, Config, Options]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warn(*_: object) -> None:
+        warnings.warn("old", FutureWarning, stacklevel=1)
+
+    monkeypatch.setattr(COMMANDS["train"], "run", warn)
+    for arguments, shown in ((["--verbose"], 1), ([], 0)):
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            assert run("train", "--config", "train.yaml", *arguments).exit_code == 0
+        assert len(seen) == shown

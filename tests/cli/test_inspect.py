@@ -48,3 +48,12 @@ def test_what_cannot_be_read_ends_with_2(tmp_path: Path) -> None:
     done = CliRunner().invoke(build(), ["inspect", str(tmp_path / "none.pth")])
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr.startswith("error: There is no")
+
+
+def test_a_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    RobustnessTokens.draw(2, 384, backbone="dinov2_vits14").save(tmp_path / "t.safetensors")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = CliRunner().invoke(build(), ["inspect", "~/t.safetensors"])
+    assert done.exit_code == 0 and done.stdout.startswith(str(tmp_path / "t.safetensors"))
+    done = CliRunner().invoke(build(), ["inspect", "~nobody-of-this-name/t.safetensors"])
+    assert done.exit_code == 2 and "there is no user of this name" in done.stderr

@@ -1,3 +1,6 @@
+from types import SimpleNamespace
+
+import pytest
 from typer.testing import CliRunner
 
 from rtok.cli.app import build
@@ -14,3 +17,19 @@ def test_the_table_names_every_backbone() -> None:
             spec.family,
             *map(str, (spec.patch_size, spec.dim, spec.registers, spec.native_size)),
         ]
+
+
+def test_a_pipe_gets_one_line_per_backbone_with_tabs() -> None:
+    lines = CliRunner().invoke(build(), ["models"], env={"COLUMNS": "40"}).stdout.splitlines()
+    assert lines[0].split("\t")[:2] == ["model.name", "family"]
+    assert [line.split("\t")[0] for line in lines[1:]] == [spec.name for spec in all_specs()]
+
+
+def test_a_terminal_of_80_columns_shows_every_word_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = SimpleNamespace(stdout=SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("rtok.cli.models.sys", terminal)
+    shown = CliRunner().invoke(build(), ["models"], env={"COLUMNS": "80"}).stdout
+    assert "…" not in shown and max(map(len, shown.splitlines())) <= 80
+    words = shown.split()
+    assert {"model.name", "registers", "params", *(spec.name for spec in all_specs())} <= set(words)
+    assert len([line for line in shown.splitlines() if line.strip()]) == len(all_specs()) + 1

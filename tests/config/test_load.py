@@ -260,3 +260,35 @@ def test_any_mapping_is_a_config_or_a_user_error(write: Write, raw: dict) -> Non
             load_config(command, path, files_must_exist=True)
         except UserError as error:
             assert "mistake" in str(error) or "holds" in str(error) or "empty" in str(error) or "YAML" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("trian", "x.yaml"), "There is no command 'trian'. Did you mean 'train'? Valid: train, attack,"),
+        (("train", {"model": {}}), "takes a YAML file or a ready config's name, not a dict"),
+        (("train", "x.yaml", "seed=3"), "give a list of texts, such as ['seed=3']"),
+    ],
+)
+def test_arguments_of_another_kind(arguments: tuple, message: str, write: Callable[[str], Path]) -> None:
+    write("model: {name: dinov2_vits14}\ndata: {name: photos}\n")
+    with pytest.raises(UserError) as caught:
+        load_config(*arguments)
+    assert message in str(caught.value)
+
+
+def test_a_mistake_in_an_override_is_blamed_on_it(write: Callable[[str], Path]) -> None:
+    path = write("model: {name: dinov2_vits14}\ndata: {name: photos}\nseed: -1\n")
+    with pytest.raises(UserError) as caught:
+        load_config("train", path, ["train.steps=0"])
+    lines = str(caught.value).splitlines()[1:]
+    assert sorted(line.strip().partition(":")[0] for line in lines) == ["--set train.steps", "seed"]
+
+
+def test_a_model_of_timm_is_suggested_under_its_name_here(write: Callable[[str], Path]) -> None:
+    path = write("model: {name: vit_tiny_patch16_224}\ndata: {name: photos}\n")
+    with pytest.raises(UserError, match="Did you mean 'timm:vit_tiny_patch16_224'"):
+        load_config("train", path)
+    with pytest.raises(UserError) as caught:
+        load_config("train", "dinov2_vits15")
+    assert "ready ones: dinov2_vits14, " in str(caught.value) and str(caught.value).count(", ") == 5

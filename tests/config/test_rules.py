@@ -122,3 +122,9 @@ def test_all_broken_rules_are_reported_at_once() -> None:
     assert [line.split(":")[0].strip() for line in rest] == ["attack", "attack.quantize"]
     good = Config.model_validate(raw)
     assert checked(good, "attack") is good
+
+
+@pytest.mark.parametrize("given", [{"model": {}}, "x.yaml"])
+def test_what_is_no_config_is_refused(given: object) -> None:
+    with pytest.raises(UserError, match=r"train takes a Config, not a \w+: rtok.load_config\('train', FILE\)"):
+        checked(given, "train")  # type: ignore[arg-type]

@@ -50,6 +50,13 @@ def spec_for(name: str, known: Iterable[ModelSpec]) -> ModelSpec:
     )
 
 
+def suggestion(name: str) -> str:
+    """Return `" Did you mean 'timm:NAME'?"` if timm has a model of that name, else `""`. Imports timm."""
+    import timm
+
+    return f" Did you mean '{PREFIX}{name}'?" if timm.is_model(_architecture(name)) else ""
+
+
 def why_not_plain(vit: Any) -> str:
     """Return why rtok cannot attack and defend this timm model, or the empty string if it can."""
     from timm.layers import PatchEmbed
