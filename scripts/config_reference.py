@@ -27,7 +27,7 @@ _INTRODUCTION = """\
 
 A config is a YAML file with the same keys for all commands. Unknown keys are errors, and all mistakes are reported
 at once. `--set key.path=value` changes a key (`--set attack.0.steps=5` reaches into a list), `${VAR}` reads the
-environment and `.env`, and `--dry-run` prints the complete config of a run. Fractions such as `8/255` are numbers.
+environment and `.env`, and `--dry-run` prints what a run would use and do. Fractions such as `8/255` are numbers.
 """
 _NAMES = {
     int: "whole number",

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rtok.attacks import Context, FeatureCriterion, FixedSurrogate, Objective, cosine, craft
 from rtok.attacks.pgd import PGD
 from rtok.compute import Compute
+from rtok.errors import UserError
 from rtok.models import Backbone, load_backbone
 from rtok.models.frozen import FrozenLinear
 
