@@ -10,14 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from typing_extensions import Unpack
 
-from rtok.attacks.stored import (
-    MANIFEST,
-    AdversarialSet,
-    file_name,
-    load_image,
-    manifest_row,
-    save_image,
-)
+from rtok.attacks.stored import MANIFEST, AdversarialSet, file_name, load_image, manifest_row, save_image
 from rtok.compute import Compute
 from rtok.config.rules import checked
 from rtok.console import progress
@@ -115,21 +108,18 @@ def _craft(setup: Setup, evaluator: Evaluator, trial: Trial, run: Run) -> Attack
         write_atomic(run.path / "manifest.csv", to_csv(rows, MANIFEST))
         _draw_examples(setup, run, rows[:EXAMPLES])
     # The record comes last: it says what the set was made for, and that it is whole.
-    run.finish(skipped=skipped, **_facts(setup, evaluator.task, trial), images=len(rows))
+    run.finish(
+        skipped=skipped,
+        attack=trial.settings.model_dump(mode="json"),
+        name=trial.name,
+        objective=evaluator.task.objective,
+        surrogate=trial.surrogate,
+        backbone=setup.backbone.spec.name,
+        fingerprint=setup.backbone.fingerprint(),
+        image_size=list(setup.backbone.image_size),
+        images=len(rows),
+    )
     return _result(run.path, rows)
-
-
-def _facts(setup: Setup, task: Task, trial: Trial) -> dict[str, Any]:
-    """What a set is, for those who use it."""
-    return {
-        "attack": trial.settings.model_dump(mode="json"),
-        "name": trial.name,
-        "objective": task.objective,
-        "surrogate": trial.surrogate,
-        "backbone": setup.backbone.spec.name,
-        "fingerprint": setup.backbone.fingerprint(),
-        "image_size": list(setup.backbone.image_size),
-    }
 
 
 def _result(out: Path, rows: Collection[Mapping[str, Any]]) -> AttackResult:

@@ -65,15 +65,7 @@ class GuessedDefenses:
             resize = told.get("data", {}).get("resize", data["resize"])
             data |= {"split": "train", "limit": None, "resize": resize}
         seeds = [image_seed(config.seed, FOLDER, number) % _SEEDS for number in range(settings.train)]
-        recipe = {key: told[key] for key in ("attack", "train") if key in told}
-        return Config.model_validate(
-            {
-                **recipe,
-                "model": config.model.model_dump(mode="json"),
-                "defense": {**known.settings(), "seeds": seeds},
-                "data": data,
-                "precision": config.precision,
-                "seed": seeds[0],
-                "out": str(out),
-            }
-        )
+        recipe: dict[str, Any] = {key: told[key] for key in ("attack", "train") if key in told}
+        recipe |= {"model": config.model.model_dump(mode="json"), "defense": {**known.settings(), "seeds": seeds}}
+        recipe |= {"data": data, "precision": config.precision, "seed": seeds[0], "out": str(out)}
+        return Config.model_validate(recipe)

@@ -73,45 +73,34 @@ class Trial:
     def identity(self, seed: int) -> dict[str, Any]:
         """The columns that say how a row's adversarial images were made."""
         return {
-            "attack": self.name,
-            "threat": self.threat,
-            "surrogate": self.surrogate,
-            "norm": self.settings.norm,
-            "eps": self.settings.eps,
-            "units": self.settings.units,
+            **{"attack": self.name, "threat": self.threat, "surrogate": self.surrogate},
+            **{key: getattr(self.settings, key) for key in ("norm", "eps", "units")},
             "eps_pixel": self.eps_pixel,
             **self.settings.counts,
-            "start": self.start,
-            "seed": seed,
+            **{"start": self.start, "seed": seed},
         }
 
 
+@dataclass(eq=False)
 class Evaluator:
     """Runs a task's trials on batches; knows nothing of files.
 
-    Args:
+    Attributes:
         victims: the plain victim first.
         std: the model's per-channel std, for attacks with normalized units.
+        models: each victim as a function from images to the task's output.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        victims: Sequence[Victim],
-        trials: Sequence[Trial],
-        *,
-        device: torch.device,
-        std: Tensor,
-        seed: int,
-    ) -> None:
-        self.task = task
-        self.victims = victims
-        self.trials = trials
-        self.device = device
-        self.std = std
-        self.seed = seed
-        self.models = {victim: task.model(victim) for victim in victims}
-        self._starts = {run.start for trial in trials for run in trial.runs}
+    task: Task
+    victims: Sequence[Victim]
+    trials: Sequence[Trial]
+    device: torch.device
+    std: Tensor
+    seed: int
+
+    def __post_init__(self) -> None:
+        self.models = {victim: self.task.model(victim) for victim in self.victims}
+        self._starts = {run.start for trial in self.trials for run in trial.runs}
 
     def run(self, batches: Iterable[Batch], journal: Journal, compute: Compute, total: int, done: int) -> None:
         """Evaluate every batch and append one record per image to the journal on the main process."""
@@ -175,12 +164,7 @@ class Evaluator:
         return Objective(run.surrogate, criterion)
 
     def _tried(
-        self,
-        trial: Trial,
-        batch: Batch,
-        images: Tensor,
-        clean: dict[Victim, Tensor],
-        made: dict[AttackRun, Tensor],
+        self, trial: Trial, batch: Batch, images: Tensor, clean: dict[Victim, Tensor], made: dict[AttackRun, Tensor]
     ) -> dict[Victim, Columns]:
         """Per victim the columns of its worst result, per image, over the trial's attacks."""
         worst: dict[Victim, Columns] = {}

@@ -33,10 +33,7 @@ if TYPE_CHECKING:
 
 
 def run_evaluation(
-    config: Config,
-    open_task: Callable[[Setup], Task],
-    framing: Framing | None = None,
-    **options: Unpack[RunOptions],
+    config: Config, open_task: Callable[[Setup], Task], framing: Framing | None = None, **options: Unpack[RunOptions]
 ) -> dict[str, Any]:
     """Evaluate and write `config.yaml`, `run.json`, `results.json`, `per_image.csv` and the task's figures.
 

@@ -18,40 +18,19 @@ from rtok.files import TEMPORARY, read_json, write_atomic, write_json
 from rtok.runs.lock import LOCK_FILE, FolderLock
 
 SUB_FOLDERS = ("images", "pictures", "heads", "guessed", "state", "tensorboard")
-# Everything a run can leave in its folder, so that --overwrite removes a run and nothing of the user's own. The first
-# three mark the folder as a run.
-RUN_FILES = (
-    "config.yaml",
-    "run.json",
-    "attack.json",
-    "metrics.jsonl",
-    "rtokens*.safetensors",
-    "results.json",
-    "per_image.csv",
-    "per_class.csv",
-    "curve.csv",
-    "activations.csv",
-    "manifest.csv",
-    "*.png",
-    *SUB_FOLDERS,
-)
+# Everything a run can leave in its folder, so that --overwrite removes a run and nothing of the user's own.
+MARKS = ("config.yaml", "run.json", "attack.json")  # they mark the folder as a run
+TABLES = ("per_image.csv", "per_class.csv", "curve.csv", "activations.csv", "manifest.csv")
+RUN_FILES = (*MARKS, "metrics.jsonl", "rtokens*.safetensors", "results.json", *TABLES, "*.png", *SUB_FOLDERS)
 # Keys that may differ between a run and its resumption: they say where and how fast, not what.
-FREE_KEYS = (
-    "out",
-    "data.workers",
-    "compile",
-    "train.micro_batch",
-    "train.activation_checkpointing",
-    "train.checkpoint_every",
-    "tracking",
-)
+_FREE_TRAIN_KEYS = ("train.micro_batch", "train.activation_checkpointing", "train.checkpoint_every")
+FREE_KEYS = ("out", "data.workers", "compile", "tracking", *_FREE_TRAIN_KEYS)
 
 
 class RunFolder:
     """One run's folder, claimed for as long as the object lives.
 
     Args:
-        path: the folder; it need not exist.
         settings: the resolved configuration as plain data.
         record: the file that holds the settings and so marks the folder as a run: the settings themselves as YAML, or
             JSON that has them under `config` beside the record of the run.
@@ -73,6 +52,7 @@ class RunFolder:
         overwrite: bool = False,
     ) -> None:
         self.path = Path(path)
+        self.state = self.path / "state"  # what `--resume` needs
         self.settings = dict(settings)
         self.record = self.path / record
         self.resume = resume
@@ -82,11 +62,6 @@ class RunFolder:
             raise UserError("--resume and --overwrite exclude each other: choose one.")
         self.resuming = self._look()
         self._finished_before = self.finished()
-
-    @property
-    def state(self) -> Path:
-        """The sub-folder for what `--resume` needs."""
-        return self.path / "state"
 
     def finished(self, *files: str) -> bool:
         """Whether the run that the folder holds ran to its end, and these files of it are still there."""

@@ -51,9 +51,7 @@ class FolderLock:
                     os.close(descriptor)
                     raise
                 logging.getLogger("rtok").warning(
-                    "%s cannot be locked (%s): do not start a second run in it",
-                    self.path.parent,
-                    error.strerror,
+                    "%s cannot be locked (%s): do not start a second run in it", self.path.parent, error.strerror
                 )
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), self.path.stat()):

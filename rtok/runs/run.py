@@ -5,8 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from rtok.compute import Compute
@@ -30,8 +28,8 @@ class RunOptions(TypedDict, total=False):
     command: Sequence[str]
 
 
-class Run:
-    """One run of a command in its folder.
+class Run(ExitStack):
+    """One run of a command in its folder `path`; `state` is the sub-folder for what `--resume` needs.
 
     with Run.open(config, compute, **options) as run:
         if run.finished("results.json"):
@@ -48,13 +46,14 @@ class Run:
     def __init__(
         self, folder: RunFolder, compute: Compute, command: Sequence[str], journal: str, keep_state: bool
     ) -> None:
+        super().__init__()
         self.folder = folder
+        self.path, self.state, self.resuming = folder.path, folder.state, folder.resuming
         self.compute = compute
         self.command = command
         self.journal = Journal(folder.path / journal)
         self._keep_state = keep_state
         self._record: RunRecord | None = None
-        self._stack = ExitStack()
 
     @classmethod
     def open(
@@ -83,33 +82,9 @@ class Run:
         folder = RunFolder(config.out, config.to_dict(), record=record, resume=resume, overwrite=overwrite)
         return cls(folder, compute, command, journal, keep_state)
 
-    def __enter__(self) -> Run:
-        self._stack.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        return self._stack.__exit__(kind, error, trace)
-
-    @property
-    def path(self) -> Path:
-        """The folder."""
-        return self.folder.path
-
-    @property
-    def state(self) -> Path:
-        """The sub-folder for what `--resume` needs."""
-        return self.folder.state
-
-    @property
-    def resuming(self) -> bool:
-        """Whether the run goes on with what an earlier one left."""
-        return self.folder.resuming
-
     def finished(self, *files: str) -> bool:
         """Whether the run to be resumed ran to its end and these files are there: then there is nothing left to do."""
-        if not (self.folder.resuming and self.folder.finished(*files)):
+        if not (self.resuming and self.folder.finished(*files)):
             return False
         if self.compute.is_main:
             self.folder.tidy(keep_state=self._keep_state)
@@ -117,10 +92,7 @@ class Run:
         return True
 
     def start(self, *about: str) -> None:
-        """Say what computes, lock the folder and write the settings and the beginning of the record.
-
-        Args:
-            about: what else the line at the start says.
+        """Say what computes and `about`, lock the folder and write the settings and the beginning of the record.
 
         Raises:
             UserError: another run uses the folder, or it cannot be written to.
@@ -129,7 +101,7 @@ class Run:
         self.compute.wait()  # every process has looked at the folder before one writes into it
         if self.compute.is_main:
             self.folder.start()
-        self._stack.enter_context(self.folder.running())
+        self.enter_context(self.folder.running())
         self._record = RunRecord(self.folder, self.command, self.compute.describe())
         if self.compute.is_main:
             self._record.write(finished=False)
@@ -142,12 +114,7 @@ class Run:
         self.compute.wait()
 
     def finish(self, *, skipped: Sequence[str] = (), **facts: Any) -> None:
-        """Write the end of the record, and remove what only a resumption needs.
-
-        Args:
-            skipped: the files that could not be decoded, which the record names.
-            facts: what else the record says.
-        """
+        """Write the end of the record, with the skipped files and other facts; remove what only a resumption needs."""
         if self.compute.is_main and self._record is not None:
             self._record.write(finished=True, **facts, skipped=list(skipped))
             if not self._keep_state:

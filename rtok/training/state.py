@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from rtok.defenses import Defense
 from rtok.errors import UserError
@@ -33,11 +32,6 @@ class Trainee:
     optimizer: torch.optim.Optimizer
 
     @property
-    def parameters(self) -> dict[str, Tensor]:
-        """What is trained, by name."""
-        return self.defense.parameters()
-
-    @property
     def file_name(self) -> str:
         """`rtokens.safetensors` for tokens, with the name when a run trains several."""
         stem = self.defense.stem
@@ -53,7 +47,7 @@ def save_state(path: Path, step: int, trainees: Sequence[Trainee], images: str) 
     """Write the parameters and optimizers after `step` steps on the images of this digest."""
     states = {
         t.name: {
-            "parameters": {name: values.detach() for name, values in t.parameters.items()},
+            "parameters": {name: values.detach() for name, values in t.defense.parameters().items()},
             "optimizer": t.optimizer.state_dict(),
         }
         for t in trainees
@@ -76,7 +70,7 @@ def load_state(path: Path, trainees: Sequence[Trainee], images: str) -> int:
         state = torch.load(path, map_location="cpu", weights_only=True)
         saved = state["trainees"]
         for t in trainees:
-            for name, values in t.parameters.items():
+            for name, values in t.defense.parameters().items():
                 values.data.copy_(saved[t.name]["parameters"][name])
             t.optimizer.load_state_dict(saved[t.name]["optimizer"])
         step, before = int(state["step"]), state["images"]
