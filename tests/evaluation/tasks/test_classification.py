@@ -29,7 +29,7 @@ from rtok.defenses import RobustnessTokens
 from rtok.errors import UserError
 from rtok.evaluation import evaluate_classification, make_adversarial_set
 from rtok.evaluation.loop import Evaluator
-from rtok.heads import probe
+from rtok.heads import probe, store
 from rtok.models import Backbone, load_backbone, registry
 from rtok.statistics import wilson
 
@@ -512,7 +512,7 @@ def test_heads_that_do_not_fit_are_refused(settings: dict[str, Any], tmp_path: P
 
     refused("1000 classes, but the data has 3", weight=torch.zeros(1000, 128), bias=torch.zeros(1000))
     refused("width 100, but dinov2_vits14 gives 64 or 128", weight=torch.zeros(3, 100), bias=torch.zeros(3))
-    refused("is a head without bias", weight=torch.zeros(3, 128))
+    refused("is a head without a bias", weight=torch.zeros(3, 128))
 
 
 def test_data_that_cannot_be_classified(settings: dict[str, Any], labelled: Path, pictures: Path) -> None:
