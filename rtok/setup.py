@@ -1,4 +1,4 @@
-"""What every run needs: config, device, data and backbone, loaded and checked before anything is written."""
+"""What every run needs."""
 
 from __future__ import annotations
 

@@ -12,14 +12,7 @@ from typing import TYPE_CHECKING
 
 from rtok.data.folder import check_split, class_folders, existing_root, find_images, split_folder
 from rtok.data.imagenet_extra import ExtraFiles, open_extra
-from rtok.data.imagenet_layout import (
-    IMAGENET_LABELS,
-    LABELS_FILE,
-    SPLITS,
-    WORDNET_ID,
-    Classes,
-    read_classes,
-)
+from rtok.data.imagenet_layout import IMAGENET_LABELS, LABELS_FILE, SPLITS, WORDNET_ID, Classes, read_classes
 from rtok.data.source import FileSource, ImageSource
 from rtok.errors import UserError
 

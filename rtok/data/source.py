@@ -46,13 +46,11 @@ class ImageSource(Protocol):
 
 
 @dataclass(frozen=True)
-class FileSource:
+class Files:
     """Image files below `root`; the keys are their paths relative to it."""
 
     root: Path
     keys: Sequence[str]
-    labels: Sequence[int] | None = None
-    class_names: Sequence[str] | None = None
 
     @property
     def groups(self) -> Sequence[str]:
@@ -65,3 +63,11 @@ class FileSource:
     def read(self, index: int) -> Image.Image:
         """Decode one file."""
         return read_image(self.root / self.keys[index])
+
+
+@dataclass(frozen=True)
+class FileSource(Files):
+    """Image files, with classes or without."""
+
+    labels: Sequence[int] | None = None
+    class_names: Sequence[str] | None = None
