@@ -49,25 +49,20 @@ __all__ = [
     "train",
 ]
 
-_HOME = {
-    "PGD": "rtok.attacks",
-    "Backbone": "rtok.models",
-    "Config": "rtok.config",
-    "RobustnessTokens": "rtok.defenses",
-    "UserError": "rtok.errors",
-    "convert": "rtok.conversion",
-    "evaluate_features": "rtok.evaluation",
-    "inspect": "rtok.inspection",
-    "load_backbone": "rtok.models",
-    "load_config": "rtok.config",
-    "register_attack": "rtok.registration",
-    "register_backbone": "rtok.registration",
-    "register_dataset": "rtok.registration",
-    "register_defense": "rtok.registration",
-    "register_threat": "rtok.registration",
-    "robustify": "rtok.defenses.robustify",
-    "train": "rtok.training",
+_NAMES = {
+    "rtok.attacks": ["PGD"],
+    "rtok.config": ["Config", "load_config"],
+    "rtok.conversion": ["convert"],
+    "rtok.defenses": ["RobustnessTokens"],
+    "rtok.defenses.robustify": ["robustify"],
+    "rtok.errors": ["UserError"],
+    "rtok.evaluation": ["evaluate_features"],
+    "rtok.inspection": ["inspect"],
+    "rtok.models": ["Backbone", "load_backbone"],
+    "rtok.registration": [name for name in __all__ if name.startswith("register_")],
+    "rtok.training": ["train"],
 }
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

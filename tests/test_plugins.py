@@ -79,10 +79,10 @@ def test_a_file_runs_once_and_is_named_by_its_hash(folder: Path) -> None:
 
 
 def test_a_command_is_told_its_plugins(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    from rtok.cli.evaluate import EVALUATIONS
+    from rtok.cli.runs import COMMANDS
 
     seen = []
-    monkeypatch.setattr(EVALUATIONS["eval-features"], "run", lambda config, options: seen.append(options))
+    monkeypatch.setattr(COMMANDS["eval-features"], "run", lambda config, options: seen.append(options))
     assert run("--plugin", "toy.py").exit_code == 0
     assert [plugin.path for plugin in seen[0].plugins] == [folder / "toy.py"]
 

@@ -6,14 +6,14 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rtok.errors import UserError
 
 if TYPE_CHECKING:
-    from rtok.config import Config
+    from rtok.cli.runs import RunCommand
     from rtok.plugins import Plugin
 
 
@@ -27,22 +27,12 @@ class Options:
     plugins: Sequence[Plugin] = ()
 
 
-class ConfigCommand(Protocol):
-    """A module or an object that implements a command."""
-
-    HELP: str
-
-    def run(self, config: Config, options: Options) -> None:
-        """Do the work; heavy imports belong here."""
-
-
-def add_config_command(app: typer.Typer, name: str, module: ConfigCommand) -> None:
+def add_run_command(app: typer.Typer, name: str, runs: RunCommand) -> None:
     """Add a command that reads a config and runs it."""
 
     def command(
         config: Annotated[
-            str | None,
-            typer.Option(metavar="FILE", help="The config: a YAML file, or a ready config's name."),
+            str | None, typer.Option(metavar="FILE", help="The config: a YAML file, or a ready config's name.")
         ] = None,
         overrides: Annotated[
             list[str] | None,
@@ -76,9 +66,9 @@ def add_config_command(app: typer.Typer, name: str, module: ConfigCommand) -> No
             typer.echo(loaded.to_yaml(), nl=False)
             return
         logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
-        module.run(loaded, Options(resume, overwrite, ("rtok", *sys.argv[1:]), plugins))
+        runs.run(loaded, Options(resume, overwrite, ("rtok", *sys.argv[1:]), plugins))
 
-    app.command(name, help=module.HELP)(command)
+    app.command(name, help=runs.about)(command)
 
 
 def _no_config(command: str) -> str:

@@ -168,12 +168,7 @@ class StoredConfig(AttackConfig):
 
 
 ATTACKS.add("pgd", "rtok.attacks.pgd:PGD", about="projected gradient descent", section=PGDConfig)
-ATTACKS.add(
-    "autoattack",
-    "rtok.attacks.autoattack:AutoAttack",
-    about="an ensemble on labels",
-    section=AutoAttackConfig,
-)
+ATTACKS.add("autoattack", "rtok.attacks.autoattack:AutoAttack", about="an ensemble on labels", section=AutoAttackConfig)
 ATTACKS.add("square", "rtok.attacks.square:Square", about="a random search by scores", section=SquareConfig)
 ATTACKS.add("from", "rtok.attacks.stored:AdversarialSet", about="a set from disk", section=StoredConfig)
 

@@ -15,6 +15,8 @@ from rtok.config.sections import ModelConfig
 from rtok.config.threats import GuessedConfig
 from rtok.models.registry import find
 
+_NAME_FILES = "name a file or run folder that `rtok train` wrote, or a list of them"
+
 
 def check(config: Config, command: str) -> list[Problem]:
     """Return every rule of a command that the config breaks."""
@@ -63,13 +65,12 @@ def _trains_a_defense(config: Config) -> Iterator[Problem]:
 
 def _measures_defenses(config: Config) -> Iterator[Problem]:
     if config.defense is None:
-        yield Problem("defense", "is missing: name a file or run folder that `rtok train` wrote, or a list of them")
+        yield Problem("defense", f"is missing: {_NAME_FILES}")
 
 
 def _trains_nothing(config: Config) -> Iterator[Problem]:
     if isinstance(config.defense, DefenseConfig):
-        valid = "name a file or run folder that `rtok train` wrote, or a list of them"
-        yield Problem("defense", f"only train makes a defense: {valid}")
+        yield Problem("defense", f"only train makes a defense: {_NAME_FILES}")
 
 
 def _features_attacked(config: Config) -> Iterator[Problem]:

@@ -10,17 +10,11 @@ from pydantic import AliasChoices, BeforeValidator, Field
 from rtok.config import strict_yaml
 from rtok.config.attack import AttackConfig
 from rtok.config.attack_methods import AnyAttack, PGDConfig
-from rtok.config.defenses import AnyDefense, DefenseConfig
+from rtok.config.defenses import AnyDefense
 from rtok.config.environment import escape
 from rtok.config.head import HeadConfig
 from rtok.config.registry import ATTACKS, DEFENSES, THREATS
-from rtok.config.sections import (
-    AnalysisConfig,
-    DataConfig,
-    ModelConfig,
-    SurrogateConfig,
-    TrainConfig,
-)
+from rtok.config.sections import AnalysisConfig, DataConfig, ModelConfig, SurrogateConfig, TrainConfig
 from rtok.config.segmentation import SegmentationConfig
 from rtok.config.threats import GuessedConfig, InformedConfig, QueryConfig, SanityConfig, ThreatName
 from rtok.config.types import (
@@ -47,6 +41,11 @@ def _spelled_out(attack: Any) -> Any:
     if isinstance(attack, list):
         return [_spelled_out(one) for one in attack]
     return {"preset": attack} if isinstance(attack, str) else attack
+
+
+def _paths(named: Any) -> list[Path]:
+    """Return the paths of a key that also takes a section or null."""
+    return named if isinstance(named, list) else [named] if isinstance(named, Path) else []
 
 
 def _defaults_for_null(section: Any) -> Any:
@@ -80,14 +79,12 @@ class Config(Section):
         SegmentationConfig(), description="`eval-seg`: what the model sees of an image. Null: the defaults."
     )
     threats: UniqueList[ThreatName] = Field(
-        ["transfer", "informed", "adaptive"],
-        description=f"`eval-*`: the attackers. {THREATS.described()}.",
+        ["transfer", "informed", "adaptive"], description=f"`eval-*`: the attackers. {THREATS.described()}."
     )
     informed: InformedConfig = Field(InformedConfig(), description="`eval-*`: the `informed` attacker.")
     guessed: Annotated[Mapped[GuessedConfig] | Listed[UniqueList[FilePath]] | Single[FilePath], BY_SHAPE] | None = (
         Field(
-            None,
-            description="`eval-*`: the tokens of the `guessed` attacker: files or run folders, or `{train: N}`.",
+            None, description="`eval-*`: the tokens of the `guessed` attacker: files or run folders, or `{train: N}`."
         )
     )
     query: QueryConfig = Field(QueryConfig(), description="`eval-*`: the `query` attacker.")
@@ -121,16 +118,12 @@ class Config(Section):
     @property
     def defense_paths(self) -> list[Path]:
         """The defense files or run folders to evaluate; empty when there are none."""
-        if self.defense is None or isinstance(self.defense, DefenseConfig):
-            return []
-        return self.defense if isinstance(self.defense, list) else [self.defense]
+        return _paths(self.defense)
 
     @property
     def guessed_paths(self) -> list[Path]:
         """The `guessed` attacker's token files or run folders; empty when they are to be trained."""
-        if self.guessed is None or isinstance(self.guessed, GuessedConfig):
-            return []
-        return self.guessed if isinstance(self.guessed, list) else [self.guessed]
+        return _paths(self.guessed)
 
     @property
     def surrogate_model(self) -> ModelConfig:

@@ -25,6 +25,7 @@ from rtok.config.types import (
     parse_path,
 )
 from rtok.errors import UserError
+from rtok.models.registry import find
 
 
 def _path_or(word: str) -> BeforeValidator:
@@ -37,8 +38,6 @@ def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def _known_model(name: str) -> str:
-    from rtok.models.registry import find
-
     try:
         find(name)
     except UserError as error:
@@ -73,8 +72,6 @@ class ModelConfig(Section):
     @field_validator("image_size")
     @classmethod
     def _divisible(cls, size: int | tuple[int, int], info: ValidationInfo) -> int | tuple[int, int]:
-        from rtok.models.registry import find
-
         if "name" in info.data:
             patch = find(info.data["name"]).patch_size
             if any(side % patch for side in _sides(size)):
@@ -86,16 +83,6 @@ class ModelConfig(Section):
     def size(self) -> tuple[int, int]:
         """(height, width)."""
         return _sides(self.image_size)
-
-    @property
-    def height(self) -> int:
-        """Of the input, in pixels."""
-        return self.size[0]
-
-    @property
-    def width(self) -> int:
-        """Of the input, in pixels."""
-        return self.size[1]
 
 
 class SurrogateConfig(Section):
@@ -183,8 +170,7 @@ class TrainConfig(Section):
     lr: Positive = Field(1e-3, description="Learning rate.")
     optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="The optimizer.")
     axis: Literal["token", "channel"] = Field(
-        "token",
-        description="The axis of the cosine similarity that is trained; `token` is the original code's.",
+        "token", description="The axis of the cosine similarity that is trained; `token` is the original code's."
     )
     threat: Literal["transfer", "adaptive", "mixed"] = Field(
         "transfer",
@@ -196,8 +182,7 @@ class TrainConfig(Section):
         10, description="Save a state that `--resume` can continue from every so many steps."
     )
     micro_batch: SmallCount | None = Field(
-        None,
-        description="Images that pass through the model at once: less memory, same result. Null: the whole batch.",
+        None, description="Images that pass through the model at once: less memory, same result. Null: the whole batch."
     )
     activation_checkpointing: bool = Field(
         False,

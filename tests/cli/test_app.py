@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 import rtok
-from rtok.cli import train
 from rtok.cli.app import build
+from rtok.cli.runs import COMMANDS
 from rtok.errors import UserError
 
 ROOT = Path(rtok.__file__).parent.parent
@@ -83,7 +83,7 @@ def test_failures_below_become_exit_codes(config: str, monkeypatch: pytest.Monke
         def run(*_: object) -> None:
             raise error
 
-        monkeypatch.setattr(train, "run", run)
+        monkeypatch.setattr(COMMANDS["train"], "run", run)
 
     fail_with(UserError("no such thing"))
     done = run("train", "--config", config)

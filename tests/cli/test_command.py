@@ -8,9 +8,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from rtok.cli import attack, evaluate, train
 from rtok.cli.app import build
 from rtok.cli.command import Options
+from rtok.cli.runs import COMMANDS
 from rtok.config import Config, load_config
 
 CONFIGS = {
@@ -21,7 +21,6 @@ CONFIGS = {
     "eval-seg": "tokens: t\nhead: {type: fit}\nsegmentation: {protocol: paper}\n"
     "data: {name: ade20k, root: t, split: val}\nmodel: {name: dinov2_vits14, image_size: 518}\n",
 }
-MODULES = {"train": train, "attack": attack, **evaluate.EVALUATIONS}
 
 
 @pytest.fixture(autouse=True)
@@ -37,8 +36,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Config, Options]]:
     calls: list[tuple[str, Config, Options]] = []
-    for name, module in MODULES.items():
-        monkeypatch.setattr(module, "run", lambda config, options, name=name: calls.append((name, config, options)))
+    for name, runs in COMMANDS.items():
+        monkeypatch.setattr(runs, "run", lambda config, options, name=name: calls.append((name, config, options)))
     return calls
 
 
@@ -46,7 +45,7 @@ def run(*arguments: str) -> Any:
     return CliRunner().invoke(build(), list(arguments))
 
 
-@pytest.mark.parametrize("command", MODULES)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_runs_its_config(command: str, calls: list[tuple[str, Config, Options]]) -> None:
     arguments = [
         "--config",
@@ -67,7 +66,7 @@ def test_a_command_runs_its_config(command: str, calls: list[tuple[str, Config, 
     assert (options.resume, options.overwrite, options.command[0]) == (True, False, "rtok")
 
 
-@pytest.mark.parametrize("command", MODULES)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_dry_run_prints_the_config_and_touches_nothing(
     command: str, calls: list[tuple[str, Config, Options]], folder: Path
 ) -> None:
@@ -102,7 +101,7 @@ def test_wrong_input(arguments: list[str], message: str, calls: list[tuple[str, 
 def test_every_command_has_the_shared_options() -> None:
     group = typer.main.get_command(build())
     shared = {"--config", "--set", "--plugin", "--out", "--resume", "--overwrite", "--dry-run", "--verbose"}
-    for name in MODULES:
+    for name in COMMANDS:
         options = {option for parameter in group.commands[name].params for option in parameter.opts}  # type: ignore[attr-defined]
         assert options >= shared
 
