@@ -64,11 +64,13 @@ class AttackConfig(Section):
 
     Attributes:
         unused: keys of this class that mean nothing to the method: refused in a config, and not written.
-        objectives: what the method can attack.
+        objectives: what the method can attack; masks have many labels an image.
+        follows_gradients: whether it takes gradients of what it attacks, as training needs.
     """
 
     unused: ClassVar[frozenset[str]] = frozenset()
-    objectives: ClassVar[tuple[Literal["features", "labels"], ...]] = ("features", "labels")
+    objectives: ClassVar[tuple[Literal["features", "labels", "masks"], ...]] = ("features", "labels", "masks")
+    follows_gradients: ClassVar[bool] = True
 
     preset: Preset | None = Field(
         None,

@@ -96,8 +96,8 @@ def _attack_of_training(config: Config) -> Iterator[Problem]:
     for attack in config.attacks:
         if attack.target == "victim":
             yield Problem("attack.target", "train pulls away from the plain backbone's features: write plain")
-        if attack.method == "square":
-            yield Problem("attack.method", "train follows gradients, and square has none: use pgd")
+        if not attack.follows_gradients:
+            yield Problem("attack.method", f"train follows gradients, and {attack.method} has none: use pgd")
         if attack.depth < 1:
             yield Problem("attack.layer", "train attacks the features that it trains on: leave it out")
 
@@ -183,8 +183,8 @@ def _segmentation(config: Config) -> Iterator[Problem]:
     else:
         yield from _labels_attacked(config)
     for attack in config.attacks:
-        if attack.method == "autoattack":
-            yield Problem("attack.method", "autoattack attacks one label per image, masks have many: use pgd")
+        if "masks" not in attack.objectives:
+            yield Problem("attack.method", f"{attack.method} attacks one label per image, masks have many: use pgd")
     side = config.segmentation.model_size(find(config.model.name).patch_size)
     if config.model.size != (side, side):
         whole = f"windows of {config.segmentation.window} pixels, padded to whole patches"
