@@ -12,7 +12,7 @@ PACKAGE = Path(rtok.__file__).parent
 # where each name may stand beside its registration, its settings and its own module
 ALLOWED: dict[str, dict[str, str]] = {
     "presets are data, an attack without `method` is PGD, `by_queries` is what `query` runs": {
-        "config/attack.py": "pgd autoattack square from transfer",
+        "config/attack.py": "pgd autoattack square from transfer"
     },
     "defaults of keys": {"config/schema.py": "PGDConfig transfer informed adaptive"},
     "re-exports": {"__init__.py": "PGD", "attacks/__init__.py": "PGD", "config/__init__.py": "TokensConfig"},
@@ -27,7 +27,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "results/differences.py": "transfer",
     },
     "the checks run PGD, and `adaptive` must not be weaker than `transfer`": {
-        "evaluation/sanity.py": "PGDConfig transfer adaptive",
+        "evaluation/sanity.py": "PGDConfig transfer adaptive"
     },
     "values of another key, `train.threat`": {
         "config/sections.py": "transfer adaptive",
@@ -46,7 +46,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     },
     "needs as many classes as its parts do": {"evaluation/tasks/classification.py": "AutoAttack AutoAttackConfig"},
     "line styles; other threats get a solid line": {
-        "reporting/figures/counts.py": "transfer informed guessed adaptive",
+        "reporting/figures/counts.py": "transfer informed guessed adaptive"
     },
     "`tokens:` is short for `defense:`, and was the key of version 0.1": {
         "attacks/stored.py": "tokens",

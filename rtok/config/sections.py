@@ -109,21 +109,15 @@ class SurrogateConfig(Section):
 class DataConfig(Section):
     """The images."""
 
-    name: Annotated[str, NameIn(DATASETS)] = Field(
-        description=f"The data set. {DATASETS.described()}.",
-    )
+    name: Annotated[str, NameIn(DATASETS)] = Field(description=f"The data set. {DATASETS.described()}.")
     root: FilePath | None = Field(
-        None,
-        validate_default=True,
-        description="The folder of the data set; `photos` and `digits` come with packages.",
+        None, validate_default=True, description="The folder of the data set; `photos` and `digits` come with packages."
     )
     extra: FilePath | None = Field(
-        None,
-        description="`imagenet`: the folder that `rtok prepare-imagenet --extra` wrote to. Null: the root.",
+        None, description="`imagenet`: the folder that `rtok prepare-imagenet --extra` wrote to. Null: the root."
     )
     split: Literal["train", "val", "test"] = Field(
-        "train",
-        description="The part of the data set. A `folder` without folders of these names has only one part.",
+        "train", description="The part of the data set. A `folder` without folders of these names has only one part."
     )
     resize: Literal["squash", "crop", "random-crop"] = Field(
         "squash",
@@ -135,9 +129,7 @@ class DataConfig(Section):
         "stop", description="What to do with a file that cannot be decoded; skipped files are counted."
     )
     workers: Index = Field(
-        8,
-        le=1024,
-        description="Processes that decode images, for each process of the run. 0: the run itself decodes.",
+        8, le=1024, description="Processes that decode images, for each process of the run. 0: the run itself decodes."
     )
 
     @field_validator("root")

@@ -47,17 +47,7 @@ def run(*arguments: str) -> Any:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_runs_its_config(command: str, calls: list[tuple[str, Config, Options]]) -> None:
-    arguments = [
-        "--config",
-        f"{command}.yaml",
-        "--set",
-        "seed=3",
-        "--set",
-        "attack.steps=2",
-        "--out",
-        "o",
-        "--resume",
-    ]
+    arguments = ["--config", f"{command}.yaml", "--set", "seed=3", "--set", "attack.steps=2", "--out", "o", "--resume"]
     assert run(command, *arguments).exit_code == 0
     [(name, config, options)] = calls
     assert name == command
@@ -109,12 +99,7 @@ def test_every_command_has_the_shared_options() -> None:
 @pytest.mark.parametrize(
     ("command", "core", "result", "said"),
     [
-        (
-            "train",
-            "rtok.training.train",
-            SimpleNamespace(files=["o/rtokens.safetensors"]),
-            "o/rtokens.safetensors",
-        ),
+        ("train", "rtok.training.train", SimpleNamespace(files=["o/rtokens.safetensors"]), "o/rtokens.safetensors"),
         (
             "attack",
             "rtok.evaluation.make_adversarial_set",
