@@ -68,7 +68,7 @@ def run_section(title: str) -> None:
     if title != "An attack":
         run("rtok train --config train.yaml")
     for language, content in section(title):
-        for command in content.splitlines() if language == "bash" else ():
+        for command in content.replace("\\\n", "").splitlines() if language == "bash" else ():
             run(command)
 
 

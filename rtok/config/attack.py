@@ -102,7 +102,7 @@ class AttackConfig(Section):
     target: Literal["plain", "victim"] = Field(
         "plain",
         description="Whose clean features the attack pulls away from: the plain backbone's, or those of the model "
-        "that is attacked, which differ where `surrogate.tokens` are set. `adaptive` always runs both.",
+        "that is attacked, which differ where `surrogate.defense` is set. `adaptive` always runs both.",
     )
     axis: Axis = Field(
         "channel", description="The axis of the cosine similarity that is attacked; the original code has `token`."
