@@ -35,8 +35,8 @@ def checked(config: Config, command: str) -> Config:
     return config
 
 
-def check_files(config: Config) -> Iterator[Problem]:
-    """Every file and folder that the config names must exist."""
+def named_files(config: Config) -> list[tuple[str, Path]]:
+    """Return every file and folder that the config names, with its key."""
     named: list[tuple[str, Path | str | None]] = [
         ("model.weights", config.model.weights if config.model.weights != "pretrained" else None),
         ("data.root", config.data.root),
@@ -53,8 +53,13 @@ def check_files(config: Config) -> Iterator[Problem]:
         named += [("head.path", path) for path in (config.head.plain_file, *config.head.robust_files)]
     if isinstance(config.surrogate.model, ModelConfig) and config.surrogate.model.weights != "pretrained":
         named.append(("surrogate.model.weights", config.surrogate.model.weights))
-    for key, path in named:
-        if path is not None and not Path(path).exists():
+    return [(key, Path(path)) for key, path in named if path is not None]
+
+
+def check_files(config: Config) -> Iterator[Problem]:
+    """Every file and folder that the config names must exist."""
+    for key, path in named_files(config):
+        if not path.exists():
             yield Problem(key, f"{path} does not exist")
 
 

@@ -128,6 +128,10 @@ class DataConfig(Section):
     on_error: Literal["stop", "skip"] = Field(
         "stop", description="What to do with a file that cannot be decoded; skipped files are counted."
     )
+    verify: Literal["times", "bytes"] = Field(
+        "times",
+        description="How `--resume` notices images that have changed: by size and time, or by reading every file.",
+    )
     workers: Index = Field(
         8, le=1024, description="Processes that decode images, for each process of the run. 0: the run itself decodes."
     )

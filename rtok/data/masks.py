@@ -39,6 +39,10 @@ class MaskedFiles(Files):
     first_value: int = 0
     labels: None = None
 
+    def files(self, index: int) -> list[Path]:
+        """Return the image's file and the mask's."""
+        return [self.root / self.keys[index], self.root / self.masks[index]]
+
     def read_mask(self, index: int) -> NDArray[np.uint8]:
         """Return the class of every pixel (H, W), `IGNORE` where there is none.
 

@@ -60,6 +60,10 @@ class Files:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def files(self, index: int) -> list[Path]:
+        """Return the files that a picture is read from."""
+        return [self.root / self.keys[index]]
+
     def read(self, index: int) -> Image.Image:
         """Decode one file."""
         return read_image(self.root / self.keys[index])

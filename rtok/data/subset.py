@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -44,6 +45,11 @@ class Subset:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def files(self, index: int) -> list[Path]:
+        """Return the files that a picture is read from; none where the data has no files."""
+        files = getattr(self.source, "files", None)
+        return files(self.indices[index]) if files else []
 
     def read(self, index: int) -> Image.Image:
         """Return one picture, 8-bit RGB."""

@@ -132,23 +132,35 @@ class Defense(ABC):
         plain = {name: v.detach().to("cpu", torch.float32).contiguous() for name, v in self.parameters().items()}
         write_atomic(path, to_safetensors(plain, self.metadata))
 
-    def check(self, backbone: Backbone, file: Path | None = None) -> None:
-        """Refuse a defense that was made for another backbone; `file` is where it came from.
+    def check(self, backbone: Backbone, file: Path | None = None, *, weights: bool = True) -> None:
+        """Refuse a defense that was made for another backbone.
+
+        Args:
+            file: where it came from, for the message.
+            weights: whether other weights of the same backbone are refused too.
 
         Raises:
-            UserError: another name or another width; the message says what the defense was made for.
+            UserError: another name, another width, or other weights; the message says what the defense was made for.
         """
         if not backbone.takes_entries and type(self).model is Defense.model:
             raise UserError(backbone.why_closed)
         name = backbone.spec.name
         if self.backbone not in (None, name) or self.dim not in (None, backbone.dim):
             made_for = f"'{self.backbone}'" if self.backbone else "a backbone that the file does not name"
-            what = self.noun if self.count is None else f"{self.count} {self.noun}"
-            which = f"The {what} in '{file}'" if file else f"These {what}"
             raise UserError(
-                f"{which} were made for {made_for} (width {self.dim}), not for '{name}' "
+                f"{self._named(file)} were made for {made_for} (width {self.dim}), not for '{name}' "
                 f"(width {backbone.dim}). Set `model.name` to theirs, or give {self.noun} trained for '{name}'."
             )
+        if weights and self.fingerprint is not None and self.fingerprint != backbone.fingerprint():
+            raise UserError(
+                f"{self._named(file)} were trained on other weights of '{name}' (fingerprint {self.fingerprint}) than "
+                f"these ({backbone.fingerprint()}), or with another normalization: set `model.weights` and "
+                "`model.normalization` to theirs. If it is meant: --set check_weights=false."
+            )
+
+    def _named(self, file: Path | None) -> str:
+        what = self.noun if self.count is None else f"{self.count} {self.noun}"
+        return f"The {what} in '{file}'" if file else f"These {what}"
 
 
 def parse_made_for(about: Mapping[str, str], path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from rtok.config.rules import checked
 from rtok.console import progress
 from rtok.evaluation.loop import Evaluator, Trial
 from rtok.evaluation.plan import Planner, open_surrogate
-from rtok.evaluation.run import finished_images, require_all
+from rtok.evaluation.run import require_all
 from rtok.evaluation.task import Task
 from rtok.evaluation.tasks.classification import ClassificationTask
 from rtok.evaluation.tasks.features import FeatureTask
@@ -25,6 +25,7 @@ from rtok.evaluation.threats import ThreatContext
 from rtok.evaluation.victims import Victim
 from rtok.files import write_atomic
 from rtok.results.summary import to_csv
+from rtok.runs.inputs import inputs_of
 from rtok.runs.run import Run, RunOptions
 from rtok.setup import Setup
 
@@ -63,7 +64,7 @@ def make_adversarial_set(config: Config, **options: Unpack[RunOptions]) -> Attac
         planner = Planner(setup, task, ThreatContext(config, plain, surrogate, surrogate_name=name))
         (trial,) = planner.under("transfer", config.attacks[0])
         evaluator = Evaluator(task, [plain], [trial], device=compute.device, std=setup.backbone.std, seed=config.seed)
-        run.start()
+        run.start(inputs_of(setup))
         return _craft(setup, evaluator, trial, run)
 
 
@@ -83,7 +84,7 @@ def _craft(setup: Setup, evaluator: Evaluator, trial: Trial, run: Run) -> Attack
     if compute.is_main:
         (run.path / "images").mkdir(exist_ok=True)
     run.mend(lambda row: (run.path / row["file"]).exists())
-    done = finished_images(run.journal, source)
+    done = {row["image"] for row in run.journal.rows()}
     evaluator.task.prepare(run)
     batches = setup.batches(done=done)
     with progress("attack", total=len(source), unit="image", enabled=compute.is_main, start=len(done)) as bar:

@@ -40,7 +40,9 @@ class GuessedDefenses:
         if isinstance(chosen, GuessedConfig):
             return cls(setup, chosen, head)
         files = resolve_defenses(setup.config.guessed_paths)
-        return cls(setup, None, head, robust_victims(files, setup.backbone, (head,)))
+        return cls(
+            setup, None, head, robust_victims(files, setup.backbone, (head,), check_weights=setup.config.check_weights)
+        )
 
     def prepare(self, run: Run) -> None:
         """Train the tokens that no file holds."""

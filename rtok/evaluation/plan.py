@@ -12,11 +12,10 @@ from rtok.attacks.base import build
 from rtok.attacks.stored import AdversarialSet
 from rtok.config.attack import AttackConfig, read_attack
 from rtok.config.threats import THREATS
-from rtok.defenses import load_defense
 from rtok.evaluation.loop import AttackRun, Trial
 from rtok.evaluation.task import Task
 from rtok.evaluation.threats import BoundSurrogate, ModelOf, Scenario, ThreatContext, transfer
-from rtok.evaluation.victims import Victim
+from rtok.evaluation.victims import Victim, open_defense
 from rtok.setup import Setup, open_backbone
 
 if TYPE_CHECKING:
@@ -150,6 +149,5 @@ def open_surrogate(setup: Setup, plain: Victim) -> tuple[str, Victim]:
     surrogate = Victim("surrogate", backbone, head=plain.head)
     if chosen.defense is None:
         return model.name, surrogate
-    defense = load_defense(chosen.defense)
-    defense.check(backbone, chosen.defense)
-    return f"{model.name} + {chosen.defense}", surrogate.with_defense(defense.to(setup.compute.device))
+    defense = open_defense(chosen.defense, backbone, check_weights=setup.config.check_weights)
+    return f"{model.name} + {chosen.defense}", surrogate.with_defense(defense)

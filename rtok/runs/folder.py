@@ -26,6 +26,8 @@ RUN_FILES = (*MARKS, "metrics.jsonl", "rtokens*.safetensors", "results.json", *T
 _FREE_TRAIN_KEYS = ("train.micro_batch", "train.activation_checkpointing", "train.checkpoint_every")
 FREE_KEYS = ("out", "data.workers", "compile", "tracking", *_FREE_TRAIN_KEYS)
 
+_STEPS = "train.steps"  # may grow: the state after the last step is where more of them begin
+
 
 class RunFolder:
     """One run's folder, claimed for as long as the object lives.
@@ -57,6 +59,7 @@ class RunFolder:
         self.record = self.path / record
         self.resume = resume
         self.overwrite = overwrite
+        self.longer = False  # whether a training goes on to more steps than it began with
         self._lock = FolderLock(self.path)
         if resume and overwrite:
             raise UserError("--resume and --overwrite exclude each other: choose one.")
@@ -65,10 +68,18 @@ class RunFolder:
 
     def finished(self, *files: str) -> bool:
         """Whether the run that the folder holds ran to its end, and these files of it are still there."""
+        return bool(self._recorded("finished")) and all((self.path / f).exists() for f in files)
+
+    def inputs(self) -> dict[str, str] | None:
+        """Return the inputs that the run in the folder began with; None where it has not recorded any."""
+        found = self._recorded("inputs")
+        return found if isinstance(found, dict) else None
+
+    def _recorded(self, key: str) -> Any:
         record = self.record if self.record.suffix == ".json" else self.path / "run.json"
         with suppress(UserError):
-            return bool(read_json(record).get("finished")) and all((self.path / f).exists() for f in files)
-        return False
+            return read_json(record).get(key)
+        return None
 
     def start(self) -> None:
         """Lock the folder, look at it again, create or clear what it needs, and write the settings.
@@ -88,7 +99,7 @@ class RunFolder:
             self.state.mkdir(exist_ok=True)
             if not self.resuming and self.record.suffix == ".json":
                 write_json(self.record, {"config": self.settings, "finished": False})
-            elif not self.resuming:
+            elif not self.resuming or self.longer:
                 write_atomic(self.record, strict_yaml.dump(escape(self.settings)))
         except OSError as error:
             if not self.resuming:
@@ -125,7 +136,7 @@ class RunFolder:
         except OSError as error:
             what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
             raise UserError(
-                f"the run in {self.path} stopped: {what}. What is finished is kept: mend the cause, and the same "
+                f"the run in {self.path} stopped: {what}. What is finished is kept: fix the cause, and the same "
                 "command with --resume (and without --overwrite) goes on."
             ) from error
         finally:
@@ -141,7 +152,7 @@ class RunFolder:
         self.close()
 
     def close(self) -> None:
-        """Give the folder free for another run."""
+        """Release the folder."""
         self._lock.release()
 
     def _look(self) -> bool:
@@ -202,8 +213,10 @@ class RunFolder:
             before, now = flatten(found), flatten(written)
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise UserError(f"{self.record} cannot be read, so the run cannot be resumed: {error}") from error
+        self.longer = (now.get(_STEPS) or 0) > (before.get(_STEPS) or 0)
+        free = (*FREE_KEYS, _STEPS) if self.longer else FREE_KEYS
         different = sorted(
-            key for key in before.keys() | now.keys() if key not in FREE_KEYS and before.get(key) != now.get(key)
+            key for key in before.keys() | now.keys() if key not in free and before.get(key) != now.get(key)
         )
         if different:
             shown = ", ".join(f"{key} ({before.get(key)!r} then, {now.get(key)!r} now)" for key in different[:5])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from rtok.compute import Compute
 from rtok.console import say
 from rtok.runs.folder import RunFolder
+from rtok.runs.inputs import Inputs, require_same
 from rtok.runs.journal import Journal
 from rtok.runs.record import RunRecord
 
@@ -35,7 +36,7 @@ class Run(ExitStack):
         if run.finished("results.json"):
             return ...
         ...  # open and check everything that the run needs: nothing is written yet
-        run.start()
+        run.start(inputs_of(setup))
         run.mend()
         ...  # the work, row by row into run.journal
         run.finish(skipped=skipped)
@@ -54,6 +55,7 @@ class Run(ExitStack):
         self.journal = Journal(folder.path / journal)
         self._keep_state = keep_state
         self._record: RunRecord | None = None
+        self.inputs: Inputs = {}
 
     @classmethod
     def open(
@@ -84,25 +86,33 @@ class Run(ExitStack):
 
     def finished(self, *files: str) -> bool:
         """Whether the run to be resumed ran to its end and these files are there: then there is nothing left to do."""
-        if not (self.resuming and self.folder.finished(*files)):
+        if self.folder.longer or not (self.resuming and self.folder.finished(*files)):
             return False
         if self.compute.is_main:
             self.folder.tidy(keep_state=self._keep_state)
         say(f"{self.path} holds a finished run: nothing is left to do", enabled=self.compute.is_main)
         return True
 
-    def start(self, *about: str) -> None:
+    def start(self, inputs: Mapping[str, str], *about: str) -> None:
         """Say what computes and `about`, lock the folder and write the settings and the beginning of the record.
 
+        Args:
+            inputs: the identity of everything the run reads (`inputs_of`).
+
         Raises:
-            UserError: another run uses the folder, or it cannot be written to.
+            UserError: the run to be resumed began with other inputs, another run uses the folder, or it cannot be
+                written to.
         """
+        self.inputs = dict(inputs)
+        began_with = self.folder.inputs() if self.resuming else None
+        if began_with is not None:
+            require_same(began_with, self.inputs, self.path)
         say("; ".join([self.compute.summary(), *about]), enabled=self.compute.is_main)
         self.compute.wait()  # every process has looked at the folder before one writes into it
         if self.compute.is_main:
             self.folder.start()
         self.enter_context(self.folder.running())
-        self._record = RunRecord(self.folder, self.command, self.compute.describe())
+        self._record = RunRecord(self.folder, self.command, self.compute.describe(), self.inputs)
         if self.compute.is_main:
             self._record.write(finished=False)
         self.compute.wait()

@@ -23,10 +23,11 @@ from rtok.console import progress
 from rtok.data.loader import training_batches
 from rtok.errors import UserError
 from rtok.runs.folder import flatten
+from rtok.runs.inputs import inputs_of
 from rtok.runs.journal import Journal
 from rtok.runs.run import Run, RunOptions
 from rtok.setup import Setup
-from rtok.training.state import Trainee, digest_of, load_state, save_state
+from rtok.training.state import Trainee, load_state, save_state
 from rtok.training.step import Trainer
 from rtok.version import __version__
 
@@ -70,7 +71,7 @@ def train(config: Config, **options: Unpack[RunOptions]) -> TrainResult:
         files = [run.path / t.file_name for t in trainees]
         if run.finished(*(file.name for file in files)):
             return TrainResult(run.path, files, run.journal.rows()[-len(trainees) :])
-        run.start(*_about(config.train, trainees))
+        run.start(inputs_of(setup), *_about(config.train, trainees))
         rows, skipped = _steps(setup, run, trainees)
         if compute.is_main:
             _write(config, setup.backbone, trainees, files, run)
@@ -98,8 +99,7 @@ def make_trainees(config: Config, backbone: Backbone, device: torch.device) -> l
 def _steps(setup: Setup, run: Run, trainees: list[Trainee]) -> tuple[list[dict[str, Any]], list[str]]:
     """Take the steps that are left; return the last step's rows, and the files that could not be decoded."""
     config, compute = setup.config, setup.compute
-    images = digest_of(setup.source.keys)
-    done = load_state(run.state / "train.pt", trainees, images) if run.resuming else 0
+    done = load_state(run.state / "train.pt", trainees) if run.resuming else 0
     run.mend(lambda row: row["step"] <= done)
     trainer = Trainer(config, compute, setup.backbone, trainees)
     steps, tracked = config.train.steps, config.tracking != "none"
@@ -124,7 +124,7 @@ def _steps(setup: Setup, run: Run, trainees: list[Trainee]) -> tuple[list[dict[s
             if compute.is_main:
                 run.journal.append(rows)
                 if step % config.train.checkpoint_every == 0 or step == steps:
-                    save_state(run.state / "train.pt", step, trainees, images)
+                    save_state(run.state / "train.pt", step, trainees)
             for row in rows if tracked else []:
                 compute.accelerator.log(_tracked(row), step=step)
             shown = ("loss", "invariance", "adversarial", "undefended")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,13 +37,8 @@ class Trainee:
         return f"{stem}-{self.name}.safetensors" if self.name else f"{stem}.safetensors"
 
 
-def digest_of(keys: Sequence[str]) -> str:
-    """A short hash of the images' identities: with other images, training would see another sequence."""
-    return hashlib.sha256("\0".join(keys).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def save_state(path: Path, step: int, trainees: Sequence[Trainee], images: str) -> None:
-    """Write the parameters and optimizers after `step` steps on the images of this digest."""
+def save_state(path: Path, step: int, trainees: Sequence[Trainee]) -> None:
+    """Write the parameters and optimizers after `step` steps."""
     states = {
         t.name: {
             "parameters": {name: values.detach() for name, values in t.defense.parameters().items()},
@@ -52,17 +46,17 @@ def save_state(path: Path, step: int, trainees: Sequence[Trainee], images: str) 
         }
         for t in trainees
     }
-    state = {"step": step, "images": images, "trainees": states}
+    state = {"step": step, "trainees": states}
     buffer = io.BytesIO()  # writing to a full disk, torch.save raises a RuntimeError that does not say so
     torch.save(state, buffer)
     write_atomic(path, buffer.getvalue())
 
 
-def load_state(path: Path, trainees: Sequence[Trainee], images: str) -> int:
+def load_state(path: Path, trainees: Sequence[Trainee]) -> int:
     """Restore the parameters and optimizers in place and return the number of steps done; 0 when nothing was saved yet.
 
     Raises:
-        UserError: the file is damaged, holds other defenses, or was saved on other images.
+        UserError: the file is damaged or holds other defenses.
     """
     if not path.exists():
         return 0
@@ -73,15 +67,9 @@ def load_state(path: Path, trainees: Sequence[Trainee], images: str) -> int:
             for name, values in t.defense.parameters().items():
                 values.data.copy_(saved[t.name]["parameters"][name])
             t.optimizer.load_state_dict(saved[t.name]["optimizer"])
-        step, before = int(state["step"]), state["images"]
+        return int(state["step"])
     except Exception as error:
         # Not torch's own words: they advise to read the file without weights_only.
         raise UserError(
             f"{path} cannot be resumed from: it is damaged or of another run. Start again with --overwrite."
         ) from error
-    if before != images:
-        raise UserError(
-            "data: there are other images than when this run began, so it would see another sequence of them: put back "
-            "what was there, or start again with --overwrite."
-        )
-    return step
