@@ -134,7 +134,7 @@ def _batches(setup: Setup, done: int) -> Batches:
         seed=config.seed,
         process=compute.process,
         processes=compute.processes,
-        workers=config.data.workers,
+        workers=config.data.worker_count,
         on_error=config.data.on_error,
     )
 
