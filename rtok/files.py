@@ -24,9 +24,9 @@ def holds_run(folder: Path) -> bool:
     )
 
 
-def located(path: Path) -> str:
-    """Return a path for a message: a relative one with the folder that it is relative to."""
-    return str(path) if path.is_absolute() else f"{path} (relative to the working directory, {Path.cwd()})"
+def where(path: Path) -> str:
+    """Return, for a message, what a relative path is relative to; `""` for an absolute one."""
+    return "" if path.is_absolute() else f" (relative to the working directory, {Path.cwd()})"
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from rtok.config.registry import DATASETS
 from rtok.config.schema import Config
 from rtok.config.sections import ModelConfig
 from rtok.config.threats import GuessedConfig
-from rtok.files import located
+from rtok.files import where
 from rtok.models.registry import find
 
 
@@ -54,7 +54,7 @@ def check_files(config: Config) -> Iterator[Problem]:
         named.append(("surrogate.model.weights", config.surrogate.model.weights))
     for key, path in named:
         if path is not None and not Path(path).exists():
-            yield Problem(key, f"{located(Path(path))} does not exist")
+            yield Problem(key, f"{path} does not exist{where(Path(path))}")
 
 
 def _trains_a_defense(config: Config) -> Iterator[Problem]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rtok.data.listing import find_images, made_by_run, subfolders
 from rtok.data.source import FileSource
 from rtok.errors import UserError, nearest, some
-from rtok.files import located
+from rtok.files import where
 
 if TYPE_CHECKING:
     from rtok.config.sections import DataConfig
@@ -53,11 +53,11 @@ def existing_root(config: DataConfig) -> Path:
         raise UserError(f"data.root is missing: data.name: {config.name} needs the folder of the images.")
     root = Path(config.root).expanduser()
     if not root.exists():
-        raise UserError(f"data.root: there is no folder {located(root)}. Give the folder that holds the images.")
+        raise UserError(f"data.root: there is no folder {root}{where(root)}. Give the folder that holds the images.")
     if not root.is_dir():
-        raise UserError(f"data.root: {located(root)} is a file. Give the folder that holds the images.")
+        raise UserError(f"data.root: {root}{where(root)} is a file. Give the folder that holds the images.")
     if made_by_run(root):
-        raise UserError(f"data.root: {located(root)} is the folder of a run. Give the folder that holds the images.")
+        raise UserError(f"data.root: {root}{where(root)} is the folder of a run. Give the folder of the images.")
     return root
 
 

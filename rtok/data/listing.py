@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from rtok.data.decoding import EXTENSIONS
 from rtok.errors import UserError, some
-from rtok.files import LOCK_FILE, holds_run, located
+from rtok.files import LOCK_FILE, holds_run, where
 from rtok.version import install
 
 
@@ -78,7 +80,7 @@ def find_images(base: Path) -> Listing:
                 found.others[Path(name).suffix.lower() or "without suffix"] += 1
     if not found.files:
         raise UserError(
-            f"data.root: there are no images in {located(base)} or below it{found.passed_over}. "
+            f"data.root: there are no images in {base}{where(base)} or below it{found.passed_over}. "
             f"Valid are {', '.join(EXTENSIONS)}."
         )
     for parts in found.files:
@@ -90,12 +92,21 @@ def find_images(base: Path) -> Listing:
 
 def made_by_run(folder: Path) -> bool:
     """Whether a run writes or wrote into this folder: what it holds is output, never data."""
-    return holds_run(folder) or (folder / LOCK_FILE).exists()
+    with suppress(OSError):  # a folder that cannot be read; whoever lists it says so
+        return holds_run(folder) or (folder / LOCK_FILE).exists()
+    return False
 
 
 def subfolders(root: Path) -> list[str]:
-    """Return the names of the folders in `root`, sorted, without hidden ones and those that runs have made."""
-    there = [entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[0] != "."]
+    """Return the names of the folders in `root`, sorted, without hidden ones and those that runs have made.
+
+    Raises:
+        UserError: `root` cannot be listed.
+    """
+    try:
+        there = [entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[0] != "."]
+    except OSError as error:
+        _refuse(error)
     return sorted(name for name in there if not made_by_run(root / name))
 
 
@@ -111,5 +122,5 @@ def _check_utf8(name: str, base: Path) -> None:
         raise UserError(f"data.root: the name {shown} in {base} is not UTF-8: rename the file.") from None
 
 
-def _refuse(error: OSError) -> None:
+def _refuse(error: OSError) -> NoReturn:
     raise UserError(f"data.root: cannot list {error.filename}: {error.strerror}.") from error

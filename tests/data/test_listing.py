@@ -65,6 +65,17 @@ def test_nothing_but_other_files_is_an_error_that_counts_them(tmp_path: Path, mo
         find_images(Path("x"))
 
 
+def test_a_folder_that_cannot_be_read_is_named(write_images, config, tmp_path: Path, monkeypatch) -> None:
+    write_images("a.png")
+
+    def refuse(path: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(UserError, match=r"data\.root: cannot list .*: Permission denied"):
+        open_folder(config("folder"))
+
+
 def test_gif_and_avif_are_read(tmp_path: Path) -> None:
     red, blue = (Image.new("RGB", (32, 24), color) for color in ("red", "blue"))
     red.save(tmp_path / "a.gif", save_all=True, append_images=[blue])
