@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from io import TextIOWrapper
 from types import TracebackType
@@ -79,6 +79,7 @@ class Progress:
         self.label, self.total, self.unit = label, total, unit
         self.done = self._start = start
         self.metrics: dict[str, float | int | str] = {}
+        self._sums: dict[str, tuple[float, int]] = {}
         self._enabled = enabled
         self._bar: RichProgress | None = None
         self._began = self._shown_at = time.monotonic()
@@ -89,6 +90,14 @@ class Progress:
         if self._enabled and _is_terminal(sys.stdout):
             guarded(self._open_bar)
         return self
+
+    def observe(self, values: Mapping[str, Sequence[float]]) -> None:
+        """Show the mean of all values that each name has had, with their number, from the next `advance` on."""
+        for name, more in values.items():
+            total, n = self._sums.get(name, (0.0, 0))
+            total, n = self._sums[name] = total + sum(more), n + len(more)
+            if n:
+                self.metrics[name] = f"{_number(total / n)} (n={n})"
 
     def advance(self, amount: int = 1, **metrics: float | int | str) -> None:
         """Count `amount` units as done; `metrics` are shown until their names get newer values."""

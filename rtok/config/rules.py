@@ -13,6 +13,7 @@ from rtok.config.registry import DATASETS
 from rtok.config.schema import Config
 from rtok.config.sections import ModelConfig
 from rtok.config.threats import GuessedConfig
+from rtok.files import where
 from rtok.models.registry import find
 
 _NAME_FILES = "name a file or run folder that `rtok train` wrote, or a list of them"
@@ -60,7 +61,7 @@ def check_files(config: Config) -> Iterator[Problem]:
     """Every file and folder that the config names must exist."""
     for key, path in named_files(config):
         if not path.exists():
-            yield Problem(key, f"{path} does not exist")
+            yield Problem(key, f"{path} does not exist{where(path)}")
 
 
 def _trains_a_defense(config: Config) -> Iterator[Problem]:

@@ -125,6 +125,11 @@ class ExtraSource:
         """The keys: each picture is its own group."""
         return self.keys
 
+    @property
+    def found(self) -> str:
+        """Where the images are listed, in words."""
+        return f"{len(self):,} images listed in {self.files.entries.name}"
+
     def __len__(self) -> int:
         return len(self.entries)
 

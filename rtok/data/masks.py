@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from rtok.data.folder import find_images
+from rtok.data.listing import find_images
 from rtok.data.source import Files
 from rtok.errors import UserError
 
@@ -31,6 +31,7 @@ class MaskedFiles(Files):
         masks: the masks' paths relative to the root, in the order of `keys`.
         class_names, palette: name and color of each class.
         first_value: the value of class 0 in a mask; if it is 1, the value 0 means "ignored" (`reduce_zero_label`).
+        found: see `rtok.data.source.found`.
     """
 
     masks: Sequence[str]
@@ -38,6 +39,7 @@ class MaskedFiles(Files):
     palette: Sequence[Color]
     first_value: int = 0
     labels: None = None
+    found: str = ""
 
     def files(self, index: int) -> list[Path]:
         """Return the image's file and the mask's."""
@@ -55,7 +57,7 @@ class MaskedFiles(Files):
     def part(self, indices: Sequence[int]) -> MaskedFiles:
         """Return the pictures at `indices`, in that order."""
         keys, masks = ([names[index] for index in indices] for names in (self.keys, self.masks))
-        return replace(self, keys=keys, masks=masks)
+        return replace(self, keys=keys, masks=masks, found=f"{len(keys)} of {self.found}")
 
     def problem(self, index: int) -> str | None:
         """Return what is wrong with a mask (its size is not its image's, or a value is not a class), or None."""
@@ -87,11 +89,11 @@ class MaskedFiles(Files):
         return values
 
 
-def pair_up(root: Path, images: Path, masks: Path) -> tuple[list[str], list[str]]:
+def pair_up(root: Path, images: Path, masks: Path) -> tuple[list[str], list[str], str]:
     """Find the images below one folder and their masks, `same/name.png`, below another.
 
     Returns:
-        The paths of the images relative to `root`, and those of their masks in the same order.
+        The paths of the images relative to `root`, those of their masks in the same order, and what was found in words.
 
     Raises:
         UserError: no image, or an image or mask without its partner; the message has their number and one name.
@@ -99,9 +101,9 @@ def pair_up(root: Path, images: Path, masks: Path) -> tuple[list[str], list[str]
     for folder in (images, masks):
         if not folder.is_dir():
             raise UserError(f"data.root: there is no folder {folder}: images and masks need a folder each.")
-    found = find_images(images)
-    pairs = {Path(*parts).with_suffix(".png"): Path(*parts) for parts in found}
-    if len(pairs) < len(found):
+    listing = find_images(images)
+    pairs = {Path(*parts).with_suffix(".png"): Path(*parts) for parts in listing.files}
+    if len(pairs) < len(listing.files):
         raise UserError(f"data.root: two images in {images} differ only in their extension: remove one.")
     there = {path.relative_to(masks) for path in masks.rglob("*.png") if path.name[0] != "."}
     without_mask = {path for mask, path in pairs.items() if mask not in there}
@@ -112,7 +114,7 @@ def pair_up(root: Path, images: Path, masks: Path) -> tuple[list[str], list[str]
                 "Every image needs a mask of the same name as .png, and every mask an image."
             )
     image_paths = [(images / path).relative_to(root).as_posix() for path in pairs.values()]
-    return image_paths, [(masks / mask).relative_to(root).as_posix() for mask in pairs]
+    return image_paths, [(masks / mask).relative_to(root).as_posix() for mask in pairs], listing.text
 
 
 def read_classes(path: Path) -> tuple[list[str], list[Color]]:

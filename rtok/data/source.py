@@ -45,6 +45,11 @@ class ImageSource(Protocol):
         """
 
 
+def found(source: ImageSource) -> str:
+    """Return what a data set holds and what it passed over, in words, as its `found` says if it has one."""
+    return getattr(source, "found", "") or f"{len(source)} images"
+
+
 @dataclass(frozen=True)
 class Files:
     """Image files below `root`; the keys are their paths relative to it."""
@@ -75,3 +80,4 @@ class FileSource(Files):
 
     labels: Sequence[int] | None = None
     class_names: Sequence[str] | None = None
+    found: str = ""

@@ -109,7 +109,8 @@ class Evaluator:
                 records = compute.gather(self.evaluate(batch))
                 if compute.is_main:
                     journal.append(records)
-                bar.advance(len(records), **self._live(records))
+                bar.observe(self._live(records))
+                bar.advance(len(records))
 
     def evaluate(self, batch: Batch) -> list[Record]:
         """One record per image: `{"image", "group", "rows": [...]}` with a row per trial and victim."""
@@ -193,14 +194,14 @@ class Evaluator:
         with torch.no_grad():
             return self.task.reduce(model(images), batch)
 
-    def _live(self, records: Sequence[Record]) -> dict[str, float]:
+    def _live(self, records: Sequence[Record]) -> dict[str, list[float]]:
         """The numbers of the first trial's plain and robust victims, for the progress line."""
         seen: dict[str, list[float]] = {}
         for record in records:
             for row in record["rows"]:
                 if row["threat"] == record["rows"][0]["threat"] and row[self.task.worst_by] is not None:
                     seen.setdefault(row["victim"], []).append(row[self.task.worst_by])
-        return {victim: sum(values) / len(values) for victim, values in seen.items()}
+        return seen
 
 
 def _worse(first: Columns, second: Columns, worst_by: str) -> Columns:

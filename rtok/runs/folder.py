@@ -14,8 +14,8 @@ from typing import Any
 from rtok.config import strict_yaml
 from rtok.config.environment import escape
 from rtok.errors import UserError
-from rtok.files import TEMPORARY, read_json, write_atomic, write_json
-from rtok.runs.lock import LOCK_FILE, FolderLock
+from rtok.files import LOCK_FILE, TEMPORARY, holds_run, read_json, write_atomic, write_json
+from rtok.runs.lock import FolderLock
 
 SUB_FOLDERS = ("images", "pictures", "heads", "guessed", "state", "tensorboard")
 # Everything a run can leave in its folder, so that --overwrite removes a run and nothing of the user's own.
@@ -159,7 +159,7 @@ class RunFolder:
         """Return whether this run goes on with what the folder holds, or refuse the folder."""
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path} is a file, not a folder: name another folder with --out.")
-        if self._holds_run():
+        if holds_run(self.path):
             if self.resume and self.record.exists():
                 self._check_same_settings()
                 return True
@@ -176,13 +176,6 @@ class RunFolder:
                 "or name another folder with --out."
             )
         return False
-
-    def _holds_run(self) -> bool:
-        # A config.yaml alone may be the user's own.
-        begun = self.state.is_dir() or self._lock.path.exists()
-        return any((self.path / name).exists() for name in ("run.json", "attack.json")) or (
-            begun and (self.path / "config.yaml").exists()
-        )
 
     def _holds_more(self) -> bool:
         """Whether something is in the folder besides the very beginnings of a run."""

@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from rtok.errors import UserError
+from rtok.files import LOCK_FILE
 
-LOCK_FILE = ".rtok.lock"
 # The errors of file systems without locks, such as some network mounts.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 

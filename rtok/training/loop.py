@@ -114,7 +114,7 @@ def _steps(setup: Setup, run: Run, trainees: list[Trainee]) -> tuple[list[dict[s
         seed=config.seed,
         process=compute.process,
         processes=compute.processes,
-        workers=config.data.workers,
+        workers=config.data.worker_count,
         on_error=config.data.on_error,
     )
     rows: list[dict[str, Any]] = []
