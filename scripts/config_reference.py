@@ -17,7 +17,7 @@ from rtok.config import strict_yaml
 from rtok.config.attack import PRESETS
 from rtok.config.registry import ATTACKS, DATASETS, DEFENSES, THREATS, NameIn, Registry
 from rtok.config.schema import Config
-from rtok.config.types import Section
+from rtok.config.types import Section, as_fraction
 from rtok.config.validation import key_names, sections_in
 
 _INTRODUCTION = """\
@@ -96,8 +96,7 @@ def _yaml(value: object) -> str:
         return f"[{', '.join(map(_yaml, value))}]"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{key}: {_yaml(item)}' for key, item in value.items())}}}"
-    if isinstance(value, float) and 0 < value < 1 and (value * 255).is_integer():
-        return f"{value * 255:g}/255"
+    value = as_fraction(value)
     return strict_yaml.dump([value]).strip().removeprefix("- ")
 
 

@@ -48,11 +48,13 @@ def add_run_command(app: typer.Typer, name: str, runs: RunCommand) -> None:
         resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False,
         overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
         dry_run: Annotated[
-            bool, typer.Option("--dry-run", help="Check everything, print the whole config, write nothing.")
+            bool, typer.Option("--dry-run", help="Check everything, print the config and the plan, write nothing.")
         ] = False,
         verbose: Annotated[bool, typer.Option("--verbose", help="Show the messages of libraries.")] = False,
     ) -> None:
         from rtok.config import load_config
+        from rtok.config.rules import unused
+        from rtok.console import say
         from rtok.plugins import load_installed, load_plugin
 
         if resume and overwrite:
@@ -62,10 +64,14 @@ def add_run_command(app: typer.Typer, name: str, runs: RunCommand) -> None:
         load_installed()
         plugins = [load_plugin(file) for file in plugin or ()]
         loaded = load_config(name, config, overrides or (), out, files_must_exist=True)
-        if dry_run:
-            typer.echo(loaded.to_yaml(), nl=False)
-            return
         logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
+        if dry_run:
+            from rtok.cli.dry_run import dry_run as check
+
+            typer.echo(check(loaded, name, resume=resume, overwrite=overwrite), nl=False)
+            return
+        if idle := unused(loaded, name):
+            say(f"{name} does not use {', '.join(idle)}")
         runs.run(loaded, Options(resume, overwrite, ("rtok", *sys.argv[1:]), plugins))
 
     app.command(name, help=runs.about)(command)

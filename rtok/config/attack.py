@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+from typing_extensions import Self
 
 from rtok.config.registry import ATTACKS
 from rtok.config.types import Positive, Section, broken_rule, expected
@@ -155,6 +156,15 @@ class AttackConfig(Section):
             hint = nearest(str(method), valid)
             raise expected(", ".join(valid) + (f".{hint}" if hint else ""))
         return method
+
+    @model_validator(mode="after")
+    def _check_radius(self) -> Self:
+        if self.eps > 1 and (self.norm, self.units) == ("linf", "pixel"):
+            raise broken_rule(
+                f"eps is {self.eps:g}, but pixels are in [0, 1], so that any image is within it: did you mean "
+                f"{self.eps:g}/255?"
+            )
+        return self
 
     @model_serializer(mode="wrap")
     def _used_keys(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -15,6 +16,7 @@ from rtok.config.sections import ModelConfig
 from rtok.config.threats import GuessedConfig
 from rtok.files import where
 from rtok.models.registry import find
+from rtok.version import install
 
 _NAME_FILES = "name a file or run folder that `rtok train` wrote, or a list of them"
 
@@ -62,6 +64,18 @@ def check_files(config: Config) -> Iterator[Problem]:
     for key, path in named_files(config):
         if not path.exists():
             yield Problem(key, f"{path} does not exist{where(path)}")
+
+
+def unused(config: Config, command: str) -> list[str]:
+    """Return the top-level keys that the user wrote, with other values than the defaults, and the command ignores."""
+    fields = type(config).model_fields.items()
+    idle = [(key, field) for key, field in fields if key in config.model_fields_set and key not in USES[command]]
+    return [key for key, field in idle if getattr(config, key) != field.default]
+
+
+def _trackers(config: Config) -> Iterator[Problem]:
+    if config.tracking != "none" and find_spec(config.tracking) is None:
+        yield Problem("tracking", f"{config.tracking} is not installed: {install('tracking')}")
 
 
 def _trains_a_defense(config: Config) -> Iterator[Problem]:
@@ -199,9 +213,21 @@ def _segmentation(config: Config) -> Iterator[Problem]:
 
 _EVALUATION = (_same_images, _trains_nothing, _measures_defenses, _threats)
 RULES: dict[str, tuple[Callable[[Config], Iterator[Problem]], ...]] = {
-    "train": (_trains_a_defense, _features_attacked, _one_attack, _attack_of_training, _micro_batch),
+    "train": (_trains_a_defense, _features_attacked, _one_attack, _attack_of_training, _micro_batch, _trackers),
     "attack": (_same_images, _trains_nothing, _objective_of_a_set, _one_attack, _eight_bits),
     "eval-features": (*_EVALUATION, _features_attacked, _activations),
     "eval-class": (*_EVALUATION, _classification),
     "eval-seg": (*_EVALUATION, _segmentation),
+}
+
+_ALL = ("model", "data", "attack", "precision", "compile", "seed", "out")
+_ATTACKERS = ("threats", "informed", "guessed", "query", "curve", "sanity")
+_MEASURING = (*_ALL, *_ATTACKERS, "defense", "surrogate", "control_draws", "batch_size")
+# The top-level keys that each command uses.
+USES: dict[str, tuple[str, ...]] = {
+    "train": (*_ALL, "defense", "train", "tracking"),
+    "attack": (*_ALL, "surrogate", "head", "segmentation", "batch_size"),
+    "eval-features": (*_MEASURING, "analysis"),
+    "eval-class": (*_MEASURING, "head"),
+    "eval-seg": (*_MEASURING, "head", "segmentation"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,7 +29,16 @@ from rtok.config.types import (
     Single,
     SmallCount,
     UniqueList,
+    as_fraction,
 )
+
+
+def _with_fractions(value: Any) -> Any:
+    """Write radii and step sizes in 255ths, as people do."""
+    if isinstance(value, dict):
+        named = ("eps", "step", "curve")
+        return {key: as_fraction(one) if key in named else _with_fractions(one) for key, one in value.items()}
+    return [_with_fractions(one) for one in value] if isinstance(value, list) else value
 
 
 def _default_out(validated: dict[str, Any]) -> Path:
@@ -88,7 +98,7 @@ class Config(Section):
         )
     )
     query: QueryConfig = Field(QueryConfig(), description="`eval-*`: the `query` attacker.")
-    curve: UniqueList[Positive] | None = Field(
+    curve: UniqueList[Annotated[Positive, Field(le=1)]] | None = Field(
         None,
         description="`eval-*`: Linf radii in pixels, such as `[0.5/255, 1/255, 2/255, 4/255, 8/255]`: the first attack "
         "runs at each, under every threat. Null: no curve.",
@@ -140,9 +150,10 @@ class Config(Section):
         """Return the config as plain data: every option filled in, paths as text."""
         return self.model_dump(mode="json")
 
-    def to_yaml(self) -> str:
-        """Return the config as YAML that `load_config` reads back equal."""
-        return strict_yaml.dump(escape(self.to_dict()))
+    def to_yaml(self, keys: Collection[str] | None = None) -> str:
+        """Return the config (or only some top-level keys) as YAML that `load_config` reads back equal."""
+        content = {key: value for key, value in self.to_dict().items() if keys is None or key in keys}
+        return strict_yaml.dump(escape(_with_fractions(content)))
 
 
 def _rebuild() -> None:

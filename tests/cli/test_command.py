@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import typer
+from PIL import Image
 from typer.testing import CliRunner
 
 from rtok.cli.app import build
@@ -41,6 +43,12 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Config, Options]]:
     return calls
 
 
+def make_tokens(folder: Path) -> None:
+    from rtok.defenses import RobustnessTokens
+
+    RobustnessTokens.draw(2, 384, backbone="dinov2_vits14").save(folder / "rtokens.safetensors")
+
+
 def run(*arguments: str) -> Any:
     return CliRunner().invoke(build(), list(arguments))
 
@@ -60,9 +68,13 @@ def test_a_command_runs_its_config(command: str, calls: list[tuple[str, Config, 
 def test_dry_run_prints_the_config_and_touches_nothing(
     command: str, calls: list[tuple[str, Config, Options]], folder: Path
 ) -> None:
+    make_tokens(folder / "t")
+    for kind, split in itertools.product(("images", "annotations"), ("training", "validation")):
+        (folder / "t" / kind / split).mkdir(parents=True)
+        Image.new("L", (40, 40)).save(folder / "t" / kind / split / f"a.{'jpg' if kind == 'images' else 'png'}")
     before = sorted(folder.rglob("*"))
     done = run(command, "--config", f"{command}.yaml", "--set", "attack.eps=4/255", "--dry-run")
-    assert done.exit_code == 0
+    assert done.exit_code == 0, done.stderr
     assert calls == []
     assert sorted(folder.rglob("*")) == before
     (folder / "printed.yaml").write_text(done.stdout)
