@@ -29,22 +29,10 @@ A config is a YAML file with the same keys for all commands. Unknown keys are er
 at once. `--set key.path=value` changes a key (`--set attack.0.steps=5` reaches into a list), `${VAR}` reads the
 environment and `.env`, and `--dry-run` prints what a run would use and do. Fractions such as `8/255` are numbers.
 """
-_NAMES = {
-    int: "whole number",
-    float: "number",
-    str: "text",
-    bool: "true or false",
-    Path: "path",
-    type(None): "null",
-}
+_NAMES = {int: "whole number", float: "number", str: "text", bool: "true or false", Path: "path", type(None): "null"}
 # Keys whose section is chosen by one of its own keys.
 _CHOICES = {"attack": ("method", ATTACKS), "defense": ("kind", DEFENSES)}
-_REGISTRIES = {
-    "Attack methods": ATTACKS,
-    "Threats": THREATS,
-    "Data sets": DATASETS,
-    "Kinds of defense": DEFENSES,
-}
+_REGISTRIES = {"Attack methods": ATTACKS, "Threats": THREATS, "Data sets": DATASETS, "Kinds of defense": DEFENSES}
 
 
 def render() -> str:

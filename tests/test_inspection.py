@@ -131,10 +131,7 @@ def test_official_weights_are_recognised_and_others_not(tiny: Any, tmp_path: Pat
             {"heads": "2"},
         ),
         (
-            {
-                "decode_head.conv_seg.weight": torch.zeros(150, 64, 1, 1),
-                "decode_head.bn.bias": torch.zeros(64),
-            },
+            {"decode_head.conv_seg.weight": torch.zeros(150, 64, 1, 1), "decode_head.bn.bias": torch.zeros(64)},
             {},
             "segmentation head",
             {"head": "150 classes, features of width 64"},

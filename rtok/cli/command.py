@@ -88,7 +88,8 @@ def resume(
     load_installed()
     _quiet(verbose)
     name, config = command_of(run)
-    _run(name, config.model_copy(update={"out": run}), Options(True, False, ("rtok", *sys.argv[1:])))
+    # Recorded under the command's own name: a run that is stopped again must be found again.
+    _run(name, config, Options(True, False, ("rtok", name, "--resume", "--out", str(run))))
 
 
 def _run(name: str, config: Config, options: Options) -> None:

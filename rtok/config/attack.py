@@ -65,11 +65,13 @@ class AttackConfig(Section):
 
     Attributes:
         unused: keys of this class that mean nothing to the method: refused in a config, and not written.
-        objectives: what the method can attack.
+        objectives: what the method can attack; masks have many labels an image.
+        follows_gradients: whether it takes gradients of what it attacks, as training needs.
     """
 
     unused: ClassVar[frozenset[str]] = frozenset()
-    objectives: ClassVar[tuple[Literal["features", "labels"], ...]] = ("features", "labels")
+    objectives: ClassVar[tuple[Literal["features", "labels", "masks"], ...]] = ("features", "labels", "masks")
+    follows_gradients: ClassVar[bool] = True
 
     preset: Preset | None = Field(
         None,
@@ -101,7 +103,7 @@ class AttackConfig(Section):
     target: Literal["plain", "victim"] = Field(
         "plain",
         description="Whose clean features the attack pulls away from: the plain backbone's, or those of the model "
-        "that is attacked, which differ where `surrogate.tokens` are set. `adaptive` always runs both.",
+        "that is attacked, which differ where `surrogate.defense` is set. `adaptive` always runs both.",
     )
     axis: Axis = Field(
         "channel", description="The axis of the cosine similarity that is attacked; the original code has `token`."

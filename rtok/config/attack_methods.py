@@ -98,6 +98,8 @@ class SquareConfig(AttackConfig):
     `loss` is `margin` unless it is set.
     """
 
+    follows_gradients: ClassVar[bool] = False
+
     method: str = Field("square", description=AttackConfig.model_fields["method"].description)
     loss: Loss = Field("margin", description=AttackConfig.model_fields["loss"].description)
     queries: Count = Field(1000, description="Queries per image.")
@@ -121,7 +123,7 @@ class AutoAttackConfig(AttackConfig):
     """
 
     unused: ClassVar[frozenset[str]] = frozenset({"units", "axis", "loss"})
-    objectives: ClassVar[tuple[Literal["features", "labels"], ...]] = ("labels",)
+    objectives: ClassVar[tuple[Literal["features", "labels", "masks"], ...]] = ("labels",)
 
     method: str = Field("autoattack", description=AttackConfig.model_fields["method"].description)
     quantize: Quantize = Field("none", description=AttackConfig.model_fields["quantize"].description)

@@ -15,6 +15,7 @@ from rtok.config.schema import Config
 from rtok.config.sections import ModelConfig
 from rtok.config.threats import GuessedConfig
 from rtok.errors import UserError
+from rtok.files import where
 from rtok.models.registry import find
 from rtok.version import install
 
@@ -41,8 +42,8 @@ def checked(config: Config, command: str) -> Config:
     return config
 
 
-def check_files(config: Config) -> Iterator[Problem]:
-    """Every file and folder that the config names must exist."""
+def named_files(config: Config) -> list[tuple[str, Path]]:
+    """Return every file and folder that the config names, with its key."""
     named: list[tuple[str, Path | str | None]] = [
         ("model.weights", config.model.weights if config.model.weights != "pretrained" else None),
         ("data.root", config.data.root),
@@ -59,9 +60,14 @@ def check_files(config: Config) -> Iterator[Problem]:
         named += [("head.path", path) for path in (config.head.plain_file, *config.head.robust_files)]
     if isinstance(config.surrogate.model, ModelConfig) and config.surrogate.model.weights != "pretrained":
         named.append(("surrogate.model.weights", config.surrogate.model.weights))
-    for key, path in named:
-        if path is not None and not Path(path).exists():
-            yield Problem(key, f"{path} does not exist")
+    return [(key, Path(path)) for key, path in named if path is not None]
+
+
+def check_files(config: Config) -> Iterator[Problem]:
+    """Every file and folder that the config names must exist."""
+    for key, path in named_files(config):
+        if not path.exists():
+            yield Problem(key, f"{path} does not exist{where(path)}")
 
 
 def unused(config: Config, command: str) -> list[str]:
@@ -114,8 +120,8 @@ def _attack_of_training(config: Config) -> Iterator[Problem]:
     for attack in config.attacks:
         if attack.target == "victim":
             yield Problem("attack.target", "train pulls away from the plain backbone's features: write plain")
-        if attack.method == "square":
-            yield Problem("attack.method", "train follows gradients, and square has none: use pgd")
+        if not attack.follows_gradients:
+            yield Problem("attack.method", f"train follows gradients, and {attack.method} has none: use pgd")
         if attack.depth < 1:
             yield Problem("attack.layer", "train attacks the features that it trains on: leave it out")
 
@@ -201,8 +207,8 @@ def _segmentation(config: Config) -> Iterator[Problem]:
     else:
         yield from _labels_attacked(config)
     for attack in config.attacks:
-        if attack.method == "autoattack":
-            yield Problem("attack.method", "autoattack attacks one label per image, masks have many: use pgd")
+        if "masks" not in attack.objectives:
+            yield Problem("attack.method", f"{attack.method} attacks one label per image, masks have many: use pgd")
     side = config.segmentation.model_size(find(config.model.name).patch_size)
     if config.model.size != (side, side):
         whole = f"windows of {config.segmentation.window} pixels, padded to whole patches"

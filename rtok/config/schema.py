@@ -107,6 +107,9 @@ class Config(Section):
     control_draws: SmallCount = Field(
         5, description="`eval-*`: the random control averages over this many draws of untrained tokens."
     )
+    check_weights: bool = Field(
+        True, description="`attack`, `eval-*`: refuse a defense that was trained on other weights of the backbone."
+    )
     analysis: AnalysisConfig = Field(AnalysisConfig(), description="`eval-features`: further measurements.")
     tracking: Literal["none", "tensorboard", "wandb"] = Field(
         "none", description="`train`: where curves are logged besides the run folder."

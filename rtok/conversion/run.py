@@ -93,9 +93,7 @@ def convert(
     outputs = target.outputs(out)
     _check_free(outputs, overwrite)
     source = gather(
-        Path(checkpoint),
-        model=model,
-        backbone_weights=None if backbone_weights is None else Path(backbone_weights),
+        Path(checkpoint), model=model, backbone_weights=None if backbone_weights is None else Path(backbone_weights)
     )
     size = target.image_size(source, (image_size, image_size) if isinstance(image_size, int) else image_size)
     check_size(source.spec, size)
@@ -134,7 +132,7 @@ def _check_free(outputs: list[Path], overwrite: bool) -> None:
 
 def _check_match(source: Source, backbone: Backbone) -> str:
     """Return the weights' fingerprint; raise UserError if the tokens are for another backbone or other weights."""
-    source.tokens.check(backbone)
+    source.tokens.check(backbone, weights=False)
     expected, found = source.tokens.fingerprint, backbone.fingerprint()
     if expected not in (None, found):
         raise UserError(

@@ -42,8 +42,7 @@ def test_the_folder_can_be_run_from_elsewhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "code",
-    ["import rtok", "import rtok.cli.app", "import rtok.config as c; c.ModelConfig(name='dinov2_vits14')"],
+    "code", ["import rtok", "import rtok.cli.app", "import rtok.config as c; c.ModelConfig(name='dinov2_vits14')"]
 )
 def test_nothing_heavy_is_imported_before_work_starts(code: str) -> None:
     heavy = "{'torch', 'timm', 'torchvision', 'matplotlib', 'mmseg', 'transformers'}"

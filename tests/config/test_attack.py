@@ -152,12 +152,7 @@ def test_a_curve_changes_the_radius_and_all_that_bounds_it() -> None:
 
 def test_queries_keep_the_radius() -> None:
     paper = read_attack({"preset": "paper"}).by_queries(10)
-    assert (paper.method, paper.counts["queries"], paper.units, paper.eps) == (
-        "square",
-        10,
-        "normalized",
-        8 / 255,
-    )
+    assert (paper.method, paper.counts["queries"], paper.units, paper.eps) == ("square", 10, "normalized", 8 / 255)
     assert paper.loss == "margin" and paper.quantize == "floor"
 
 
