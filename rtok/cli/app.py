@@ -27,15 +27,9 @@ class _Group(TyperGroup):
         except UserError as error:
             print("\n".join(map(printable, f"error: {error}".split("\n"))), file=sys.stderr)
             raise typer.Exit(WRONG_INPUT) from None
-        except KeyboardInterrupt:
-            print(f"interrupted{_how_to_continue()}", file=sys.stderr)
+        except KeyboardInterrupt as interrupt:  # a run says what it has saved
+            print(f"interrupted{f': {interrupt}' if interrupt.args else ''}", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
-
-
-def _how_to_continue() -> str:
-    if not any(argument.startswith("--config") for argument in sys.argv):
-        return ""
-    return ": the same command with --resume (and without --overwrite) continues from the last saved state"
 
 
 def _print_version(wanted: bool) -> None:

@@ -109,7 +109,7 @@ def _training(setup: Setup) -> Plan:
         f"{settings.steps} updates of {counted(len(trainees), 'defense')}, with {settings.batch_size} images each",
         f"gradient steps of the attack: {steps} per image, {steps * settings.steps * settings.batch_size:,} in total",
     ]
-    numbers = sum(values.numel() for trainee in trainees for values in trainee.parameters.values())
+    numbers = sum(values.numel() for trainee in trainees for values in trainee.defense.parameters().values())
     files = [*(trainee.file_name for trainee in trainees), "metrics.jsonl", "curves.png", "config.yaml", "run.json"]
     rows = settings.steps * len(trainees) * _ROW
     return Plan(work, files, 4 * 4 * numbers + rows + _FIXED)  # the values, and a state with the optimizer's
