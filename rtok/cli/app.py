@@ -47,18 +47,12 @@ class _Group(_PlainFlags):
         except UserError as error:
             print("\n".join(map(printable, f"error: {error}".split("\n"))), file=sys.stderr)
             raise typer.Exit(WRONG_INPUT) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             from rtok.console import is_main_process
 
-            if is_main_process():
-                print(f"interrupted{_how_to_continue()}", file=sys.stderr)
+            if is_main_process():  # a run says what it has saved
+                print(f"interrupted{f': {interrupt}' if interrupt.args else ''}", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
-
-
-def _how_to_continue() -> str:
-    if not any(argument.startswith("--config") for argument in sys.argv):
-        return ""
-    return ": the same command with --resume (and without --overwrite) continues from the last saved state"
 
 
 def _print_version(wanted: bool) -> None:

@@ -32,7 +32,9 @@ class RunCommand:
         from rtok.console import say
 
         work = getattr(import_module(self.module), self.function)
-        result = work(config, resume=options.resume, overwrite=options.overwrite, command=options.command)
+        plugins = {plugin.path.name: plugin.sha256 for plugin in options.plugins}
+        flags = {"resume": options.resume, "overwrite": options.overwrite}
+        result = work(config, **flags, command=options.command, plugins=plugins)
         say(self.summary(config, result))
 
 

@@ -137,6 +137,10 @@ class ExtraSource:
         """Decode one file."""
         return read_image(self.root / self.keys[index])
 
+    def paths(self, index: int) -> list[Path]:
+        """Return the file that a picture is read from."""
+        return [self.root / self.keys[index]]
+
     def __getstate__(self) -> dict[str, Any]:
         # NumPy would pickle the whole content of a memory-mapped array.
         return {field.name: getattr(self, field.name) for field in fields(self)}

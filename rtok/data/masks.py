@@ -41,7 +41,7 @@ class MaskedFiles(Files):
     labels: None = None
     found: str = ""
 
-    def files(self, index: int) -> list[Path]:
+    def paths(self, index: int) -> list[Path]:
         """Return the image's file and the mask's."""
         return [self.root / self.keys[index], self.root / self.masks[index]]
 

@@ -65,7 +65,7 @@ class Files:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def files(self, index: int) -> list[Path]:
+    def paths(self, index: int) -> list[Path]:
         """Return the files that a picture is read from."""
         return [self.root / self.keys[index]]
 

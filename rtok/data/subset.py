@@ -52,10 +52,10 @@ class Subset:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def files(self, index: int) -> list[Path]:
+    def paths(self, index: int) -> list[Path]:
         """Return the files that a picture is read from; none where the data has no files."""
-        files = getattr(self.source, "files", None)
-        return files(self.indices[index]) if files else []
+        paths = getattr(self.source, "paths", None)
+        return paths(self.indices[index]) if paths else []
 
     def read(self, index: int) -> Image.Image:
         """Return one picture, 8-bit RGB."""

@@ -64,7 +64,7 @@ def make_adversarial_set(config: Config, **options: Unpack[RunOptions]) -> Attac
         planner = Planner(setup, task, ThreatContext(config, plain, surrogate, surrogate_name=name))
         (trial,) = planner.under("transfer", config.attacks[0])
         evaluator = Evaluator(task, [plain], [trial], device=compute.device, std=setup.backbone.std, seed=config.seed)
-        run.start(inputs_of(setup))
+        run.start(inputs_of(setup, surrogate=surrogate.features.backbone, split=task.split), setup.source.keys)
         return _craft(setup, evaluator, trial, run)
 
 

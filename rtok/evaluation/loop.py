@@ -24,6 +24,7 @@ from rtok.runs.journal import Journal
 
 if TYPE_CHECKING:
     from rtok.config.attack import AttackConfig
+    from rtok.models.backbone import Backbone
 
 Record = dict[str, Any]
 
@@ -88,6 +89,7 @@ class Evaluator:
     Attributes:
         victims: the plain victim first.
         std: the model's per-channel std, for attacks with normalized units.
+        surrogate: the model that `transfer` crafts on.
         models: each victim as a function from images to the task's output.
     """
 
@@ -97,6 +99,7 @@ class Evaluator:
     device: torch.device
     std: Tensor
     seed: int
+    surrogate: Backbone | None = None
 
     def __post_init__(self) -> None:
         self.models = {victim: self.task.model(victim) for victim in self.victims}

@@ -54,7 +54,7 @@ def run_evaluation(
         task = open_task(setup)
         guessed = GuessedDefenses.open(setup, task.plain_head) if "guessed" in config.threats else None
         evaluator = open_evaluator(setup, task, guessed)
-        run.start(inputs_of(setup))
+        run.start(inputs_of(setup, surrogate=evaluator.surrogate, split=task.split), setup.source.keys)
         run.mend()
         done = {row["image"] for row in run.journal.rows()}
         task.prepare(run)
@@ -79,7 +79,8 @@ def open_evaluator(setup: Setup, task: Task, guessed: GuessedDefenses | None) ->
     trials = Planner(setup, task, context).trials()
     tried = {victim for trial in trials for victim in trial.victims}
     victims = [plain, *(victim for victim in control if victim in tried), *robust]
-    return Evaluator(task, victims, trials, device=setup.compute.device, std=backbone.std, seed=config.seed)
+    device, crafted_on = setup.compute.device, surrogate.features.backbone
+    return Evaluator(task, victims, trials, device, std=backbone.std, seed=config.seed, surrogate=crafted_on)
 
 
 def _measure(setup: Setup, evaluator: Evaluator, run: Run, done: set[str]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from rtok.evaluation.victims import Victim
 if TYPE_CHECKING:
     from rtok.config.attack import AttackConfig
     from rtok.data.loader import Batch
+    from rtok.data.source import ImageSource
     from rtok.evaluation.loop import Evaluator
     from rtok.runs.run import Run
     from rtok.setup import Setup
@@ -63,6 +64,7 @@ class Task(ABC):
         wants_surrogate: whether `measure` needs the surrogate's own output on the clean and adversarial images.
         plain_head: the head of the plain victim, the control and every attacker without a defense; None without heads.
         robust_heads: the heads that each robust victim is tried with.
+        split: the images that heads are fitted or chosen on; None where none are needed.
     """
 
     command: ClassVar[str]
@@ -72,6 +74,7 @@ class Task(ABC):
     wants_surrogate: ClassVar[bool] = False
     plain_head: str | None = None
     robust_heads: Sequence[str | None] = (None,)
+    split: ImageSource | None = None
 
     @abstractmethod
     def model(self, victim: Victim) -> Model:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -21,17 +21,11 @@ if TYPE_CHECKING:
     from rtok.models.defended import Features
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """Whose features, read in a layout."""
 
     model: Features
     layout: Layout
-
-    @property
-    def width(self) -> int:
-        """How many numbers an image becomes."""
-        return self.layout.width(self.model.backbone)
 
 
 def extract_features(
@@ -54,7 +48,7 @@ def extract_features(
     files = {name: folder / f"features-{name}.npy" for name in readings}
     if compute.is_main:
         for name, reading in readings.items():
-            shape = len(keys), reading.width
+            shape = len(keys), reading.layout.width(reading.model.backbone)
             if not _usable(files[name], shape):
                 _create(files[name], shape)
     compute.wait()
@@ -79,10 +73,9 @@ def extract_features(
 
 def _usable(file: Path, shape: tuple[int, int]) -> bool:
     """Whether an interrupted run has left this file, with the same shape."""
-    try:
+    with suppress(OSError, ValueError):
         return bool(np.load(file, mmap_mode="r").shape == shape)
-    except (OSError, ValueError):
-        return False
+    return False
 
 
 def _create(file: Path, shape: tuple[int, int]) -> None:

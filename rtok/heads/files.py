@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,11 +111,7 @@ def _best_on_file(results: Path) -> str | None:
         lines = results.read_text().splitlines()
     except OSError:
         return None
-    found = None
-    for line in lines:
-        if line.startswith("{"):
-            try:
-                found = str(json.loads(line)["best_classifier"]["name"])
-            except (ValueError, KeyError, TypeError):
-                continue
-    return found
+    for line in reversed(lines):
+        with suppress(ValueError, KeyError, TypeError):
+            return str(json.loads(line)["best_classifier"]["name"])
+    return None

@@ -37,6 +37,7 @@ class RunFolder:
         record: the file that holds the settings and so marks the folder as a run: the settings themselves as YAML, or
             JSON that has them under `config` beside the record of the run.
         resume: continue what the folder holds; an empty or missing folder is started afresh.
+        may_grow: whether a resumption, also of a finished run, may have more `train.steps`.
         overwrite: replace the run that the folder holds. Files that no run writes are left alone.
 
     The constructor only looks: it raises `UserError` when the folder holds a run and neither flag was given, when the
@@ -52,6 +53,7 @@ class RunFolder:
         record: str = "config.yaml",
         resume: bool = False,
         overwrite: bool = False,
+        may_grow: bool = False,
     ) -> None:
         self.path = Path(path)
         self.state = self.path / "state"  # what `--resume` needs
@@ -59,6 +61,7 @@ class RunFolder:
         self.record = self.path / record
         self.resume = resume
         self.overwrite = overwrite
+        self._may_grow = may_grow
         self.longer = False  # whether a training goes on to more steps than it began with
         self._lock = FolderLock(self.path)
         if resume and overwrite:
@@ -206,7 +209,7 @@ class RunFolder:
             before, now = flatten(found), flatten(written)
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise UserError(f"{self.record} cannot be read, so the run cannot be resumed: {error}") from error
-        self.longer = (now.get(_STEPS) or 0) > (before.get(_STEPS) or 0)
+        self.longer = self._may_grow and (now.get(_STEPS) or 0) > (before.get(_STEPS) or 0)
         free = (*FREE_KEYS, _STEPS) if self.longer else FREE_KEYS
         different = sorted(
             key for key in before.keys() | now.keys() if key not in free and before.get(key) != now.get(key)

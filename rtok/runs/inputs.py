@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rtok.config.rules import named_files
 from rtok.data.source import ImageSource
@@ -13,27 +14,36 @@ from rtok.errors import UserError
 from rtok.setup import Setup
 from rtok.version import __version__
 
+if TYPE_CHECKING:
+    from rtok.models.backbone import Backbone
+
 Inputs = dict[str, str]
 _PART = 2**20  # bytes of a file that are hashed at once
 _DEFENSES = ("defense", "guessed", "surrogate.defense")
 
 
-def inputs_of(setup: Setup) -> Inputs:
+def inputs_of(setup: Setup, *, surrogate: Backbone | None = None, split: ImageSource | None = None) -> Inputs:
     """Return the identity of everything a run reads, by what it is.
 
     Defenses and heads have the SHA-256 of their file, the weights their fingerprint, and the images a digest of keys,
     labels, sizes and times; with `data.verify: bytes` of their content.
 
+    Args:
+        surrogate: the model that transfer attacks are crafted on.
+        split: the images that heads are fitted on.
+
     Raises:
         UserError: a file cannot be read.
     """
-    config = setup.config
+    config, whole = setup.config, setup.config.data.verify == "bytes"
     found = {"rtok": __version__, f"weights of {config.model.name}": setup.backbone.fingerprint()}
-    found["images"] = images_identity(setup.source, whole=config.data.verify == "bytes")
+    if surrogate is not None and surrogate is not setup.backbone:
+        found["weights of the surrogate"] = surrogate.fingerprint()
+    found["images"] = images_identity(setup.source, whole=whole)
+    if split is not None:
+        found["images of head.split"] = images_identity(split, whole=whole)
     for key, path in named_files(config):
-        if key == "surrogate.model.weights":  # as large as a backbone: reading it again would take a while
-            found[f"{key} {path}"] = _stamp(path)
-        elif key in (*_DEFENSES, "head.path", "surrogate.head", "attack.from"):
+        if key in (*_DEFENSES, "head.path", "surrogate.head", "attack.from"):
             found |= {f"{key} {file}": _hash_file(file) for file in _files(key, path)}
     return found
 
@@ -45,16 +55,19 @@ def images_identity(source: ImageSource, *, whole: bool = False) -> str:
         whole: read the files instead of their sizes and times.
     """
     digest = hashlib.sha256()
-    files, labels = getattr(source, "files", None), source.labels
+    paths, labels = getattr(source, "paths", None), source.labels
     for index, key in enumerate(source.keys):
-        stamps = [] if files is None else [_hash_file(f) if whole else _stamp(f) for f in files(index)]
+        stamps = [] if paths is None else [_hash_file(f) if whole else _stamp(f) for f in paths(index)]
         label = None if labels is None else labels[index]
         digest.update("\0".join([key, str(label), *stamps, ""]).encode("utf-8", "surrogatepass"))
     return f"{len(source)} images, {digest.hexdigest()[:16]}"
 
 
-def require_same(before: Mapping[str, str], now: Mapping[str, str], folder: Path) -> None:
+def require_same(before: Mapping[str, str], now: Mapping[str, str], folder: Path, images: str = "") -> None:
     """Refuse to resume a run in `folder` whose inputs are not those it began with.
+
+    Args:
+        images: which images are others, in words.
 
     Raises:
         UserError: naming every input that has changed.
@@ -66,9 +79,16 @@ def require_same(before: Mapping[str, str], now: Mapping[str, str], folder: Path
     ]
     if changed:
         raise UserError(
-            f"the inputs of the run in {folder} have changed since it began: {'; '.join(changed)}. Its results would "
-            "mix both: put back what was there, or start again with --overwrite."
+            f"the inputs of the run in {folder} have changed since it began: {'; '.join(changed)}{images}. Its results "
+            "would mix both: put back what was there, or start again with --overwrite."
         )
+
+
+def other_images(before: Sequence[str], now: Sequence[str]) -> str:
+    """Say how many of the keys are new and how many gone, with an example of each; "" where none is."""
+    new, gone = sorted({*now} - {*before}), sorted({*before} - {*now})
+    parts = [f"{len(keys)} {how} ({keys[0]} for one)" for keys, how in ((new, "new"), (gone, "gone now")) if keys]
+    return f"; other images: {', '.join(parts)}" if parts else ""
 
 
 def _files(key: str, path: Path) -> Iterator[Path]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from rtok.compute import Compute
 from rtok.console import say
+from rtok.files import read_json, write_json
 from rtok.runs.folder import RunFolder
-from rtok.runs.inputs import Inputs, require_same
+from rtok.runs.inputs import Inputs, other_images, require_same
 from rtok.runs.journal import Journal
 from rtok.runs.record import RunRecord
 
@@ -18,15 +19,22 @@ if TYPE_CHECKING:
     from rtok.config.schema import Config
 
 
+KEYS = "keys.json"  # of `state`: the images that the run began with
+CONTINUE = "the same command with --resume (and without --overwrite) continues from the last saved state"
+NOTHING_SAVED = "nothing is saved yet, so the same command with --resume starts from the beginning"
+
+
 class RunOptions(TypedDict, total=False):
     """What is said of a run beside its config.
 
-    resume: continue what the folder holds; overwrite: replace it; command: the command line, for the run's record.
+    resume: continue what the folder holds; overwrite: replace it; command: the command line, for the run's record;
+    plugins: the SHA-256 of each plugin's file, by its name.
     """
 
     resume: bool
     overwrite: bool
     command: Sequence[str]
+    plugins: Mapping[str, str]
 
 
 class Run(ExitStack):
@@ -36,7 +44,7 @@ class Run(ExitStack):
         if run.finished("results.json"):
             return ...
         ...  # open and check everything that the run needs: nothing is written yet
-        run.start(inputs_of(setup))
+        run.start(inputs_of(setup), setup.source.keys)
         run.mend()
         ...  # the work, row by row into run.journal
         run.finish(skipped=skipped)
@@ -69,20 +77,24 @@ class Run(ExitStack):
         resume: bool = False,
         overwrite: bool = False,
         command: Sequence[str] = ("rtok",),
+        plugins: Mapping[str, str] | None = None,
     ) -> Run:
         """Look at the folder `config.out`.
 
         Args:
             journal: the file, within the folder, that the run appends its rows to.
             record: the file that marks the folder as a run of this kind.
-            keep_state: leave `state/` when the run has finished.
-            resume, overwrite, command: see `RunOptions`.
+            keep_state: leave `state/` when the run has finished, so that it can go on to more `train.steps`.
+            resume, overwrite, command, plugins: see `RunOptions`.
 
         Raises:
             UserError: the folder holds a run and neither flag was given, a run with other settings, or something else.
         """
-        folder = RunFolder(config.out, config.to_dict(), record=record, resume=resume, overwrite=overwrite)
-        return cls(folder, compute, command, journal, keep_state)
+        flags = {"resume": resume, "overwrite": overwrite, "may_grow": keep_state}
+        folder = RunFolder(config.out, config.to_dict(), record=record, **flags)
+        run = cls(folder, compute, command, journal, keep_state)
+        run.inputs = {f"plugin {name}": sha256 for name, sha256 in (plugins or {}).items()}
+        return run
 
     def finished(self, *files: str) -> bool:
         """Whether the run to be resumed ran to its end and these files are there: then there is nothing left to do."""
@@ -93,29 +105,43 @@ class Run(ExitStack):
         say(f"{self.path} holds a finished run: nothing is left to do", enabled=self.compute.is_main)
         return True
 
-    def start(self, inputs: Mapping[str, str], *about: str) -> None:
+    def start(self, inputs: Mapping[str, str], keys: Sequence[str], *about: str) -> None:
         """Say what computes and `about`, lock the folder and write the settings and the beginning of the record.
 
         Args:
-            inputs: the identity of everything the run reads (`inputs_of`).
+            inputs: the identity of everything the run reads (`inputs_of`); plugins are added to it.
+            keys: the images, which are kept to tell later which ones are others.
 
         Raises:
             UserError: the run to be resumed began with other inputs, another run uses the folder, or it cannot be
                 written to.
         """
-        self.inputs = dict(inputs)
+        self.inputs = {**inputs, **self.inputs}
+        listing = self.state / KEYS
         began_with = self.folder.inputs() if self.resuming else None
         if began_with is not None:
-            require_same(began_with, self.inputs, self.path)
+            images = other_images(read_json(listing)["keys"], keys) if listing.exists() else ""
+            require_same(began_with, self.inputs, self.path, images)
         say("; ".join([self.compute.summary(), *about]), enabled=self.compute.is_main)
         self.compute.wait()  # every process has looked at the folder before one writes into it
         if self.compute.is_main:
             self.folder.start()
+            write_json(listing, {"keys": list(keys)})
         self.enter_context(self.folder.running())
+        self.enter_context(self._interruptible())
         self._record = RunRecord(self.folder, self.command, self.compute.describe(), self.inputs)
         if self.compute.is_main:
             self._record.write(finished=False)
         self.compute.wait()
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Let Ctrl-C say how to go on, once there is something to go on with."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            saved = any(path.name != KEYS for path in self.state.glob("[!.]*"))
+            raise KeyboardInterrupt(CONTINUE if saved else NOTHING_SAVED) from None
 
     def mend(self, wanted: Callable[[dict[str, Any]], bool] = lambda row: True) -> None:
         """Cut a torn last line off the journal and keep the rows that are wanted, before any process reads it."""

@@ -71,7 +71,7 @@ def train(config: Config, **options: Unpack[RunOptions]) -> TrainResult:
         files = [run.path / t.file_name for t in trainees]
         if run.finished(*(file.name for file in files)):
             return TrainResult(run.path, files, run.journal.rows()[-len(trainees) :])
-        run.start(inputs_of(setup), *_about(config.train, trainees))
+        run.start(inputs_of(setup), setup.source.keys, *_about(config.train, trainees))
         rows, skipped = _steps(setup, run, trainees)
         if compute.is_main:
             _write(config, setup.backbone, trainees, files, run)

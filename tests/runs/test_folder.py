@@ -77,7 +77,7 @@ def test_json_records_hold_the_settings_and_the_run(tmp_path: Path) -> None:
     folder.close()
     assert not folder.finished()
     again = RunFolder(tmp_path, SETTINGS, record="attack.json", resume=True)
-    RunRecord(again, ["rtok", "attack"], {"type": "cpu"}).write(finished=True, images=3)
+    RunRecord(again, ["rtok", "attack"], {"type": "cpu"}, {}).write(finished=True, images=3)
     assert again.finished
     content = json.loads((tmp_path / "attack.json").read_text())
     assert content["config"] == SETTINGS and content["images"] == 3 and content["versions"]["rtok"]
@@ -87,7 +87,7 @@ def test_seconds_add_up_over_resumptions(tmp_path: Path) -> None:
     started(tmp_path).close()
     (tmp_path / "run.json").write_text(json.dumps({"seconds": 100.0}))
     folder = RunFolder(tmp_path, SETTINGS, resume=True)
-    RunRecord(folder, ["rtok"], {}).write(finished=True)
+    RunRecord(folder, ["rtok"], {}, {}).write(finished=True)
     assert 100.0 <= json.loads((tmp_path / "run.json").read_text())["seconds"] < 110
 
 

@@ -8,12 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from rtok.config.schema import Config
 from rtok.data import open_source
+from rtok.data.imagenet_extra import ExtraFiles, open_extra, write_extra
+from rtok.data.imagenet_layout import SPLITS, Classes
 from rtok.defenses import RobustnessTokens
 from rtok.errors import UserError
 from rtok.evaluation import evaluate_features, make_adversarial_set
@@ -199,3 +202,61 @@ def test_a_folder_says_how_it_is_resumed(inputs: dict[str, Any], tmp_path: Path)
     assert (command, config.to_dict()) == ("eval-features", Config.model_validate(inputs).to_dict())
     with pytest.raises(UserError, match="not the folder of a run"):
         command_of(tmp_path / "pictures")
+
+
+def test_other_images_are_counted_and_named(inputs: dict[str, Any], tmp_path: Path) -> None:
+    config = Config.model_validate(inputs)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        killed(patch, Evaluator, "evaluate", 1)
+        evaluate_features(config)
+    one_more(tmp_path)
+    one_less(tmp_path)
+    told = r"other images: 1 new \(picture9\.png for one\), 1 gone now \(picture6\.png for one\)"
+    with pytest.raises(UserError, match=told):
+        evaluate_features(config, resume=True)
+
+
+def test_plugins_are_inputs(inputs: dict[str, Any]) -> None:
+    config = Config.model_validate(inputs)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        killed(patch, Evaluator, "evaluate", 1)
+        evaluate_features(config, plugins={"mine.py": "aa"})
+    with pytest.raises(UserError, match=r"plugin mine\.py \(aa then, bb now\)"):
+        evaluate_features(config, resume=True, plugins={"mine.py": "bb"})
+    results = evaluate_features(config, resume=True, plugins={"mine.py": "aa"})
+    assert results["inputs"]["plugin mine.py"] == "aa"
+
+
+def test_the_surrogate_is_an_input(inputs: dict[str, Any], tmp_path: Path) -> None:
+    shutil.copy(inputs["model"]["weights"], tmp_path / "surrogate.safetensors")
+    surrogate = {"model": {**inputs["model"], "weights": str(tmp_path / "surrogate.safetensors")}}
+    config = Config.model_validate({**inputs, "surrogate": surrogate})
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        killed(patch, Evaluator, "evaluate", 1)
+        evaluate_features(config)
+    other_weights(tmp_path)
+    shutil.move(tmp_path / "weights.safetensors", tmp_path / "surrogate.safetensors")
+    shutil.copy(tmp_path / "surrogate.safetensors", tmp_path / "weights.safetensors")
+    with pytest.raises(UserError, match="weights of the surrogate"):
+        evaluate_features(config, resume=True)
+
+
+def test_every_kind_of_source_with_files_names_them(pictures: Path, tmp_path: Path) -> None:
+    files = ExtraFiles(tmp_path, SPLITS["val"])
+    write_extra(files, Classes(["n01440764"], ["tench"]), [np.array([3], np.uint32)])
+    source = open_extra(tmp_path, files)
+    first = images_identity(source)
+    target = tmp_path / source.keys[0]
+    target.parent.mkdir(parents=True)
+    shutil.copy(pictures / "picture0.png", target)
+    assert images_identity(source) != first
+
+
+def test_ctrl_c_promises_only_what_is_saved(inputs: dict[str, Any]) -> None:
+    config = Config.model_validate(inputs)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt, match="nothing is saved yet"):
+        killed(patch, Evaluator, "evaluate", 0)
+        evaluate_features(config)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt, match="from the last saved state"):
+        killed(patch, Evaluator, "evaluate", 1)
+        evaluate_features(config, resume=True)

@@ -48,7 +48,7 @@ class ClassificationTask(Task):
 
     def __init__(self, heads: Classifiers) -> None:
         self.heads = heads
-        self.robust_heads = heads.settings.robust_victims
+        self.robust_heads, self.split = heads.settings.robust_victims, heads.split
 
     @classmethod
     def open(cls, setup: Setup) -> ClassificationTask:

@@ -58,12 +58,12 @@ class FeatureTask(Task):
         compares like `cosine`. Columns over the token axis are NaN for embeddings, which have no tokens.
         """
         columns: Columns = {}
+        pairs = {
+            "fidelity": (view.clean, view.plain_clean),
+            "cosine": (view.adversarial, view.clean),
+            "cosine_to_plain": (view.adversarial, view.plain_clean),
+        }
         for axis, suffix in AXES:
-            pairs = {
-                "fidelity": (view.clean, view.plain_clean),
-                "cosine": (view.adversarial, view.clean),
-                "cosine_to_plain": (view.adversarial, view.plain_clean),
-            }
             for name, (a, b) in pairs.items():
                 absent = axis == "token" and a.ndim == 2
                 columns[name + suffix] = a.new_full(a.shape[:1], float("nan")) if absent else cosine(a, b, axis)

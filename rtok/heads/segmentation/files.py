@@ -62,19 +62,17 @@ def save_head(path: Path, head: BNHead, about: Mapping[str, Any]) -> None:
 
 def _check(tensors: Mapping[str, Tensor], path: Path, backbone: Backbone, classes: int) -> int:
     """Return how many blocks the head reads, or refuse it."""
-
-    def missing(names: tuple[str, ...]) -> str:
-        return ", ".join(_PREFIX + name for name in names if name not in tensors)
-
-    if missing(_CONVOLUTION):
+    convolution, statistics = (
+        ", ".join(_PREFIX + name for name in names if name not in tensors) for names in (_CONVOLUTION, _STATISTICS)
+    )
+    if convolution:
         raise UserError(
-            f"head.path: {path} is no segmentation head: it lacks {missing(_CONVOLUTION)}. Give one that "
+            f"head.path: {path} is no segmentation head: it lacks {convolution}. Give one that "
             "mmsegmentation or `rtok eval-seg` trained."
         )
-    if missing(_STATISTICS):
+    if statistics:
         raise UserError(
-            f"head.path: {path} lacks the batch norm's {missing(_STATISTICS)}: give the whole head, as its "
-            "training saved it."
+            f"head.path: {path} lacks the batch norm's {statistics}: give the whole head, as its training saved it."
         )
     others = [key for key in tensors if key not in (*_CONVOLUTION, *_STATISTICS, "bn.num_batches_tracked")]
     weight = tensors["conv_seg.weight"]

@@ -60,7 +60,7 @@ def mean_iou(totals: Totals) -> NDArray[np.float64]:
 def pixel_accuracy(totals: Totals) -> NDArray[np.float64]:
     """Return the share (...) of labelled pixels that are predicted rightly; NaN if there is none."""
     intersection, labelled, _ = np.moveaxis(totals.sum(axis=-2), -1, 0)
-    return np.divide(intersection, labelled, out=np.full(labelled.shape, np.nan), where=labelled > 0)
+    return np.divide(intersection, labelled, out=np.full(labelled.shape, np.nan), where=labelled > 0)[()]
 
 
 def bootstrap_intervals(
@@ -101,7 +101,7 @@ def mean_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
     known = ~np.isnan(values)
     count = known.sum(axis=0)
     sums = np.where(known, values, 0.0).sum(axis=0)
-    return np.divide(sums, count, out=np.full(count.shape, np.nan), where=count > 0)
+    return np.divide(sums, count, out=np.full(count.shape, np.nan), where=count > 0)[()]
 
 
 def predicted_classes(logits: Tensor, size: tuple[int, int], chunk: int = 16) -> Tensor:

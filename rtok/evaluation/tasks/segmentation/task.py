@@ -52,9 +52,10 @@ class SegmentationTask(Task):
         self.source = source
         self.framing = framing
         self.heads = heads
-        self.robust_heads = heads.settings.robust_victims
-        self._places = {key: index for index, key in enumerate(source.keys)}
-        self._mask = lru_cache(KEPT_MASKS)(self._read_mask)
+        self.robust_heads, self.split = heads.settings.robust_victims, heads.split
+        self._classes = len(source.class_names)
+        places = {key: index for index, key in enumerate(source.keys)}
+        self._mask = lru_cache(KEPT_MASKS)(lambda key: source.read_mask(places[key]))
 
     @classmethod
     def open(cls, setup: Setup) -> SegmentationTask:
@@ -142,13 +143,6 @@ class SegmentationTask(Task):
         """The labels (H, W) that predictions are measured with; the mask is a part of the image in `crop`."""
         mask = self._mask(key)
         return self.framing.mask(mask, key) if self.framing.mode == "crop" else torch.from_numpy(mask)
-
-    @property
-    def _classes(self) -> int:
-        return len(self.source.class_names)
-
-    def _read_mask(self, key: str) -> np.ndarray:
-        return self.source.read_mask(self._places[key])
 
     def _areas(self, key: str, prediction: Tensor) -> Areas:
         labels = self.labels(key).to(prediction.device)
