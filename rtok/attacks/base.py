@@ -161,13 +161,10 @@ class _Counted:
 
 
 def _check(name: str, images: Tensor, found: Perturbed) -> None:
-    for what, given, wanted in (
-        ("images", found.images.shape, images.shape),
-        ("losses", found.loss.shape, images.shape[:1]),
-    ):
-        if given != wanted:
+    for what, given, wanted in (("images", found.images, images.shape), ("losses", found.loss, images.shape[:1])):
+        if given.shape != wanted:
             raise UserError(
-                f"The attack {name} returned {what} of shape {tuple(given)} for clean images of shape "
+                f"The attack {name} returned {what} of shape {tuple(given.shape)} for clean images of shape "
                 f"{tuple(images.shape)}: it must return shape {tuple(wanted)}."
             )
     if not found.images.isfinite().all():
@@ -176,10 +173,8 @@ def _check(name: str, images: Tensor, found: Perturbed) -> None:
 
 def _inside(made: Tensor, images: Tensor, settings: AttackConfig, std: Tensor | None) -> Tensor:
     """Bring back the images that lie outside of the ball or of [0, 1]; the others keep their bits."""
-    scale = pixel_scale(images, settings.units, std)
-    limit = settings.eps + TOLERANCE * max(1.0, settings.eps)
-    outside = distance(made, images, settings.norm, scale) > limit
+    norm, eps, scale = settings.norm, settings.eps, pixel_scale(images, settings.units, std)
+    outside = distance(made, images, norm, scale) > eps + TOLERANCE * max(1.0, eps)
     if outside.any():
-        back = project(made, images, settings.norm, settings.eps, scale)
-        made = torch.where(per_image(outside), back, made)
+        made = torch.where(per_image(outside), project(made, images, norm, eps, scale), made)
     return made.clamp(0, 1)

@@ -21,14 +21,11 @@ def generator(seed: int, key: str, *parts: object) -> torch.Generator:
 def start_noise(
     init: str, norm: str, eps: float, shape: torch.Size, keys: Sequence[str], seed: int, *parts: object
 ) -> Tensor:
-    """Where an attack starts, relative to the clean image and in the attack's units.
+    """Where an attack starts, relative to the clean image and in the attack's units: (B, C, H, W) float32 on the CPU.
 
     Args:
         init: `none` (zero), `gaussian` (`GAUSSIAN_START` * N(0, 1)) or `uniform` in the ball of radius `eps`.
         shape: (B, C, H, W); `keys` names the B images; `parts` tells starts apart (restart, visit).
-
-    Returns:
-        (B, C, H, W) float32 on the CPU.
     """
     B, *image = shape
     if init == "none":

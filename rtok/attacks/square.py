@@ -25,8 +25,7 @@ class Square:
     """Square attack for Linf: it repaints one random square at a time, and keeps what raises the objective.
 
     Every query is an image as a file holds it (`quantize`), and what comes back is the best image that was queried.
-    An image that is misclassified is done; features never are. All random numbers of an image derive
-    from its key.
+    An image that is misclassified is done; features never are. All random numbers of an image derive from its key.
 
     Args:
         settings, options: the keys of `SquareConfig`, whole or as keywords.
@@ -62,7 +61,7 @@ class Square:
                 square = self._square(query, numbers[open_, query], images.shape[2:])
                 color = radius * _signs(numbers[open_, query, 2:, None, None])
                 tried = torch.where(square, images[open_] + color, best[open_])
-            tried = self._allowed(tried, images[open_], radius)
+            tried = quantized(project(tried, images[open_], "linf", 1.0, radius), settings.quantize)
             found = objective.loss(tried, Step(0, query), open_)
             better = found > loss[open_]
             best[open_] = torch.where(better[:, None, None, None], tried, best[open_])
@@ -84,9 +83,6 @@ class Square:
         """The share of the image that this query's square covers."""
         iteration = query * FULL_SCHEDULE // self.settings.queries
         return FIRST_SHARE / 2 ** sum(iteration > halving for halving in HALVINGS)
-
-    def _allowed(self, tried: Tensor, images: Tensor, radius: Tensor) -> Tensor:
-        return quantized(project(tried, images, "linf", 1.0, radius), self.settings.quantize)
 
 
 def _signs(numbers: Tensor) -> Tensor:

@@ -57,9 +57,7 @@ def load_image(path: Path) -> Tensor:
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(
-            f"{path} cannot be read ({error}): make the adversarial set again with `rtok attack`."
-        ) from error
+        raise UserError(f"{path} cannot be read ({error}): make the set again with `rtok attack`.") from error
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float().div_(255)
 
 
@@ -142,21 +140,24 @@ class AdversarialSet:
         """
         made, size = self.made, backbone.image_size
         if made.image_size != tuple(size):
-            raise UserError(
-                f"attack.from: {self.folder} was made at {made.image_size[0]} x {made.image_size[1]} px, but "
-                f"model.image_size is {size[0]} x {size[1]}: use the same size, or make a set for this one."
+            raise self._error(
+                f"at {made.image_size[0]} x {made.image_size[1]} px, but model.image_size is {size[0]} x {size[1]}: "
+                "use the same size, or make a set for this one."
             )
         if made.backbone != backbone.spec.name or made.fingerprint != backbone.fingerprint():
-            raise UserError(
-                f"attack.from: {self.folder} was made for {made.backbone} (weights {made.fingerprint}), not for "
-                f"{backbone.spec.name} (weights {backbone.fingerprint()}): use that one, or make a set for this one."
+            raise self._error(
+                f"for {made.backbone} (weights {made.fingerprint}), not for {backbone.spec.name} (weights "
+                f"{backbone.fingerprint()}): use that one, or make a set for this one."
             )
         missing = [key for key in keys if key not in self.rows]
         if missing:
-            raise UserError(
-                f"attack.from: {self.folder} was made for other images: {len(missing)} of {len(keys)} are missing, for "
-                f"example {missing[0]}. Use the data it was made from, or make a set for this data."
+            raise self._error(
+                f"for other images: {len(missing)} of {len(keys)} are missing, for example {missing[0]}. Use the data "
+                "it was made from, or make a set for this data."
             )
+
+    def _error(self, made: str) -> UserError:
+        return UserError(f"attack.from: {self.folder} was made {made}")
 
     def run(self, images: Tensor, objective: Objective, context: Context) -> Perturbed:
         """Return the stored adversarial images (B, 3, H, W); nothing is crafted.
@@ -168,9 +169,9 @@ class AdversarialSet:
         for image, key in zip(images, context.keys, strict=True):
             row = self.rows[key]
             if row["clean_sha256"] != clean_hash(image):
-                raise UserError(
-                    f"attack.from: {self.folder} was made from another image named {key}, or with another data.resize: "
-                    "use the data it was made from, or make a set for this data."
+                raise self._error(
+                    f"from another image named {key}, or with another data.resize: use the data it was made from, or "
+                    "make a set for this data."
                 )
             found.append(load_image(self.folder / row["file"]))
         return Perturbed(torch.stack(found).to(images), images.new_full((len(images),), float("nan")))

@@ -46,7 +46,7 @@ class Onnx:
                 f"--to onnx needs onnx, onnxscript and onnxruntime, but '{error.name}' is not installed: "
                 f"{install('convert')}."
             ) from error
-        return wanted or source.tokens.image_size or (source.spec.native_size, source.spec.native_size)
+        return wanted or source.trained_size
 
     def arrange(self, source: Source, image_size: tuple[int, int]) -> Source:
         """Return the source as it is: the graph is traced from the backbone itself."""
@@ -127,8 +127,7 @@ def _store_weights(graph: Any, dtype: str) -> None:
         values = torch.from_numpy(onnx.numpy_helper.to_array(weight).copy())
         half = values.to(DTYPES[dtype])
         if torch.equal(half.float(), values):
-            name = weight.name
-            raw = half.view(torch.int16).numpy().tobytes()
+            name, raw = weight.name, half.view(torch.int16).numpy().tobytes()
             weight.CopyFrom(onnx.helper.make_tensor(f"{name}.{dtype}", kind, half.shape, raw, raw=True))
             casts.append(onnx.helper.make_node("Cast", [weight.name], [name], to=onnx.TensorProto.FLOAT))
     nodes = [*casts, *graph.node]

@@ -93,9 +93,7 @@ def convert(
     outputs = target.outputs(out)
     _check_free(outputs, overwrite)
     source = gather(
-        Path(checkpoint),
-        model=model,
-        backbone_weights=None if backbone_weights is None else Path(backbone_weights),
+        Path(checkpoint), model=model, backbone_weights=None if backbone_weights is None else Path(backbone_weights)
     )
     size = target.image_size(source, (image_size, image_size) if isinstance(image_size, int) else image_size)
     check_size(source.spec, size)

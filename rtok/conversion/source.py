@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rtok.checkpoints import Checkpoint, read_checkpoint, state_dict, whole_model
+from rtok.checkpoints import Checkpoint, read_checkpoint, whole_model
 from rtok.defenses import RobustnessTokens, defense_files
 from rtok.errors import UserError
 from rtok.models.backbone import Backbone
 from rtok.models.identify import identify
-from rtok.models.loading import Weights, build_backbone, read_weights, translate_weights
+from rtok.models.loading import Weights, build_backbone, read_plain, read_weights, translate_weights
 from rtok.models.registry import find
 from rtok.models.spec import ModelSpec
-from rtok.release import description, refuse_robust
+from rtok.release import description
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,29 @@ class Source:
     spec: ModelSpec
     weights: Weights
     tokens: RobustnessTokens
+
+    @property
+    def native_size(self) -> tuple[int, int]:
+        """The image size (height, width) of the trained position grid."""
+        return self.spec.native_size, self.spec.native_size
+
+    @property
+    def trained_size(self) -> tuple[int, int]:
+        """The image size that the tokens were trained at, else the native one."""
+        return self.tokens.image_size or self.native_size
+
+    def square_size(self, wanted: tuple[int, int] | None) -> tuple[int, int]:
+        """Return the size of a file whose position grid is square: `wanted`, or else the native size.
+
+        Raises:
+            UserError: the size is not square.
+        """
+        if wanted is not None and wanted[0] != wanted[1]:
+            raise UserError(
+                f"--image-size {wanted[0]}x{wanted[1]} is not square, but this format only takes squares. "
+                "Give one number, or use --to onnx."
+            )
+        return wanted or self.native_size
 
     def backbone(self, image_size: tuple[int, int]) -> Backbone:
         """Build the frozen backbone, with the normalization that the tokens were trained with."""
@@ -65,14 +88,12 @@ def gather(checkpoint: Path, *, model: str | None = None, backbone_weights: Path
     Raises:
         UserError: tokens or weights are missing, or the weights are not the ones in the checkpoint.
     """
-    path = _token_file(checkpoint)
-    content = read_checkpoint(path)
-    _refuse_converted(content, path)
-    tokens = RobustnessTokens.parse(content, path)
+    content, tokens = _read_tokens(checkpoint)
     inside = whole_model(content)
     named = model or tokens.backbone
+    path = backbone_weights or checkpoint
     if backbone_weights is not None:
-        path, given = backbone_weights, _read_plain(backbone_weights)
+        given = read_plain(backbone_weights)
     elif inside:
         given = inside
     elif named is not None:
@@ -100,27 +121,20 @@ def _recorded_weights(tokens: RobustnessTokens) -> str:
     return recorded
 
 
-def _token_file(path: Path) -> Path:
+def _read_tokens(path: Path) -> tuple[Checkpoint, RobustnessTokens]:
+    """Read a token file, or the only one in a folder."""
     files = defense_files(path)
     if len(files) > 1:
         names = ", ".join(f"'{file}'" for file in files)
         raise UserError(f"The folder '{path}' holds {len(files)} token files; choose one of them: {names}.")
-    return files[0]
-
-
-def _refuse_converted(content: Checkpoint, path: Path) -> None:
+    content = read_checkpoint(files[0])
     about = description(content.metadata)
     if about is not None and about["target"] != "robustify":
         raise UserError(
-            f"'{path}' is already a converted model ({about['target']}, {about['tokens']['n']} robustness "
+            f"'{files[0]}' is already a converted model ({about['target']}, {about['tokens']['n']} robustness "
             "tokens). Convert the token file that it was made from."
         )
-
-
-def _read_plain(path: Path) -> dict[str, Tensor]:
-    content = read_checkpoint(path)
-    refuse_robust(content, path)
-    return state_dict(content, path)
+    return content, RobustnessTokens.parse(content, files[0])
 
 
 def _identified(state: Mapping[str, Tensor], path: Path) -> ModelSpec:

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from rtok.checkpoints import read_checkpoint
 from rtok.conversion.files import check_suffix, save_tensors
 from rtok.conversion.model import RobustModel, with_registers
-from rtok.conversion.sizing import at_size, square
 from rtok.conversion.source import Source
 from rtok.errors import UserError
 from rtok.models.naming.timm import TIMM
@@ -35,7 +34,7 @@ class Timm:
 
     def image_size(self, source: Source, wanted: tuple[int, int] | None) -> tuple[int, int]:
         """Return the size that the file's position grid is made for."""
-        return square(source, wanted)
+        return source.square_size(wanted)
 
     def arrange(self, source: Source, image_size: tuple[int, int]) -> Source:
         """Resample the positions for the size, and add the class token's position to the token itself."""
@@ -46,7 +45,7 @@ class Timm:
                 f"timm cannot store the tokens as registers of '{source.spec.name}': {reason}. "
                 "Use --to onnx, or `rtok.robustify` in Python."
             )
-        spec = with_registers(at_size(source.spec, image_size), backbone, backbone.num_registers)
+        spec = with_registers(replace(source.spec, native_size=image_size[0]), backbone, backbone.num_registers)
         tensors = _without_prefix_positions(backbone.vit)
         weights = replace(source.weights, tensors=tensors, source=tensors, naming=TIMM)
         return replace(source, spec=spec, weights=weights)

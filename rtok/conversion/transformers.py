@@ -16,7 +16,6 @@ from rtok.conversion import official
 from rtok.conversion.dinov2 import is_swiglu
 from rtok.conversion.dinov3 import is_gated
 from rtok.conversion.model import DTYPES, RobustModel
-from rtok.conversion.sizing import at_size, square
 from rtok.conversion.source import Source
 from rtok.errors import UserError
 from rtok.models.naming import dinov2, dinov3
@@ -53,7 +52,7 @@ class Transformers:
             raise UserError(
                 f"--to transformers needs the package transformers, to read the files back: {install('convert')}."
             ) from error
-        return square(source, wanted)
+        return source.square_size(wanted)
 
     def arrange(self, source: Source, image_size: tuple[int, int]) -> Source:
         """Resample the positions for the size and rename the weights as in transformers."""
@@ -63,7 +62,7 @@ class Transformers:
         state = translate_back(tensors, naming)
         state[_MASK_TOKEN] = mask[None] if source.spec.family == "dinov3" else mask
         weights = replace(source.weights, tensors=tensors, source=state, naming=naming)
-        return replace(source, spec=at_size(source.spec, image_size), weights=weights)
+        return replace(source, spec=replace(source.spec, native_size=image_size[0]), weights=weights)
 
     def write(self, model: RobustModel, path: Path) -> None:
         """Write the folder, with the metadata in both files."""

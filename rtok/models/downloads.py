@@ -14,12 +14,7 @@ from typing import Any
 from rtok.errors import UserError
 
 # The files that timm looks for in a repository of the hub, besides one that the model's own settings name.
-_NAMES = (
-    "model.safetensors",
-    "pytorch_model.bin",
-    "open_clip_model.safetensors",
-    "open_clip_pytorch_model.bin",
-)
+_NAMES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -47,8 +42,8 @@ def check_download(pretrained_cfg: Mapping[str, Any], cache: Path | None = None)
 
 
 def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

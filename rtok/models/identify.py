@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from torch import Tensor
@@ -23,8 +24,6 @@ def identify(state: Mapping[str, Tensor], path: Path) -> list[tuple[ModelSpec, W
     found = []
     for spec in all_specs():
         if spec.dim in widths and spec.build is None:  # spares building models that cannot fit
-            try:
+            with suppress(UserError):
                 found.append((spec, translate_weights(spec, shapes, path)))
-            except UserError:
-                continue
     return found

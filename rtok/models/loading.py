@@ -48,7 +48,7 @@ def load_backbone(
             unreadable or of another architecture.
     """
     spec = find(name) if isinstance(name, str) else name
-    size = _height_and_width(image_size)
+    size = (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
     check_size(spec, size)
     if spec.build is not None:
         return load_module(spec, weights, size)
@@ -79,10 +79,14 @@ def read_weights(spec: ModelSpec, weights: str | Path = "pretrained") -> Weights
     if weights == "pretrained":
         tensors = _download(spec)
         return Weights(tensors, tensors, TIMM)
-    path = Path(weights)
+    return translate_weights(spec, read_plain(Path(weights)), Path(weights))
+
+
+def read_plain(path: Path) -> dict[str, Tensor]:
+    """Read a file's weights as they are, or raise UserError if it has robustness tokens inside."""
     content = read_checkpoint(path)
     refuse_robust(content, path)
-    return translate_weights(spec, state_dict(content, path), path)
+    return state_dict(content, path)
 
 
 def translate_weights(spec: ModelSpec, source: dict[str, Tensor], path: Path) -> Weights:
@@ -107,11 +111,7 @@ def _check_numbers(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def build_backbone(
-    spec: ModelSpec,
-    tensors: Mapping[str, Tensor],
-    *,
-    image_size: tuple[int, int],
-    normalization: str = "auto",
+    spec: ModelSpec, tensors: Mapping[str, Tensor], *, image_size: tuple[int, int], normalization: str = "auto"
 ) -> Backbone:
     """Build a frozen backbone from weights at their trained size under timm's names."""
     vit = _build(spec, image_size)
@@ -122,10 +122,6 @@ def build_backbone(
     return Backbone(vit, spec, mean=mean, std=std)
 
 
-def _height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
-
-
 def check_size(spec: ModelSpec, size: tuple[int, int]) -> None:
     """Raise a UserError, with the closest valid size, unless each side is a multiple of the patch size."""
     if any(side <= 0 or side % spec.patch_size for side in size):
@@ -133,21 +129,14 @@ def check_size(spec: ModelSpec, size: tuple[int, int]) -> None:
         closest = " x ".join(str(max(patch, round(side / patch) * patch)) for side in size)
         raise UserError(
             f"The image size {' x '.join(map(str, size))} does not fit '{spec.name}': "
-            f"each side must be a multiple of {patch}, its patch size. "
-            f"The closest is {closest}."
+            f"each side must be a multiple of {patch}, its patch size. The closest is {closest}."
         )
 
 
 def _build(spec: ModelSpec, size: tuple[int, ...], *, pretrained: bool = False) -> Any:
     """Build timm's model. With a fixed input size, positions and rotary tables are constants of the model."""
-    classes = {} if spec.kind == "embedding" else {"num_classes": 0}
-    return timm.create_model(
-        spec.timm_name,
-        pretrained=pretrained,
-        img_size=size,
-        dynamic_img_size=False,
-        **{**classes, **spec.timm_kwargs},
-    )
+    kwargs = {**({} if spec.kind == "embedding" else {"num_classes": 0}), **spec.timm_kwargs}
+    return timm.create_model(spec.timm_name, pretrained=pretrained, img_size=size, dynamic_img_size=False, **kwargs)
 
 
 def _download(spec: ModelSpec) -> dict[str, Tensor]:
@@ -165,23 +154,10 @@ def _download(spec: ModelSpec) -> dict[str, Tensor]:
     return dict(vit.state_dict())
 
 
-def _native_grid(spec: ModelSpec) -> tuple[int, int]:
-    side = spec.native_size // spec.patch_size
-    return side, side
-
-
-def _position_prefix(vit: Any) -> int:
-    return 0 if vit.no_embed_class else vit.num_prefix_tokens
-
-
 def _resample(state: Mapping[str, Tensor], vit: Any, spec: ModelSpec) -> Mapping[str, Tensor]:
     if "pos_embed" not in state:
         return state
-    positions = resample_positions(
-        state["pos_embed"],
-        _native_grid(spec),
-        tuple(vit.patch_embed.grid_size),
-        spec.resampling,
-        prefix=_position_prefix(vit),
-    )
+    side, grid = spec.native_size // spec.patch_size, tuple(vit.patch_embed.grid_size)
+    prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
+    positions = resample_positions(state["pos_embed"], (side, side), grid, spec.resampling, prefix=prefix)
     return {**state, "pos_embed": positions}

@@ -25,13 +25,9 @@ class ModuleBackbone(Backbone):
 
     def __init__(self, module: nn.Module, spec: ModelSpec, image_size: tuple[int, int]) -> None:
         nn.Module.__init__(self)
-        self.vit = module
-        self.spec = spec
-        self.kind = spec.kind
-        self.dim = spec.dim
+        self.vit, self.spec, self.image_size = module, spec, image_size
+        self.kind, self.dim, self.patch_size = spec.kind, spec.dim, spec.patch_size
         self.depth = 1
-        self.patch_size = spec.patch_size
-        self.image_size = image_size
         self.grid = (image_size[0] // spec.patch_size, image_size[1] // spec.patch_size)
         self.num_registers = 0
         self.register_buffer("mean", torch.zeros(1, 3, 1, 1), persistent=False)
@@ -44,7 +40,8 @@ class ModuleBackbone(Backbone):
         """Return the module's features (B, 1+P, D) or embeddings (B, E) of images (B, 3, H, W) in [0, 1]; float32."""
         if entry is not None and entry is not NOTHING:
             raise UserError(self.why_closed)
-        features: Tensor = self.vit(images.to(self._dtype))
+        dtype = next((p.dtype for p in self.vit.parameters()), torch.float32)
+        features: Tensor = self.vit(images.to(dtype))
         return features.float()
 
     def intermediate(self, images: Tensor, blocks: Sequence[int], entry: Entry | Tensor | None = None) -> list[Tensor]:
@@ -54,10 +51,6 @@ class ModuleBackbone(Backbone):
     def largest_activations(self, images: Tensor, entry: Entry | Tensor | None = None) -> Tensor:
         """Return the largest absolute feature of every position, (B, 1, N)."""
         return self(images, entry).abs().amax(-1)[:, None]
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        return next((p.dtype for p in self.vit.parameters()), torch.float32)
 
 
 def load_module(spec: ModelSpec, weights: str | Path, image_size: tuple[int, int]) -> ModuleBackbone:

@@ -47,11 +47,7 @@ def fit_weights(
     if best.problems:
         details = "; ".join(
             f"{len(keys)} {word}: {some(keys)}"
-            for word, keys in (
-                ("missing", best.missing),
-                ("left over", best.left_over),
-                ("misshapen", best.misshapen),
-            )
+            for word, keys in (("missing", best.missing), ("left over", best.left_over), ("misshapen", best.misshapen))
             if keys
         )
         raise UserError(
@@ -83,7 +79,8 @@ def translate(state: Mapping[str, Tensor], shapes: Shapes, naming: Naming) -> Tr
             found.misshapen.append(f"{' and '.join(rule.theirs)} {shape} for {wanted}")
         else:
             found.tensors.update(zip(rule.ours, tensors, strict=True))
-    found.left_over.extend(key for key in state if key not in used and not _is_extra(key, naming))
+    rest = [key for key in state if key not in used]
+    found.left_over.extend(key for key in rest if not any(fnmatchcase(key, extra) for extra in naming.extras))
     return found
 
 
@@ -114,7 +111,3 @@ def _expand(naming: Naming, shapes: Shapes) -> Iterator[Rule]:
         yield from (Rule((key,), (key,)) for key in rest)
     elif rest:
         raise ValueError(f"the {naming.name} naming has no rule for {some(rest)}")
-
-
-def _is_extra(key: str, naming: Naming) -> bool:
-    return any(fnmatchcase(key, pattern) for pattern in naming.extras)

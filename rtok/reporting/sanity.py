@@ -17,13 +17,12 @@ def verdict(sanity: Mapping[str, Any]) -> str:
     """Say in a sentence whether the attacks work as they should."""
     checks = sanity["checks"]
     failed = sum(not check["passed"] for check in checks)
+    start = "Sanity checks of the attacks"
     told, images = counted(len(checks), "check"), counted(sanity["images"], "image")
     if not failed:
-        return f"Sanity checks of the attacks: all passed ({told}, {images})."
-    return (
-        f"Sanity checks of the attacks: SUSPICIOUS, {failed} of {told} failed ({images}). "
-        "The numbers above may be too good, because the attack may fail for the wrong reason."
-    )
+        return f"{start}: all passed ({told}, {images})."
+    why = "The numbers above may be too good, because the attack may fail for the wrong reason."
+    return f"{start}: SUSPICIOUS, {failed} of {told} failed ({images}). {why}"
 
 
 def sanity_table(sanity: Mapping[str, Any]) -> Table:
@@ -38,13 +37,8 @@ def sanity_table(sanity: Mapping[str, Any]) -> Table:
 
 def check_lines(sanity: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
     """Return each check, with the victim it is about where there are several, its result, and whether it passed."""
-    checks = sanity["checks"]
-    naming = Naming.of(checks)
+    naming = Naming.of(sanity["checks"])
     return [
-        (
-            detailed(check["check"], Identity.of(check).details(naming)),
-            str(check["seen"]),
-            bool(check["passed"]),
-        )
-        for check in checks
+        (detailed(check["check"], Identity.of(check).details(naming)), str(check["seen"]), bool(check["passed"]))
+        for check in sanity["checks"]
     ]

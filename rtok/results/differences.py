@@ -51,10 +51,10 @@ def _baselines(one: Measured, groups: Sequence[Measured]) -> Iterator[Measured]:
 
 def _compared(one: Measured, other: Measured, columns: Sequence[Column]) -> Row:
     there = {row["image"]: row for row in other.rows}
+    pairs = [(row, there[row["image"]]) for row in one.rows if row["image"] in there]
     result: Row = {}
     intervals: Intervals = {}
     for key, column in ((column.key, column.per_image) for column in columns):
-        pairs = [(row, there[row["image"]]) for row in one.rows if row["image"] in there]
         known = [(a, b) for a, b in pairs if a[column] is not None and b[column] is not None]
         result[key], intervals[key] = None, None
         if known:

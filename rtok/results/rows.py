@@ -85,9 +85,9 @@ class Identity:
         eps = self.eps or 0.0
         if self.units != "normalized":
             return f"{norm} radius {show(eps)} in pixels".strip()
-        known = self.eps_pixel is not None
-        pixel = self.eps_pixel if self.eps_pixel is not None else eps * IMAGENET_STD
-        source = "" if known else " with ImageNet's statistics"
+        pixel, source = self.eps_pixel, ""
+        if pixel is None:
+            pixel, source = eps * IMAGENET_STD, " with ImageNet's statistics"
         return f"{norm} radius {show(eps)} in normalized space, about {show(pixel)} in pixels{source}".strip()
 
     @property
@@ -102,11 +102,11 @@ class Identity:
 
     def details(self, naming: Naming) -> list[str]:
         """Say which victim of its kind this is, as far as `naming` asks for it: `10`, `robust head`."""
-        # The control has no file: its token count tells whose control it is.
-        which = counted(self.n, "token") if self.n is not None else None
-        if self.defense is not None:
-            which = naming.files.get(self.defense, self.defense)
-        found = [which] if naming.defenses and which is not None else []
+        found = []
+        if naming.defenses and self.defense is not None:
+            found.append(naming.files.get(self.defense, self.defense))
+        elif naming.defenses and self.n is not None:  # the control has no file: its count tells whose control it is
+            found.append(counted(self.n, "token"))
         if naming.heads and self.defense is not None and self.head_features is not None:
             found.append(f"{self.head_features} head")
         return found

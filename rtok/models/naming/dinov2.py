@@ -27,16 +27,12 @@ def transformers(*, registers: bool = False, swiglu: bool = False) -> Naming:
     """Return the names that transformers writes to disk."""
     attention = "encoder.layer.{i}.attention.attention."
     fc1, fc2 = ("weights_in", "weights_out") if swiglu else ("fc1", "fc2")
-    prefix = ("embeddings.cls_token", "embeddings.position_embeddings")
+    theirs, ours = ("embeddings.cls_token", "embeddings.position_embeddings"), ("cls_token", "pos_embed")
+    prefix = tuple(map(rename, theirs, ours))
+    if registers:
+        prefix = Rule(theirs, ours, "fold_class_position"), rename("embeddings.register_tokens", "reg_token")
     rules = (
-        *(
-            (
-                Rule(prefix, ("cls_token", "pos_embed"), "fold_class_position"),
-                rename("embeddings.register_tokens", "reg_token"),
-            )
-            if registers
-            else (rename(prefix[0], "cls_token"), rename(prefix[1], "pos_embed"))
-        ),
+        *prefix,
         rename("embeddings.patch_embeddings.projection.{p}", "patch_embed.proj.{p}"),
         rename("encoder.layer.{i}.norm1.{p}", "blocks.{i}.norm1.{p}"),
         Rule(

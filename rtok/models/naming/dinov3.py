@@ -29,21 +29,15 @@ def official(*, swiglu: bool = False) -> Naming:
 def transformers(*, swiglu: bool = False) -> Naming:
     """Return the names that transformers writes to disk."""
     attention = "layer.{i}.attention."
-    mlp = (
-        {"gate_proj": "fc1_g", "up_proj": "fc1_x", "down_proj": "fc2"}
-        if swiglu
-        else {"up_proj": "fc1", "down_proj": "fc2"}
-    )
+    mlp = {"up_proj": "fc1", "down_proj": "fc2"}
+    if swiglu:
+        mlp = {"gate_proj": "fc1_g", "up_proj": "fc1_x", "down_proj": "fc2"}
     rules = (
         rename("embeddings.cls_token", "cls_token"),
         rename("embeddings.register_tokens", "reg_token"),
         rename("embeddings.patch_embeddings.{p}", "patch_embed.proj.{p}"),
         rename("layer.{i}.norm1.{p}", _BLOCK + "norm1.{p}"),
-        Rule(
-            tuple(attention + f"{x}_proj.weight" for x in "qkv"),
-            (_BLOCK + "attn.qkv.weight",),
-            "concatenate",
-        ),
+        Rule(tuple(attention + f"{x}_proj.weight" for x in "qkv"), (_BLOCK + "attn.qkv.weight",), "concatenate"),
         rename(attention + "q_proj.bias", _BLOCK + "attn.q_bias"),
         rename(attention + "v_proj.bias", _BLOCK + "attn.v_bias"),
         rename(attention + "o_proj.{p}", _BLOCK + "attn.proj.{p}"),
@@ -58,13 +52,5 @@ def transformers(*, swiglu: bool = False) -> Naming:
 
 
 # timm's default files leave out the biases of Meta's models, which are all zero.
-TIMM_WITHOUT_BIAS = Naming(
-    "timm (without qkv biases)",
-    (
-        Rule(
-            (_BLOCK + "attn.qkv.weight",),
-            tuple(_BLOCK + f"attn.{key}" for key in ("qkv.weight", "q_bias", "v_bias")),
-            "zero_qkv_bias",
-        ),
-    ),
-)
+_QKV = tuple(_BLOCK + f"attn.{key}" for key in ("qkv.weight", "q_bias", "v_bias"))
+TIMM_WITHOUT_BIAS = Naming("timm (without qkv biases)", (Rule(_QKV[:1], _QKV, "zero_qkv_bias"),))

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from rtok.models.naming.rules import Naming, Rule, rename
 
-_TEXT = "the text tower"
+_TEXT_TOWER = (
+    "positional_embedding",
+    "text_projection",
+    "token_embedding.*",
+    "transformer.*",
+    "ln_final.*",
+    "attn_mask",
+)
 _BLOCK = "visual.transformer.resblocks.{i}."
 
 OFFICIAL = Naming(
@@ -25,12 +32,7 @@ OFFICIAL = Naming(
     ),
     rest_is_same=False,
     extras={
-        "positional_embedding": _TEXT,
-        "text_projection": _TEXT,
-        "token_embedding.weight": _TEXT,
-        "transformer.*": _TEXT,
-        "ln_final.*": _TEXT,
-        "attn_mask": _TEXT,
+        **dict.fromkeys(_TEXT_TOWER, "the text tower"),
         "logit_scale": "the temperature of the contrastive loss",
         "logit_bias": "the bias of the contrastive loss",
     },

@@ -50,8 +50,7 @@ TRANSFORMS: dict[str, Transform] = {
     ),
     # CLIP's projection is x @ P without a bias, timm's head is x @ W.T + b
     "projection": Transform(
-        lambda tensors: [tensors[0].T, tensors[0].new_zeros(tensors[0].shape[1])],
-        lambda tensors, count: [tensors[0].T],
+        lambda tensors: [tensors[0].T, tensors[0].new_zeros(tensors[0].shape[1])], lambda tensors, count: [tensors[0].T]
     ),
     # DINOv3 masks the middle third of its qkv bias, so only the first and the last third have an effect
     "masked_key_bias": Transform(_read_masked_key_bias, _write_masked_key_bias),

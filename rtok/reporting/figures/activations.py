@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.ticker import MaxNLocator
 
@@ -51,15 +51,8 @@ def activation_lines(rows: Sequence[Row], path: Path) -> None:
         tidy(axes, xlabel="block" if last else "", ylabel="" if place % columns else "largest activation")
         axes.tick_params(labelbottom=last)
     handles = {label: line for axes in grid.flat for line in axes.lines for label in [str(line.get_label())]}
-    figure.legend(
-        list(handles.values()),
-        list(handles),
-        loc="outside upper center",
-        ncols=2 if columns < 3 else 4,
-        frameon=False,
-        fontsize=9,
-        handlelength=2.6,
-    )
+    look: dict[str, Any] = {"loc": "outside upper center", "frameon": False, "fontsize": 9, "handlelength": 2.6}
+    figure.legend(list(handles.values()), list(handles), ncols=2 if columns < 3 else 4, **look)
     save(figure, path)
 
 

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rtok.reporting.figures.canvas import GRAY, GREEN, INK, VICTIM_COLORS, new_figure, save, tidy
 from rtok.results.columns import Column
@@ -54,14 +54,13 @@ def _panel(axes: Axes, rows: Sequence[Row], counts: Sequence[int], column: Colum
             label = ", ".join([who.victim, who.threat, *who.details(naming)])
             lines.setdefault(label, []).append(row)
     for number, (label, members) in enumerate(lines.items()):
-        shift = _DODGE * (number - (len(lines) - 1) / 2)
-        color = VICTIM_COLORS.get(members[0]["victim"], GRAY)
-        style = STYLES.get(members[0]["threat"], "-")
-        _line(axes, members, counts, column.key, color, style, label, shift)
+        first, shift = members[0], _DODGE * (number - (len(lines) - 1) / 2)
+        color, style = VICTIM_COLORS.get(first["victim"], GRAY), STYLES.get(first["threat"], "-")
+        _line(axes, members, counts, column.key, shift, color=color, linestyle=style, label=label)
     robust = [row for row in rows if row["victim"] == "robust"]
     clean = [row for row in robust if row["threat"] == robust[0]["threat"] and row.get(column.clean)]
     if clean:
-        _line(axes, clean, counts, column.clean, GREEN, "-", "robust, clean images", 0.0, interval=False)
+        _line(axes, clean, counts, column.clean, interval=False, color=GREEN, label="robust, clean images")
     for row in [row for row in rows if row["victim"] == "plain"][:1]:
         label = f"plain, {row['threat']}"
         axes.axhline(row[column.key], color=VICTIM_COLORS["plain"], linewidth=1.5, label=label)
@@ -76,23 +75,19 @@ def _line(
     rows: Sequence[Row],
     counts: Sequence[int],
     key: str,
-    color: str,
-    style: str,
-    label: str,
-    shift: float,
+    shift: float = 0.0,
     *,
     interval: bool = True,
+    **look: Any,
 ) -> None:
-    by_count = {count: [row for row in rows if row["n"] == count] for count in counts}
-    places = [place for place, count in enumerate(counts) if by_count[count]]
-    members = [by_count[counts[place]] for place in places]
-    means = [statistics.fmean(row[key] for row in group) for group in members]
-    shifted = [place + shift for place in places]
-    axes.plot(shifted, means, style, color=color, linewidth=1.8, marker="o", markersize=4, label=label)
-    for place, group in zip(shifted, members, strict=True):
+    groups = [(place + shift, [row for row in rows if row["n"] == count]) for place, count in enumerate(counts)]
+    groups = [(place, group) for place, group in groups if group]
+    means = [statistics.fmean(row[key] for row in group) for _, group in groups]
+    axes.plot([place for place, _ in groups], means, linewidth=1.8, marker="o", markersize=4, **look)
+    for place, group in groups:
         bounds = interval_of(group[0], key) if interval and len(group) == 1 else None
         if bounds:
-            axes.vlines(place, bounds[0], bounds[1], color=color, linewidth=1.0, alpha=0.55)
+            axes.vlines(place, bounds[0], bounds[1], color=look["color"], linewidth=1.0, alpha=0.55)
         if len(group) > 1:
             values = [row[key] for row in group]
-            axes.plot([place] * len(group), values, "o", color=color, markersize=3, alpha=0.45)
+            axes.plot([place] * len(group), values, "o", color=look["color"], markersize=3, alpha=0.45)

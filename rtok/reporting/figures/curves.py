@@ -29,12 +29,11 @@ SMOOTH_FROM = 40
 def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw the cosine to the plain clean features against the step, for every (count, seed) of the run.
 
-    Args:
-        metrics: rows of `metrics.jsonl`: `step`, `invariance`, `adversarial`, `undefended` and, where a run
-            trains several, `count` and `seed`.
-        path: the PNG to write.
-
     One training gets one panel with the three terms; several get one panel per term, one color per count.
+
+    Args:
+        metrics: rows of `metrics.jsonl`: `step`, the three terms and, where a run trains several, `count` and `seed`.
+        path: the PNG to write.
     """
     series: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
     for row in metrics:
@@ -79,14 +78,12 @@ def _several(series: Mapping[tuple[int, int], Sequence[Mapping[str, Any]]], path
 def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, color: Any, label: str | None) -> None:
     """Draw one quantity; with many steps faint single values below their running mean."""
     kept = [row for row in rows if row.get(name) is not None]
-    steps, values = (
-        np.array([row["step"] for row in kept]),
-        np.array([row[name] for row in kept], dtype=float),
-    )
+    steps, values = [row["step"] for row in kept], np.array([row[name] for row in kept], dtype=float)
     window = _window(len(values))
     if window > 1:
         axes.plot(steps, values, color=color, linewidth=0.8, alpha=0.3)
-        values = _running_mean(values, window)
+        kernel, some = np.ones(window), np.ones(len(values))  # at the ends, the mean over the values that exist
+        values = np.convolve(values, kernel, "same") / np.convolve(some, kernel, "same")
     marker = "o" if len(values) < 3 else None
     axes.plot(steps, values, color=color, linewidth=2.0, marker=marker, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -95,12 +92,6 @@ def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, color: Any, 
 def _window(steps: int) -> int:
     """Return the odd width of the running mean: about a twentieth of the run, or 1 (none) for a short run."""
     return 1 if steps < SMOOTH_FROM else steps // 20 // 2 * 2 + 3
-
-
-def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """Return the centered mean over `window` values; at the ends over those that exist."""
-    kernel = np.ones(window)
-    return np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same")
 
 
 def _mean_over(series: Any, name: str) -> list[dict[str, Any]]:

@@ -8,16 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rtok.reporting.figures.canvas import (
-    CHANGE,
-    INK,
-    amplified,
-    image_grid,
-    pixels,
-    save,
-    shortened,
-    show_image,
-)
+from rtok.reporting.figures.canvas import CHANGE, INK, amplified, image_grid, pixels, save, shortened, show_image
 
 
 def adversarial_examples(clean: Any, adversarial: Any, path: Path, titles: Sequence[str] | None = None) -> None:

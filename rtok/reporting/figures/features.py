@@ -8,18 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from rtok.reporting.figures.canvas import (
-    CHANGE,
-    INK,
-    SEQUENCE,
-    amplified,
-    bare,
-    image_grid,
-    pixels,
-    save,
-    shortened,
-    show_image,
-)
+from rtok.reporting.figures import canvas
+from rtok.reporting.figures.canvas import INK, amplified, bare, image_grid, pixels, save, shortened, show_image
 
 
 def feature_movement(
@@ -44,13 +34,13 @@ def feature_movement(
     bottom = min(np.floor(lowest * 10) / 10, 0.9)
 
     figure, grid = image_grid(n, 3 + len(heat), height, width)
-    headings = ("clean", "adversarial", CHANGE.format(factor), *heat)
+    headings = ("clean", "adversarial", canvas.CHANGE.format(factor), *heat)
     drawn = None
     for row in range(n):
         for axes, images in zip(grid[row], (clean, adversarial, change), strict=False):
             show_image(axes, images[row])
         for axes, values in zip(grid[row, 3:], heat.values(), strict=True):
-            drawn = axes.imshow(values[row], vmin=bottom, vmax=1.0, cmap=SEQUENCE, interpolation="nearest")
+            drawn = axes.imshow(values[row], vmin=bottom, vmax=1.0, cmap=canvas.SEQUENCE, interpolation="nearest")
             bare(axes)
             axes.set_xlabel(f"mean {values[row].mean():.2f}", fontsize=10, color=INK)
         if titles is not None:

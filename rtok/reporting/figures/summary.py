@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rtok.reporting.figures.canvas import GRAY, INK, VICTIM_COLORS, new_figure, save, tidy
 from rtok.reporting.figures.counts import count_curve
@@ -51,26 +51,15 @@ def _panel(axes: Axes, rows: Sequence[Row], column: Column, naming: Naming) -> N
     labels: list[str] = []
     for threat, group in threats.items():
         start = places[-1] + 1.6 if places else 0.0
-        group_places = [start + index for index in range(len(group))]
-        for place, row in zip(group_places, group, strict=True):
-            _bar(axes, place, row, column.key)
+        for place, row in enumerate(group):
+            _bar(axes, start + place, row, column.key)
+            places.append(start + place)
             labels.append(_label(row, naming))
-        places += group_places
-        middle = sum(group_places) / len(group)
+        middle = start + (len(group) - 1) / 2
         # Below the bars' own labels, whichever of them has the most lines.
         drop = -22 - 12 * max(_label(row, naming).count("\n") for row in rows)
-        axes.annotate(
-            threat,
-            (middle, 0),
-            (0, drop),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            ha="center",
-            va="top",
-            fontsize=10,
-            fontweight="bold",
-            color=INK,
-        )
+        at: Any = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "center", "va": "top"}
+        axes.annotate(threat, (middle, 0), (0, drop), **at, fontsize=10, fontweight="bold", color=INK)
     axes.set_xticks(places, labels)
     tidy(axes, ylabel=column.title)
     axes.tick_params(axis="x", length=0)
@@ -94,11 +83,5 @@ def _bar(axes: Axes, place: float, row: Row, key: str) -> None:
         error = [[max(value - low, 0.0)], [max(high - value, 0.0)]]
         axes.errorbar(place, value, yerr=error, color=INK, linewidth=1.2, capsize=4)
     axes.annotate(
-        f"{value:.2f}",
-        (place, max(high, 0.0)),
-        (0, 3),
-        textcoords="offset points",
-        ha="center",
-        fontsize=9,
-        color=INK,
+        f"{value:.2f}", (place, max(high, 0.0)), (0, 3), textcoords="offset points", ha="center", fontsize=9, color=INK
     )

@@ -30,9 +30,10 @@ def content(runs: Sequence[Run], version: str) -> list[Block]:
     """Return the whole report; `version` is that of the rtok that writes it."""
     trained = [run for run in runs if run.command == TRAIN]
     sets = [run for run in runs if run.command == ATTACK]
-    parts: list[Iterator[Block]] = [_start(runs, version), overview(runs)]
-    parts += [_evaluations(runs), _trainings(trained), _sets(sets), _settings(runs)]
-    return [block for part in parts for block in part]
+    parts = [_start(runs, version), overview(runs), _evaluations(runs)]
+    parts += [_trainings(trained)] if trained else []
+    parts += [_sets(sets)] if sets else []
+    return [block for part in [*parts, _settings(runs)] for block in part]
 
 
 def _start(runs: Sequence[Run], version: str) -> Iterator[Block]:
@@ -54,13 +55,10 @@ def _evaluations(runs: Sequence[Run]) -> Iterator[Block]:
             members = [run for run in measured if run.command == command and model(run) == name]
             yield Heading(2, f"{command}: {name}")
             yield from evaluations(members)
-            for run in members:
-                yield from _figures(run, alone=len(members) == 1)
+            yield from _figures(members)
 
 
 def _trainings(runs: Sequence[Run]) -> Iterator[Block]:
-    if not runs:
-        return
     yield Heading(2, "Training")
     yield Paragraph(
         f"Cosines are means over the last {LAST} steps, each to the plain clean features: of the clean image with "
@@ -70,8 +68,7 @@ def _trainings(runs: Sequence[Run]) -> Iterator[Block]:
     head = ("run", "tokens", "seed", "threat", "steps", *columns, "seconds per step")
     rows = [row for run in runs for row in _trained(run, columns)]
     yield Table(head, rows, frozenset({1, 2, 4, 5, 6, 7, 8}))
-    for run in runs:
-        yield from _figures(run, alone=len(runs) == 1)
+    yield from _figures(runs)
 
 
 def _trained(run: Run, columns: Sequence[str]) -> Iterator[list[str]]:
@@ -90,26 +87,15 @@ def _trained(run: Run, columns: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _sets(runs: Sequence[Run]) -> Iterator[Block]:
-    if not runs:
-        return
     yield Heading(2, "Adversarial sets")
     rows = []
     for run in runs:
         changes = [float(row["linf_255"]) for row in run.manifest]
         about = [_plain(run.record.get(key)) for key in ("name", "objective", "surrogate")]
         rows.append([run.name, *about, str(len(changes)), _mean(changes, 1), _mean([max(changes, default=None)], 1)])
-    head = (
-        "run",
-        "attack",
-        "objective",
-        "surrogate",
-        "images",
-        "mean Linf (of 255)",
-        "largest Linf (of 255)",
-    )
+    head = ("run", "attack", "objective", "surrogate", "images", "mean Linf (of 255)", "largest Linf (of 255)")
     yield Table(head, rows, frozenset({4, 5, 6}))
-    for run in runs:
-        yield from _figures(run, alone=len(runs) == 1)
+    yield from _figures(runs)
 
 
 def _settings(runs: Sequence[Run]) -> Iterator[Block]:
@@ -126,10 +112,11 @@ def _settings(runs: Sequence[Run]) -> Iterator[Block]:
         yield Listing(f"Settings of {run.name}", run.text)
 
 
-def _figures(run: Run, alone: bool) -> Iterator[Block]:
-    for path in run.figures:
-        caption = CAPTIONS.get(path.stem, path.stem)
-        yield Figure(path, caption if alone else f"{run.name}: {caption}")
+def _figures(runs: Sequence[Run]) -> Iterator[Block]:
+    for run in runs:
+        for path in run.figures:
+            caption = CAPTIONS.get(path.stem, path.stem)
+            yield Figure(path, caption if len(runs) == 1 else f"{run.name}: {caption}")
 
 
 def _data(run: Run) -> str:

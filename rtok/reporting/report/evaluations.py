@@ -81,10 +81,7 @@ def _gained(run: Run, group: Sequence[Row], columns: Sequence[Column], several: 
     attack = Identity.of(of_run[0]).attack_key
     same = [row for row in run.results["differences"] if Identity.of(row).attack_key == attack]
     images = f"{run.name}: measured" if several else "Measured"
-    lines = [
-        f"{images} on {counted(run.results['images'], 'image')}.",
-        *gains(same, columns, Naming.of(of_run).files),
-    ]
+    lines = [f"{images} on {counted(run.results['images'], 'image')}.", *gains(same, columns, Naming.of(of_run).files)]
     yield Paragraph(" ".join(lines))
 
 
