@@ -20,7 +20,7 @@ demo-class: $(BACKBONE) ## Train tokens on digits and measure linear probes with
 	$(BIN)/rtok train --config configs/demo/train-digits.yaml --overwrite
 	$(BIN)/rtok eval-class --config configs/demo/eval-class.yaml --overwrite
 
-demo-seg: $(BACKBONE) $(TOKENS) | $(VENV)/.seg ## Measure the demo's tokens on segmentation, on colour clusters as classes (6 minutes).
+demo-seg: $(BACKBONE) $(TOKENS) | $(VENV)/.seg ## Measure the demo's tokens on segmentation, on color clusters as classes (6 minutes).
 	$(BIN)/python scripts/demo_segmentation.py --out build/demo-seg
 	$(BIN)/rtok eval-seg --config configs/demo/eval-seg.yaml --overwrite
 

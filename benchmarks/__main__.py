@@ -162,16 +162,7 @@ def load_random(model: str, image_size: int) -> Any:
 def show(rows: list[dict[str, Any]], device: dict[str, Any]) -> None:
     """Print the table."""
     table = Table(title=f"{device['name']}, {device['threads']} threads")
-    for heading in (
-        "model",
-        "batch",
-        "part",
-        "naive s",
-        "rtok s",
-        "rtok/naive",
-        "ms/image/step",
-        "% of GEMM limit",
-    ):
+    for heading in ("model", "batch", "part", "naive s", "rtok s", "rtok/naive", "ms/image/step", "% of GEMM limit"):
         table.add_column(heading, justify="left" if heading in ("model", "part") else "right")
     for row in rows:
         old = row["naive_seconds"]

@@ -33,8 +33,8 @@ class Checkpoint(dict[str, Any]):
         self.metadata = dict(metadata)
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a `.pth`, `.pt`, `.ckpt` or `.safetensors` file onto the CPU.
+def read_checkpoint(path: Path, *, shapes_only: bool = False) -> Checkpoint:
+    """Read a `.pth`, `.pt`, `.ckpt` or `.safetensors` file onto the CPU; `shapes_only`: onto the meta device.
 
     Raises:
         UserError: the file is missing, damaged or not a dictionary, or holds more than tensors and plain values.
@@ -42,7 +42,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         raise UserError(f"There is no file '{path}'. Give the path of a .pth, .pt or .safetensors file.")
     try:
-        content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+        content = (_read_safetensors if path.suffix == ".safetensors" else _read_torch)(path, shapes_only)
     except Exception as error:  # flipped bytes alone make the readers raise eight different types
         raise UserError(
             f"'{path}' cannot be read: it is damaged or cut short, or it holds Python objects, "
@@ -110,9 +110,14 @@ def to_safetensors(tensors: dict[str, Tensor], metadata: Mapping[str, str]) -> b
     return len(text).to_bytes(8, "little") + text + data[end:]
 
 
-def _read_safetensors(path: Path) -> Checkpoint:
+def _read_safetensors(path: Path, shapes_only: bool) -> Checkpoint:
     with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+        names = list(file.keys())
+        if shapes_only:
+            shapes = {name: file.get_slice(name).get_shape() for name in names}
+            tensors = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+        else:
+            tensors = {name: file.get_tensor(name) for name in names}
         return Checkpoint(tensors, file.metadata() or {})
 
 
@@ -127,9 +132,11 @@ def _module_metadata(content: Mapping[Any, Any]) -> dict[str, str]:
     return found
 
 
-def _read_torch(path: Path) -> Any:
-    if zipfile.is_zipfile(path):
+def _read_torch(path: Path, shapes_only: bool) -> Any:
+    archived = zipfile.is_zipfile(path)
+    if archived:
         with zipfile.ZipFile(path) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                 raise ValueError("torch never compresses: this may be a decompression bomb")
-    return torch.load(path, map_location="cpu", weights_only=True)
+    where = "meta" if shapes_only else "cpu"
+    return torch.load(path, map_location=where, mmap=shapes_only and archived, weights_only=True)

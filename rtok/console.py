@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from io import TextIOWrapper
 from types import TracebackType
 from typing import IO
 
@@ -19,13 +20,10 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Column
 
-# Seconds between two plain lines: the log of a day of training stays readable.
-PLAIN_INTERVAL = 5.0
-# Seconds between two updates of the live bar. `advance` updates it, so that there is no thread that could fail or
-# block a fork.
+PLAIN_INTERVAL = 5.0  # seconds between two plain lines: the log of a day of training stays readable
+# Seconds between two updates of the live bar. `advance` makes them: a thread could fail or block a fork.
 _BAR_INTERVAL = 0.1
-# In narrower terminals the bar is left out, so that the numbers fit.
-_NARROW = 72
+_NARROW = 72  # in narrower terminals the bar is left out, so that the numbers fit
 _BAR_WIDTH = 12
 
 
@@ -42,12 +40,10 @@ def say(text: str, *, enabled: bool | None = None) -> None:
 
 def open_console() -> Console:
     """Return a rich console on standard output that replaces characters the output's encoding lacks."""
-    stream = sys.stdout
-    reconfigure = getattr(stream, "reconfigure", None)
-    if reconfigure is not None:
+    if isinstance(sys.stdout, TextIOWrapper):
         with suppress(OSError, ValueError):
-            reconfigure(errors="replace")
-    return Console(file=stream, highlight=False)
+            sys.stdout.reconfigure(errors="replace")
+    return Console(file=sys.stdout, highlight=False)
 
 
 def guarded(write: Callable[[], None]) -> None:
@@ -68,12 +64,10 @@ def guarded(write: Callable[[], None]) -> None:
 def progress(
     label: str, total: int | None, unit: str = "step", *, start: int = 0, enabled: bool | None = None
 ) -> Progress:
-    """Return a `Progress` over `total` units (`None`: unknown).
+    """Return a `Progress` over `total` units (`None`: unknown), of which a resumed run had done `start` before.
 
-    `start` of them were done before (a resumed run); `enabled` defaults to `is_main_process()`.
-
-        with progress("train", total=50, unit="step") as bar:
-            bar.advance(1, loss=0.123, robust=0.9)
+    with progress("train", total=50, unit="step") as bar:
+        bar.advance(1, loss=0.123, robust=0.9)
     """
     return Progress(label, total, unit, start=start, enabled=_enabled(enabled))
 
@@ -85,6 +79,7 @@ class Progress:
         self.label, self.total, self.unit = label, total, unit
         self.done = self._start = start
         self.metrics: dict[str, float | int | str] = {}
+        self._sums: dict[str, tuple[float, int]] = {}
         self._enabled = enabled
         self._bar: RichProgress | None = None
         self._began = self._shown_at = time.monotonic()
@@ -95,6 +90,14 @@ class Progress:
         if self._enabled and _is_terminal(sys.stdout):
             guarded(self._open_bar)
         return self
+
+    def observe(self, values: Mapping[str, Sequence[float]]) -> None:
+        """Show the mean of all values that each name has had, with their number, from the next `advance` on."""
+        for name, more in values.items():
+            total, n = self._sums.get(name, (0.0, 0))
+            total, n = self._sums[name] = total + sum(more), n + len(more)
+            if n:
+                self.metrics[name] = f"{_number(total / n)} (n={n})"
 
     def advance(self, amount: int = 1, **metrics: float | int | str) -> None:
         """Count `amount` units as done; `metrics` are shown until their names get newer values."""

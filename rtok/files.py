@@ -1,4 +1,4 @@
-"""Atomic writes: a file is written under a temporary name in its folder, then renamed."""
+"""Atomic writes (under a temporary name in the same folder, then renamed), and what marks the folder of a run."""
 
 from __future__ import annotations
 
@@ -12,6 +12,21 @@ from typing import Any
 from rtok.errors import UserError
 
 TEMPORARY = ".*.tmp*"  # what `atomic_path` makes
+LOCK_FILE = ".rtok.lock"  # held while a run writes into its folder
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a folder holds a run, finished or not."""
+    # A config.yaml alone may be the user's own.
+    begun = (folder / "state").is_dir() or (folder / LOCK_FILE).exists()
+    return any((folder / name).exists() for name in ("run.json", "attack.json")) or (
+        begun and (folder / "config.yaml").exists()
+    )
+
+
+def where(path: Path) -> str:
+    """Return, for a message, what a relative path is relative to; `""` for an absolute one."""
+    return "" if path.is_absolute() else f" (relative to the working directory, {Path.cwd()})"
 
 
 @contextmanager

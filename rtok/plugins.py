@@ -10,10 +10,10 @@ import hashlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import entry_points
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
 from typing import TypeVar
 
 from rtok.errors import UserError
@@ -60,14 +60,16 @@ def load_plugin(path: str | Path) -> Plugin:
     except OSError as error:
         raise UserError(f"--plugin {path} cannot be read: {error.strerror}.") from None
     plugin = Plugin(path.resolve(), hashlib.sha256(content).hexdigest())
-    module = ModuleType(f"rtok_plugin_{plugin.sha256[:16]}")
-    if module.__name__ not in sys.modules:
-        module.__file__ = str(plugin.path)
-        sys.modules[module.__name__] = module  # what the file defines can be pickled
+    name = f"rtok_plugin_{plugin.sha256[:16]}"
+    if name not in sys.modules:
+        spec = spec_from_file_location(name, plugin.path)
+        assert spec is not None and spec.loader is not None  # the name ends in .py
+        module = module_from_spec(spec)
+        sys.modules[name] = module  # what the file defines can be pickled
         try:
-            _guarded(f"--plugin {path}", lambda: exec(compile(content, str(plugin.path), "exec"), vars(module)))
+            _guarded(f"--plugin {path}", partial(spec.loader.exec_module, module))
         except BaseException:
-            del sys.modules[module.__name__]
+            del sys.modules[name]
             raise
     return plugin
 

@@ -1,4 +1,4 @@
-"""What every run needs: config, device, data and backbone, loaded and checked before anything is written."""
+"""What every run needs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rtok.compute import Compute
+from rtok.console import say
 from rtok.data import open_source
 from rtok.data.framing import Framing
 from rtok.data.loader import Batch, Batches, evaluation_batches
-from rtok.data.source import ImageSource
+from rtok.data.source import ImageSource, found
 from rtok.data.transforms import ImageTransform, Transform
 from rtok.models.loading import load_backbone
 
@@ -34,6 +35,9 @@ class Setup:
     def open(cls, config: Config, compute: Compute, framing: Framing | None = None) -> Setup:
         """Open the data and load the backbone onto the device; a framing takes the place of `data.resize`."""
         source = open_source(config.data, seed=config.seed)
+        say(f"data: {found(source)}", enabled=compute.is_main)
+        if config.data.root and config.out.resolve().is_relative_to(config.data.root.resolve()):
+            say(f"out: {config.out} lies inside data.root; no folder of a run is data", enabled=compute.is_main)
         backbone = open_backbone(config.model, compute)
         transform = framing or Transform(config.data.resize, backbone.image_size)
         return cls(config, compute, source, backbone, transform)
@@ -53,7 +57,7 @@ class Setup:
             seed=self.config.seed,
             process=self.compute.process,
             processes=self.compute.processes,
-            workers=data.workers,
+            workers=data.worker_count,
             on_error=data.on_error,
             skip=done,
         )

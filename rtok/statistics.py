@@ -12,9 +12,7 @@ import numpy as np
 
 LEVEL = 0.95
 _UPPER = 0.5 + LEVEL / 2
-
-# How many indices one chunk of bootstrap samples may hold: 2 million int64, 16 MB.
-_CHUNK = 2_000_000
+_CHUNK = 2_000_000  # indices that one chunk of bootstrap samples may hold: 16 MB
 
 
 def mean_interval(values: Sequence[float], groups: Sequence[Hashable]) -> tuple[float, float] | None:
@@ -30,10 +28,9 @@ def mean_interval(values: Sequence[float], groups: Sequence[Hashable]) -> tuple[
     from scipy.special import stdtrit
 
     totals, sizes = _cluster_totals(np.asarray(values, dtype=np.float64), groups)
-    count = len(totals)
+    count, n = len(totals), sizes.sum()
     if count < 2:
         return None
-    n = sizes.sum()
     mean = totals.sum() / n
     residuals = totals - sizes * mean
     error = sqrt(count / (count - 1) * float(residuals @ residuals)) / n

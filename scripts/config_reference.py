@@ -17,7 +17,7 @@ from rtok.config import strict_yaml
 from rtok.config.attack import PRESETS
 from rtok.config.registry import ATTACKS, DATASETS, DEFENSES, THREATS, NameIn, Registry
 from rtok.config.schema import Config
-from rtok.config.types import Section
+from rtok.config.types import Section, as_fraction
 from rtok.config.validation import key_names, sections_in
 
 _INTRODUCTION = """\
@@ -29,22 +29,10 @@ A config is a YAML file with the same keys for all commands. Unknown keys are er
 at once. `--set key.path=value` changes a key (`--set attack.0.steps=5` reaches into a list), `${VAR}` reads the
 environment and `.env`, and `--dry-run` prints the complete config of a run. Fractions such as `8/255` are numbers.
 """
-_NAMES = {
-    int: "whole number",
-    float: "number",
-    str: "text",
-    bool: "true or false",
-    Path: "path",
-    type(None): "null",
-}
+_NAMES = {int: "whole number", float: "number", str: "text", bool: "true or false", Path: "path", type(None): "null"}
 # Keys whose section is chosen by one of its own keys.
 _CHOICES = {"attack": ("method", ATTACKS), "defense": ("kind", DEFENSES)}
-_REGISTRIES = {
-    "Attack methods": ATTACKS,
-    "Threats": THREATS,
-    "Data sets": DATASETS,
-    "Kinds of defense": DEFENSES,
-}
+_REGISTRIES = {"Attack methods": ATTACKS, "Threats": THREATS, "Data sets": DATASETS, "Kinds of defense": DEFENSES}
 
 
 def render() -> str:
@@ -108,8 +96,7 @@ def _yaml(value: object) -> str:
         return f"[{', '.join(map(_yaml, value))}]"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{key}: {_yaml(item)}' for key, item in value.items())}}}"
-    if isinstance(value, float) and 0 < value < 1 and (value * 255).is_integer():
-        return f"{value * 255:g}/255"
+    value = as_fraction(value)
     return strict_yaml.dump([value]).strip().removeprefix("- ")
 
 

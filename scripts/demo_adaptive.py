@@ -56,8 +56,7 @@ def run(command: str, out: Path, *overrides: str) -> None:
     config = f"configs/demo/{command}.yaml"
     changes = [part for override in overrides for part in ("--set", override)]
     subprocess.run(
-        [sys.executable, "-m", "rtok", command, "--config", config, "--out", str(out), "--resume", *changes],
-        check=True,
+        [sys.executable, "-m", "rtok", command, "--config", config, "--out", str(out), "--resume", *changes], check=True
     )
 
 

@@ -72,15 +72,7 @@ def backbone(axes: Axes) -> None:
     box(axes, 7.45, MIDDLE, 1.7, 4.7, ICE, BLUE, width=2.2)
     axes.text(7.45, 4.55, "backbone  $f$", ha="center", va="center", fontsize=13, color=BLUE, weight="bold")
     snowflake(axes, 7.45, 3.95, 0.34)
-    axes.text(
-        7.45,
-        3.15,
-        "frozen:\nthe same weights\nthree times",
-        ha="center",
-        va="center",
-        fontsize=10,
-        color=BLUE,
-    )
+    axes.text(7.45, 3.15, "frozen:\nthe same weights\nthree times", ha="center", va="center", fontsize=10, color=BLUE)
 
 
 def outputs(axes: Axes) -> None:
@@ -92,13 +84,7 @@ def outputs(axes: Axes) -> None:
         axes.text(9.61, height + 0.25, name, ha="center", fontsize=12, color=INK)
     axes.text(9.61, TOP + 0.62, "target, no gradient", ha="center", fontsize=10, color=INK, style="italic")
     axes.text(
-        9.61,
-        BOTTOM - 0.44,
-        "outputs of the tokens\nare dropped",
-        ha="center",
-        va="center",
-        fontsize=9,
-        color=INK,
+        9.61, BOTTOM - 0.44, "outputs of the tokens\nare dropped", ha="center", va="center", fontsize=9, color=INK
     )
 
     for height, colour, name, meaning in (
@@ -123,23 +109,9 @@ def gradient(axes: Axes) -> None:
     axes.text(12.72, between, "maximise\nthe sum", ha="center", va="center", fontsize=10.5, color=INK)
     arrow(axes, (12.72, MIDDLE - 0.34), (12.72, between + 0.35), ORANGE)
     arrow(axes, (12.72, BOTTOM + 0.34), (12.72, between - 0.35), ORANGE)
-    axes.plot(
-        [12.0, 6.1],
-        [between, between],
-        color=ORANGE,
-        linewidth=2.2,
-        linestyle=(0, (4, 2.4)),
-    )
+    axes.plot([12.0, 6.1], [between, between], color=ORANGE, linewidth=2.2, linestyle=(0, (4, 2.4)))
     arrow(axes, (6.1, between), (5.9, between), ORANGE)
-    axes.text(
-        9.75,
-        between + 0.16,
-        "gradient, into the tokens alone",
-        ha="center",
-        va="center",
-        fontsize=10,
-        color=INK,
-    )
+    axes.text(9.75, between + 0.16, "gradient, into the tokens alone", ha="center", va="center", fontsize=10, color=INK)
 
 
 def box(axes: Axes, x: float, y: float, w: float, h: float, face: str, edge: str, width: float = 1.6) -> None:

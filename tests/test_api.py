@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -21,6 +22,14 @@ def test_every_exported_name_is_there() -> None:
         assert getattr(rtok, name).__name__ == name
     with pytest.raises(AttributeError, match="module 'rtok' has no attribute 'load_model'"):
         _ = rtok.load_model  # type: ignore[attr-defined]
+
+
+def test_type_checkers_are_told_the_same_names() -> None:
+    block = next(node for node in ast.parse(Path(rtok.__file__).read_text()).body if isinstance(node, ast.If))
+    told = {
+        alias.asname: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    assert told == rtok._HOME
 
 
 def test_the_short_way_is_the_long_way() -> None:

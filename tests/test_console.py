@@ -51,6 +51,16 @@ def test_plain_lines_are_the_first_one_every_interval_and_the_last(capsys, now):
     ]
 
 
+def test_means_are_over_all_values_and_say_how_many(capsys, now):
+    with progress("eval", total=6, unit="image") as bar:
+        for values in ([1.0, 1.0, 1.0, 0.0], [0.0], []):
+            now[0] += 5.0
+            bar.observe({"plain": values})
+            bar.advance(2)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(", ")[2] for line in lines] == ["plain 0.750 (n=4)", "plain 0.600 (n=5)", "plain 0.600 (n=5)"]
+
+
 def test_a_resumed_run_counts_from_its_start_and_times_only_its_own_steps(capsys, now):
     with progress("train", total=50, unit="step", start=40) as bar:
         now[0] += 30.0

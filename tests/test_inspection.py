@@ -35,7 +35,14 @@ def known(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_a_token_file(tmp_path: Path) -> None:
     config = {"train": {"steps": 50}}
-    tokens = RobustnessTokens(VALUES, "dinov2_vits14", (224, 112), config, "0.1.0", "0123456789abcdef")
+    tokens = RobustnessTokens(
+        VALUES,
+        backbone="dinov2_vits14",
+        image_size=(224, 112),
+        config=config,
+        version="0.1.0",
+        fingerprint="0123456789abcdef",
+    )
     tokens.save(tmp_path / "rtokens.safetensors")
     (found,) = inspect(tmp_path / "rtokens.safetensors")
     assert found.kind == "robustness tokens"
@@ -75,7 +82,7 @@ def test_a_saved_model_of_robustify(tiny: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("to", ["dinov2", "timm", "transformers", "onnx"])
 def test_converted_files(known: Any, tmp_path: Path, to: str) -> None:
     model = known("dinov2_vits14_reg")
-    tokens = RobustnessTokens(VALUES, model.spec.name, (28, 28), {"seed": 1})
+    tokens = RobustnessTokens(VALUES, backbone=model.spec.name, image_size=(28, 28), config={"seed": 1})
     replace(tokens, fingerprint=model.load().fingerprint()).save(tmp_path / "rtokens.safetensors")
     out = tmp_path / "robust.onnx" if to == "onnx" else tmp_path / "robust"
     convert(tmp_path / "rtokens.safetensors", out, to=to, backbone_weights=model.path, dtype="bf16")
@@ -124,10 +131,7 @@ def test_official_weights_are_recognised_and_others_not(tiny: Any, tmp_path: Pat
             {"heads": "2"},
         ),
         (
-            {
-                "decode_head.conv_seg.weight": torch.zeros(150, 64, 1, 1),
-                "decode_head.bn.bias": torch.zeros(64),
-            },
+            {"decode_head.conv_seg.weight": torch.zeros(150, 64, 1, 1), "decode_head.bn.bias": torch.zeros(64)},
             {},
             "segmentation head",
             {"head": "150 classes, features of width 64"},

@@ -16,18 +16,23 @@ from rtok import plugins
 from rtok.cli.app import build
 from rtok.config import load_config
 from rtok.config.registry import ATTACKS, DATASETS, DEFENSES, THREATS
+from rtok.defenses import RobustnessTokens
 from rtok.errors import UserError
 
-TOY = '''
+TOY = """
 import rtok
 
 def open_toy(config):
-    """Never called by a dry run."""
-    raise NotImplementedError
+    from rtok.data.source import FileSource
+
+    return FileSource(".", ["a.png"])
+
+def toy_threat(context, attack):
+    return iter(())
 
 rtok.register_dataset("toy", open_toy, about="squares", needs_root=False)
-rtok.register_threat("toy-threat", open_toy, about="knows nothing")
-'''
+rtok.register_threat("toy-threat", toy_threat, about="knows nothing")
+"""
 CONFIG = "model: {name: dinov2_vits14}\ndata: {name: toy}\ntokens: t\nthreats: [transfer, toy-threat]\n"
 
 
@@ -36,6 +41,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with a config; what a test registers and imports is forgotten after it."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "t").mkdir()
+    RobustnessTokens.draw(2, 384, backbone="dinov2_vits14").save(tmp_path / "t" / "rtokens.safetensors")
     (tmp_path / "x.yaml").write_text(CONFIG)
     (tmp_path / "toy.py").write_text(TOY)
     registries = (ATTACKS, DATASETS, DEFENSES, THREATS)
@@ -79,10 +85,10 @@ def test_a_file_runs_once_and_is_named_by_its_hash(folder: Path) -> None:
 
 
 def test_a_command_is_told_its_plugins(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    from rtok.cli.evaluate import EVALUATIONS
+    from rtok.cli.runs import COMMANDS
 
     seen = []
-    monkeypatch.setattr(EVALUATIONS["eval-features"], "run", lambda config, options: seen.append(options))
+    monkeypatch.setattr(COMMANDS["eval-features"], "run", lambda config, options: seen.append(options))
     assert run("--plugin", "toy.py").exit_code == 0
     assert [plugin.path for plugin in seen[0].plugins] == [folder / "toy.py"]
 

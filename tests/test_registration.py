@@ -69,11 +69,7 @@ def test_a_data_set_says_what_it_needs_and_has() -> None:
     assert make(data={"name": "squares"}).data.root is None
     with pytest.raises(ValueError, match="data set 'maps' needs its folder"):
         make(data={"name": "maps"})
-    eval_seg = {
-        "defense": "t",
-        "head": {"type": "fit"},
-        "model": {"name": "dinov2_vits14", "image_size": 518},
-    }
+    eval_seg = {"defense": "t", "head": {"type": "fit"}, "model": {"name": "dinov2_vits14", "image_size": 518}}
     assert check(make(data={"name": "maps", "root": "m", "split": "val"}, **eval_seg), "eval-seg") == []
     [problem] = check(make(data={"name": "squares", "split": "val"}, **eval_seg), "eval-seg")
     assert problem == ("data.name", "squares has no masks: write ade20k or folder-seg or maps")
@@ -94,15 +90,9 @@ def test_an_attack_a_threat_and_a_backbone() -> None:
     ("register", "message"),
     [
         (lambda: rtok.register_threat("query", print, "x"), "The threat 'query' is registered already"),
-        (
-            lambda: rtok.register_threat("Two words", print, "x"),
-            "'Two words' cannot be registered: a name is",
-        ),
+        (lambda: rtok.register_threat("Two words", print, "x"), "'Two words' cannot be registered: a name is"),
         (lambda: rtok.register_threat(3, print, "x"), "3 cannot be registered"),
-        (
-            lambda: rtok.register_threat("x", 3, "x"),
-            "3 cannot be registered as 'x': give a class or function",
-        ),
+        (lambda: rtok.register_threat("x", 3, "x"), "3 cannot be registered as 'x': give a class or function"),
         (lambda: rtok.register_threat("x", "no colon", "x"), "'no colon' cannot be registered as 'x'"),
         (lambda: rtok.register_dataset("photos", print, "x"), "The data set 'photos' is registered already"),
         (lambda: rtok.register_defense("x", object, TrainConfig), "give a subclass of DefenseConfig"),

@@ -45,11 +45,7 @@ def test_a_description_survives_a_pickled_state_dict(tmp_path: Path, wrapper: st
     save_pickled(tmp_path / "x.pth", release.to_metadata(about), wrapper)
     assert release.description(read_checkpoint(tmp_path / "x.pth").metadata) == about
     loaded = RobustnessTokens.load(tmp_path / "x.pth")
-    assert (loaded.backbone, loaded.image_size, loaded.config) == (
-        TOKENS.backbone,
-        TOKENS.image_size,
-        TOKENS.config,
-    )
+    assert (loaded.backbone, loaded.image_size, loaded.config) == (TOKENS.backbone, TOKENS.image_size, TOKENS.config)
     assert (loaded.version, loaded.fingerprint) == ("0.1.0", "f00")
 
 

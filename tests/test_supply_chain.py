@@ -27,10 +27,7 @@ def offences(tree: ast.AST) -> Iterator[tuple[int, str]]:
                 if root in UNPICKLES:
                     yield node.lineno, f"imports {name}, which runs code from files"
                 if root in FETCHES:
-                    yield (
-                        node.lineno,
-                        f"imports {name}: downloads go through the hub's client, which checks hashes",
-                    )
+                    yield (node.lineno, f"imports {name}: downloads go through the hub's client, which checks hashes")
         elif isinstance(node, ast.Call):
             yield from ((node.lineno, text) for text in call_offences(node))
 
@@ -51,13 +48,7 @@ def call_offences(call: ast.Call) -> Iterator[str]:
         mapped = owner in ("np", "numpy") and said is None  # NumPy's own default is False
         if owner == "yaml" or not (mapped or (isinstance(said, ast.Constant) and said.value is value)):
             yield f"calls {owner}.load" + ("" if owner == "yaml" else f" without {wanted}={value}")
-    if owner == "yaml" and name in (
-        "load_all",
-        "unsafe_load",
-        "full_load",
-        "unsafe_load_all",
-        "full_load_all",
-    ):
+    if owner == "yaml" and name in ("load_all", "unsafe_load", "full_load", "unsafe_load_all", "full_load_all"):
         yield f"calls yaml.{name}"
     if name == "load_state_dict_from_url" or (owner.endswith("hub") and name in ("load", "download_url_to_file")):
         yield f"downloads through {name}, which checks no hash by itself"

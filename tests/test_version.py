@@ -20,13 +20,7 @@ def test_install_names_the_distribution() -> None:
 def test_the_pattern_finds_what_is_wrong() -> None:
     for line in ("pip install rtok", 'pip install "rtok[seg]"', "rtok[seg]>=1", r"install rtok\[demo\]"):
         assert WRONG.search(line)
-    for line in (
-        install("seg"),
-        "pip install .",
-        "pip install ./rtok.whl",
-        "import rtok",
-        'versions["rtok"]',
-    ):
+    for line in (install("seg"), "pip install .", "pip install ./rtok.whl", "import rtok", 'versions["rtok"]'):
         assert not WRONG.search(line)
 
 

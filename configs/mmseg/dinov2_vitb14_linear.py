@@ -1,5 +1,4 @@
 _base_ = "_base_/linear_ade20k.py"
 model = dict(
-    backbone=dict(backbone="dinov2_vitb14", blocks=[8, 9, 10, 11]),
-    decode_head=dict(in_channels=[768], channels=768),
+    backbone=dict(backbone="dinov2_vitb14", blocks=[8, 9, 10, 11]), decode_head=dict(in_channels=[768], channels=768)
 )

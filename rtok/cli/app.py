@@ -8,18 +8,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from rtok.cli import (
-    attack,
-    configs,
-    convert,
-    evaluate,
-    inspect,
-    models,
-    prepare_imagenet,
-    report,
-    train,
-)
-from rtok.cli.command import add_config_command
+from rtok.cli import configs, convert, inspect, models, prepare_imagenet, report
+from rtok.cli.command import add_run_command
+from rtok.cli.runs import COMMANDS
 from rtok.errors import UserError, printable
 from rtok.version import __version__
 
@@ -56,26 +47,19 @@ def _print_version(wanted: bool) -> None:
 def build() -> typer.Typer:
     """Return the application with all its commands."""
     app = typer.Typer(
-        cls=_Group,
-        no_args_is_help=True,
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        rich_markup_mode="rich",
+        cls=_Group, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
     )
 
     @app.callback()
     def rtok(
         version: Annotated[
-            bool,
-            typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop."),
+            bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
         ] = False,
     ) -> None:
         """Make public Vision Transformers harder to attack without touching their weights."""
 
-    add_config_command(app, "train", train)
-    add_config_command(app, "attack", attack)
-    for name, evaluation in evaluate.EVALUATIONS.items():
-        add_config_command(app, name, evaluation)
+    for name, command in COMMANDS.items():
+        add_run_command(app, name, command)
     app.command("convert")(convert.convert)
     app.command("report")(report.report)
     app.command("inspect")(inspect.inspect)

@@ -6,14 +6,14 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rtok.errors import UserError
 
 if TYPE_CHECKING:
-    from rtok.config import Config
+    from rtok.cli.runs import RunCommand
     from rtok.plugins import Plugin
 
 
@@ -27,22 +27,12 @@ class Options:
     plugins: Sequence[Plugin] = ()
 
 
-class ConfigCommand(Protocol):
-    """A module or an object that implements a command."""
-
-    HELP: str
-
-    def run(self, config: Config, options: Options) -> None:
-        """Do the work; heavy imports belong here."""
-
-
-def add_config_command(app: typer.Typer, name: str, module: ConfigCommand) -> None:
+def add_run_command(app: typer.Typer, name: str, runs: RunCommand) -> None:
     """Add a command that reads a config and runs it."""
 
     def command(
         config: Annotated[
-            str | None,
-            typer.Option(metavar="FILE", help="The config: a YAML file, or a ready config's name."),
+            str | None, typer.Option(metavar="FILE", help="The config: a YAML file, or a ready config's name.")
         ] = None,
         overrides: Annotated[
             list[str] | None,
@@ -58,11 +48,13 @@ def add_config_command(app: typer.Typer, name: str, module: ConfigCommand) -> No
         resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False,
         overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
         dry_run: Annotated[
-            bool, typer.Option("--dry-run", help="Check everything, print the whole config, write nothing.")
+            bool, typer.Option("--dry-run", help="Check everything, print the config and the plan, write nothing.")
         ] = False,
         verbose: Annotated[bool, typer.Option("--verbose", help="Show the messages of libraries.")] = False,
     ) -> None:
         from rtok.config import load_config
+        from rtok.config.rules import unused
+        from rtok.console import say
         from rtok.plugins import load_installed, load_plugin
 
         if resume and overwrite:
@@ -72,13 +64,17 @@ def add_config_command(app: typer.Typer, name: str, module: ConfigCommand) -> No
         load_installed()
         plugins = [load_plugin(file) for file in plugin or ()]
         loaded = load_config(name, config, overrides or (), out, files_must_exist=True)
-        if dry_run:
-            typer.echo(loaded.to_yaml(), nl=False)
-            return
         logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
-        module.run(loaded, Options(resume, overwrite, ("rtok", *sys.argv[1:]), plugins))
+        if dry_run:
+            from rtok.cli.dry_run import dry_run as check
 
-    app.command(name, help=module.HELP)(command)
+            typer.echo(check(loaded, name, resume=resume, overwrite=overwrite), nl=False)
+            return
+        if idle := unused(loaded, name):
+            say(f"{name} does not use {', '.join(idle)}")
+        runs.run(loaded, Options(resume, overwrite, ("rtok", *sys.argv[1:]), plugins))
+
+    app.command(name, help=runs.about)(command)
 
 
 def _no_config(command: str) -> str:

@@ -24,10 +24,7 @@ def build() -> typer.Typer:
 def copy(
     name: Annotated[
         str,
-        typer.Argument(
-            metavar="NAME",
-            help="A name from `rtok configs`; without its command, that of every command.",
-        ),
+        typer.Argument(metavar="NAME", help="A name from `rtok configs`; without its command, that of every command."),
     ],
     out: Annotated[str, typer.Option(metavar="DIR", help="The folder to write to.")] = ".",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,

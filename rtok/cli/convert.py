@@ -16,8 +16,7 @@ def convert(
     checkpoint: Annotated[
         str,
         typer.Argument(
-            metavar="CKPT",
-            help="A token file, a run folder, or rtokens.pt or last.ckpt of the original code.",
+            metavar="CKPT", help="A token file, a run folder, or rtokens.pt or last.ckpt of the original code."
         ),
     ],
     out: Annotated[str, typer.Argument(metavar="OUT", help="The file to write; for transformers, the folder.")],
@@ -27,18 +26,14 @@ def convert(
         typer.Option(metavar="FILE", help="The backbone's weights. Default: the ones the tokens were trained on."),
     ] = None,
     model: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The backbone, if neither tokens nor weights identify it."),
+        str | None, typer.Option(metavar="NAME", help="The backbone, if neither tokens nor weights identify it.")
     ] = None,
     dtype: Annotated[
         str, typer.Option(metavar="TYPE", help="The type to store numbers in: fp32, fp16 or bf16.")
     ] = "fp32",
     image_size: Annotated[
         str | None,
-        typer.Option(
-            metavar="N",
-            help="For timm, transformers and onnx: the image size in pixels, N or HxW.",
-        ),
+        typer.Option(metavar="N", help="For timm, transformers and onnx: the image size in pixels, N or HxW."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:

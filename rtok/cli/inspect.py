@@ -12,8 +12,7 @@ if TYPE_CHECKING:
 
 def inspect(
     files: Annotated[
-        list[str],
-        typer.Argument(metavar="FILE...", help="Checkpoints, run folders, converted models or heads."),
+        list[str], typer.Argument(metavar="FILE...", help="Checkpoints, run folders, converted models or heads.")
     ],
 ) -> None:
     """Describe a checkpoint: its kind, backbone, tokens, tensors and training."""

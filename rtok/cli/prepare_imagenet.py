@@ -11,8 +11,7 @@ import typer
 def prepare_imagenet(
     root: Annotated[Path, typer.Option(metavar="DIR", help="The folder with train, val and test.")],
     extra: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="The folder for DINOv2's extra files. Default: the root."),
+        Path | None, typer.Option(metavar="DIR", help="The folder for DINOv2's extra files. Default: the root.")
     ] = None,
     labels: Annotated[
         Path | None,
@@ -23,8 +22,7 @@ def prepare_imagenet(
     ] = None,
     split: Annotated[str, typer.Option(metavar="train|val|test|all", help="The split to prepare.")] = "all",
     archives: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="First unpack the official archives in this folder."),
+        Path | None, typer.Option(metavar="DIR", help="First unpack the official archives in this folder.")
     ] = None,
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Accept an incomplete data set: use what is valid.")
@@ -35,11 +33,5 @@ def prepare_imagenet(
     from rtok.preparation import prepare_imagenet
 
     prepare_imagenet(
-        root,
-        extra=extra,
-        labels=labels,
-        split=split,
-        archives=archives,
-        allow_partial=allow_partial,
-        dry_run=dry_run,
+        root, extra=extra, labels=labels, split=split, archives=archives, allow_partial=allow_partial, dry_run=dry_run
     )

@@ -9,29 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import (
-    Field,
-    SerializerFunctionWrapHandler,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+from typing_extensions import Self
 
 from rtok.config.registry import ATTACKS
 from rtok.config.types import Positive, Section, broken_rule, expected
 from rtok.errors import nearest
 
 Preset = Literal[
-    "paper",
-    "standard",
-    "standard-4",
-    "l2",
-    "autoattack",
-    "momentum",
-    "diverse",
-    "intermediate",
-    "ensemble",
-    "square",
+    "paper", "standard", "standard-4", "l2", "autoattack", "momentum", "diverse", "intermediate", "ensemble", "square"
 ]
 Norm = Literal["linf", "l2"]
 Units = Literal["pixel", "normalized"]
@@ -40,6 +26,7 @@ Axis = Literal["token", "channel"]
 Loss = Literal["cross-entropy", "margin"]
 
 DEFAULT_METHOD = "pgd"
+_DIVERSE = {"momentum": 1.0, "diversity": 0.5}
 # What each preset changes in its method's defaults; those of `pgd` are what the field means by Linf PGD.
 PRESETS: dict[str, dict[str, Any]] = {
     # The original code's attack, in normalized space: its radius is about 1.8/255 in pixels.
@@ -61,17 +48,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     # What transfers better than plain PGD, with the published settings: Dong et al., 2018 (momentum); Xie et al., 2019
     # (momentum and input diversity); features in the middle of the network, which models share more than its end.
     "momentum": {"momentum": 1.0},
-    "diverse": {"momentum": 1.0, "diversity": 0.5},
+    "diverse": _DIVERSE,
     "intermediate": {"layer": 0.5},
     "ensemble": {
-        "variants": [
-            {},
-            {"init": "transfer"},
-            {"loss": "margin"},
-            {"momentum": 1.0},
-            {"momentum": 1.0, "diversity": 0.5},
-            {"layer": 0.5},
-        ]
+        "variants": [{}, {"init": "transfer"}, {"loss": "margin"}, {"momentum": 1.0}, _DIVERSE, {"layer": 0.5}]
     },
     "square": {"method": "square"},
 }
@@ -85,11 +65,13 @@ class AttackConfig(Section):
 
     Attributes:
         unused: keys of this class that mean nothing to the method: refused in a config, and not written.
-        objectives: what the method can attack.
+        objectives: what the method can attack; masks have many labels an image.
+        follows_gradients: whether it takes gradients of what it attacks, as training needs.
     """
 
     unused: ClassVar[frozenset[str]] = frozenset()
-    objectives: ClassVar[tuple[Literal["features", "labels"], ...]] = ("features", "labels")
+    objectives: ClassVar[tuple[Literal["features", "labels", "masks"], ...]] = ("features", "labels", "masks")
+    follows_gradients: ClassVar[bool] = True
 
     preset: Preset | None = Field(
         None,
@@ -121,11 +103,10 @@ class AttackConfig(Section):
     target: Literal["plain", "victim"] = Field(
         "plain",
         description="Whose clean features the attack pulls away from: the plain backbone's, or those of the model "
-        "that is attacked, which differ where `surrogate.tokens` are set. `adaptive` always runs both.",
+        "that is attacked, which differ where `surrogate.defense` is set. `adaptive` always runs both.",
     )
     axis: Axis = Field(
-        "channel",
-        description="The axis of the cosine similarity that is attacked; the original code has `token`.",
+        "channel", description="The axis of the cosine similarity that is attacked; the original code has `token`."
     )
     loss: Loss = Field(
         "cross-entropy",
@@ -154,7 +135,8 @@ class AttackConfig(Section):
     @classmethod
     def _check_keys(cls, written: Mapping[str, Any]) -> None:
         """Refuse another method's keys; a key that no method has is left to pydantic."""
-        fields = [field for section in sections() for field in section.model_fields.items()]
+        sections = [entry.section for entry in ATTACKS.entries() if entry.section]
+        fields = [field for section in sections for field in section.model_fields.items()]
         known, own = {field.alias or name for name, field in fields}, cls.keys()
         idle = [key for key in written if key in known and key not in own]
         if idle:
@@ -174,6 +156,15 @@ class AttackConfig(Section):
             hint = nearest(str(method), valid)
             raise expected(", ".join(valid) + (f".{hint}" if hint else ""))
         return method
+
+    @model_validator(mode="after")
+    def _check_radius(self) -> Self:
+        if self.eps > 1 and (self.norm, self.units) == ("linf", "pixel"):
+            raise broken_rule(
+                f"eps is {self.eps:g}, but pixels are in [0, 1], so that any image is within it: did you mean "
+                f"{self.eps:g}/255?"
+            )
+        return self
 
     @model_serializer(mode="wrap")
     def _used_keys(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -224,12 +215,6 @@ class AttackConfig(Section):
         usual = kind.model_validate({"preset": self.preset}) if self.preset else kind.model_construct()
         changed = [(key, getattr(self, key)) for key in self.keys() if getattr(self, key) != getattr(usual, key, None)]
         return ", ".join([self.preset or self.method, *(_words(key, value) for key, value in changed)])
-
-
-def sections() -> list[type[AttackConfig]]:
-    """Return the sections of all methods."""
-    found = [entry.section for entry in ATTACKS.entries()]
-    return [section for section in found if section is not None and issubclass(section, AttackConfig)]
 
 
 def choose(written: Any) -> str:

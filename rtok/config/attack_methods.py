@@ -98,6 +98,8 @@ class SquareConfig(AttackConfig):
     `loss` is `margin` unless it is set.
     """
 
+    follows_gradients: ClassVar[bool] = False
+
     method: str = Field("square", description=AttackConfig.model_fields["method"].description)
     loss: Loss = Field("margin", description=AttackConfig.model_fields["loss"].description)
     queries: Count = Field(1000, description="Queries per image.")
@@ -121,7 +123,7 @@ class AutoAttackConfig(AttackConfig):
     """
 
     unused: ClassVar[frozenset[str]] = frozenset({"units", "axis", "loss"})
-    objectives: ClassVar[tuple[Literal["features", "labels"], ...]] = ("labels",)
+    objectives: ClassVar[tuple[Literal["features", "labels", "masks"], ...]] = ("labels",)
 
     method: str = Field("autoattack", description=AttackConfig.model_fields["method"].description)
     quantize: Quantize = Field("none", description=AttackConfig.model_fields["quantize"].description)
@@ -168,12 +170,7 @@ class StoredConfig(AttackConfig):
 
 
 ATTACKS.add("pgd", "rtok.attacks.pgd:PGD", about="projected gradient descent", section=PGDConfig)
-ATTACKS.add(
-    "autoattack",
-    "rtok.attacks.autoattack:AutoAttack",
-    about="an ensemble on labels",
-    section=AutoAttackConfig,
-)
+ATTACKS.add("autoattack", "rtok.attacks.autoattack:AutoAttack", about="an ensemble on labels", section=AutoAttackConfig)
 ATTACKS.add("square", "rtok.attacks.square:Square", about="a random search by scores", section=SquareConfig)
 ATTACKS.add("from", "rtok.attacks.stored:AdversarialSet", about="a set from disk", section=StoredConfig)
 

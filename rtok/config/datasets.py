@@ -1,7 +1,7 @@
 """The data sets that come with rtok.
 
 A data set is a function `open_NAME(config: DataConfig) -> ImageSource`. Its traits: `root` if it needs the user's
-folder, `masks` if its images have masks, which segmentation needs.
+folder, `masks` if its images have masks, which segmentation needs, `holdout` if `data.holdout` can divide it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from rtok.config.registry import DATASETS
 
 DATASETS.add("imagenet", "rtok.data.imagenet:open_imagenet", about="one folder per class", traits=["root"])
-DATASETS.add("folder", "rtok.data.folder:open_folder", about="any images, recursively", traits=["root"])
+DATASETS.add("folder", "rtok.data.folder:open_folder", about="any images, recursively", traits=["root", "holdout"])
 DATASETS.add("photos", "rtok.data.photos:open_photos", about="the sample photos of scikit-image and scikit-learn")
 DATASETS.add("digits", "rtok.data.digits:open_digits", about="scikit-learn's handwritten digits")
 DATASETS.add("ade20k", "rtok.data.ade20k:open_ade20k", about="ADEChallengeData2016", traits=["root", "masks"])
@@ -17,5 +17,5 @@ DATASETS.add(
     "folder-seg",
     "rtok.data.folder_seg:open_folder_seg",
     about="`images`, `masks` and `classes.txt`",
-    traits=["root", "masks"],
+    traits=["root", "masks", "holdout"],
 )

@@ -9,16 +9,7 @@ from pydantic import Field
 from typing_extensions import Self
 
 from rtok.config.registry import DEFENSES, NameIn, SectionOf
-from rtok.config.types import (
-    BY_SHAPE,
-    Index,
-    Listed,
-    Positive,
-    Section,
-    Single,
-    SmallCount,
-    UniqueList,
-)
+from rtok.config.types import BY_SHAPE, Index, Listed, Positive, Section, Single, SmallCount, UniqueList
 
 KIND = "tokens"  # of a section that names none
 
@@ -39,8 +30,7 @@ class TokensConfig(DefenseConfig):
 
     kind: Annotated[str, NameIn(DEFENSES)] = Field(KIND, description="The kind of defense.")
     count: Annotated[Listed[UniqueList[SmallCount]] | Single[SmallCount], BY_SHAPE] = Field(
-        10,
-        description="How many tokens; a list trains all its counts in one run, on the same adversarial images.",
+        10, description="How many tokens; a list trains all its counts in one run, on the same adversarial images."
     )
     init_std: Positive = Field(0.01, description="Tokens start as this times N(0, 1).")
 

@@ -51,13 +51,7 @@ class Registry:
         self._listeners: list[Callable[[], None]] = []
 
     def add(
-        self,
-        name: str,
-        home: Any,
-        *,
-        about: str = "",
-        section: type[Section] | None = None,
-        traits: Iterable[str] = (),
+        self, name: str, home: Any, *, about: str = "", section: type[Section] | None = None, traits: Iterable[str] = ()
     ) -> None:
         """Register a name.
 

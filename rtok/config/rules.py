@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -13,7 +14,11 @@ from rtok.config.registry import DATASETS
 from rtok.config.schema import Config
 from rtok.config.sections import ModelConfig
 from rtok.config.threats import GuessedConfig
+from rtok.files import where
 from rtok.models.registry import find
+from rtok.version import install
+
+_NAME_FILES = "name a file or run folder that `rtok train` wrote, or a list of them"
 
 
 def check(config: Config, command: str) -> list[Problem]:
@@ -33,8 +38,8 @@ def checked(config: Config, command: str) -> Config:
     return config
 
 
-def check_files(config: Config) -> Iterator[Problem]:
-    """Every file and folder that the config names must exist."""
+def named_files(config: Config) -> list[tuple[str, Path]]:
+    """Return every file and folder that the config names, with its key."""
     named: list[tuple[str, Path | str | None]] = [
         ("model.weights", config.model.weights if config.model.weights != "pretrained" else None),
         ("data.root", config.data.root),
@@ -51,9 +56,26 @@ def check_files(config: Config) -> Iterator[Problem]:
         named += [("head.path", path) for path in (config.head.plain_file, *config.head.robust_files)]
     if isinstance(config.surrogate.model, ModelConfig) and config.surrogate.model.weights != "pretrained":
         named.append(("surrogate.model.weights", config.surrogate.model.weights))
-    for key, path in named:
-        if path is not None and not Path(path).exists():
-            yield Problem(key, f"{path} does not exist")
+    return [(key, Path(path)) for key, path in named if path is not None]
+
+
+def check_files(config: Config) -> Iterator[Problem]:
+    """Every file and folder that the config names must exist."""
+    for key, path in named_files(config):
+        if not path.exists():
+            yield Problem(key, f"{path} does not exist{where(path)}")
+
+
+def unused(config: Config, command: str) -> list[str]:
+    """Return the top-level keys that the user wrote, with other values than the defaults, and the command ignores."""
+    fields = type(config).model_fields.items()
+    idle = [(key, field) for key, field in fields if key in config.model_fields_set and key not in USES[command]]
+    return [key for key, field in idle if getattr(config, key) != field.default]
+
+
+def _trackers(config: Config) -> Iterator[Problem]:
+    if config.tracking != "none" and find_spec(config.tracking) is None:
+        yield Problem("tracking", f"{config.tracking} is not installed: {install('tracking')}")
 
 
 def _trains_a_defense(config: Config) -> Iterator[Problem]:
@@ -63,13 +85,12 @@ def _trains_a_defense(config: Config) -> Iterator[Problem]:
 
 def _measures_defenses(config: Config) -> Iterator[Problem]:
     if config.defense is None:
-        yield Problem("defense", "is missing: name a file or run folder that `rtok train` wrote, or a list of them")
+        yield Problem("defense", f"is missing: {_NAME_FILES}")
 
 
 def _trains_nothing(config: Config) -> Iterator[Problem]:
     if isinstance(config.defense, DefenseConfig):
-        valid = "name a file or run folder that `rtok train` wrote, or a list of them"
-        yield Problem("defense", f"only train makes a defense: {valid}")
+        yield Problem("defense", f"only train makes a defense: {_NAME_FILES}")
 
 
 def _features_attacked(config: Config) -> Iterator[Problem]:
@@ -95,8 +116,8 @@ def _attack_of_training(config: Config) -> Iterator[Problem]:
     for attack in config.attacks:
         if attack.target == "victim":
             yield Problem("attack.target", "train pulls away from the plain backbone's features: write plain")
-        if attack.method == "square":
-            yield Problem("attack.method", "train follows gradients, and square has none: use pgd")
+        if not attack.follows_gradients:
+            yield Problem("attack.method", f"train follows gradients, and {attack.method} has none: use pgd")
         if attack.depth < 1:
             yield Problem("attack.layer", "train attacks the features that it trains on: leave it out")
 
@@ -182,8 +203,8 @@ def _segmentation(config: Config) -> Iterator[Problem]:
     else:
         yield from _labels_attacked(config)
     for attack in config.attacks:
-        if attack.method == "autoattack":
-            yield Problem("attack.method", "autoattack attacks one label per image, masks have many: use pgd")
+        if "masks" not in attack.objectives:
+            yield Problem("attack.method", f"{attack.method} attacks one label per image, masks have many: use pgd")
     side = config.segmentation.model_size(find(config.model.name).patch_size)
     if config.model.size != (side, side):
         whole = f"windows of {config.segmentation.window} pixels, padded to whole patches"
@@ -192,9 +213,21 @@ def _segmentation(config: Config) -> Iterator[Problem]:
 
 _EVALUATION = (_same_images, _trains_nothing, _measures_defenses, _threats)
 RULES: dict[str, tuple[Callable[[Config], Iterator[Problem]], ...]] = {
-    "train": (_trains_a_defense, _features_attacked, _one_attack, _attack_of_training, _micro_batch),
+    "train": (_trains_a_defense, _features_attacked, _one_attack, _attack_of_training, _micro_batch, _trackers),
     "attack": (_same_images, _trains_nothing, _objective_of_a_set, _one_attack, _eight_bits),
     "eval-features": (*_EVALUATION, _features_attacked, _activations),
     "eval-class": (*_EVALUATION, _classification),
     "eval-seg": (*_EVALUATION, _segmentation),
+}
+
+_ALL = ("model", "data", "attack", "precision", "compile", "seed", "out")
+_ATTACKERS = ("threats", "informed", "guessed", "query", "curve", "sanity")
+_MEASURING = (*_ALL, *_ATTACKERS, "defense", "surrogate", "control_draws", "batch_size")
+# The top-level keys that each command uses.
+USES: dict[str, tuple[str, ...]] = {
+    "train": (*_ALL, "defense", "train", "tracking"),
+    "attack": (*_ALL, "surrogate", "head", "segmentation", "batch_size"),
+    "eval-features": (*_MEASURING, "analysis"),
+    "eval-class": (*_MEASURING, "head"),
+    "eval-seg": (*_MEASURING, "head", "segmentation"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,17 +11,11 @@ from pydantic import AliasChoices, BeforeValidator, Field
 from rtok.config import strict_yaml
 from rtok.config.attack import AttackConfig
 from rtok.config.attack_methods import AnyAttack, PGDConfig
-from rtok.config.defenses import AnyDefense, DefenseConfig
+from rtok.config.defenses import AnyDefense
 from rtok.config.environment import escape
 from rtok.config.head import HeadConfig
 from rtok.config.registry import ATTACKS, DEFENSES, THREATS
-from rtok.config.sections import (
-    AnalysisConfig,
-    DataConfig,
-    ModelConfig,
-    SurrogateConfig,
-    TrainConfig,
-)
+from rtok.config.sections import AnalysisConfig, DataConfig, ModelConfig, SurrogateConfig, TrainConfig
 from rtok.config.segmentation import SegmentationConfig
 from rtok.config.threats import GuessedConfig, InformedConfig, QueryConfig, SanityConfig, ThreatName
 from rtok.config.types import (
@@ -34,7 +29,16 @@ from rtok.config.types import (
     Single,
     SmallCount,
     UniqueList,
+    as_fraction,
 )
+
+
+def _with_fractions(value: Any) -> Any:
+    """Write radii and step sizes in 255ths, as people do."""
+    if isinstance(value, dict):
+        named = ("eps", "step", "curve")
+        return {key: as_fraction(one) if key in named else _with_fractions(one) for key, one in value.items()}
+    return [_with_fractions(one) for one in value] if isinstance(value, list) else value
 
 
 def _default_out(validated: dict[str, Any]) -> Path:
@@ -47,6 +51,11 @@ def _spelled_out(attack: Any) -> Any:
     if isinstance(attack, list):
         return [_spelled_out(one) for one in attack]
     return {"preset": attack} if isinstance(attack, str) else attack
+
+
+def _paths(named: Any) -> list[Path]:
+    """Return the paths of a key that also takes a section or null."""
+    return named if isinstance(named, list) else [named] if isinstance(named, Path) else []
 
 
 def _defaults_for_null(section: Any) -> Any:
@@ -80,18 +89,16 @@ class Config(Section):
         SegmentationConfig(), description="`eval-seg`: what the model sees of an image. Null: the defaults."
     )
     threats: UniqueList[ThreatName] = Field(
-        ["transfer", "informed", "adaptive"],
-        description=f"`eval-*`: the attackers. {THREATS.described()}.",
+        ["transfer", "informed", "adaptive"], description=f"`eval-*`: the attackers. {THREATS.described()}."
     )
     informed: InformedConfig = Field(InformedConfig(), description="`eval-*`: the `informed` attacker.")
     guessed: Annotated[Mapped[GuessedConfig] | Listed[UniqueList[FilePath]] | Single[FilePath], BY_SHAPE] | None = (
         Field(
-            None,
-            description="`eval-*`: the tokens of the `guessed` attacker: files or run folders, or `{train: N}`.",
+            None, description="`eval-*`: the tokens of the `guessed` attacker: files or run folders, or `{train: N}`."
         )
     )
     query: QueryConfig = Field(QueryConfig(), description="`eval-*`: the `query` attacker.")
-    curve: UniqueList[Positive] | None = Field(
+    curve: UniqueList[Annotated[Positive, Field(le=1)]] | None = Field(
         None,
         description="`eval-*`: Linf radii in pixels, such as `[0.5/255, 1/255, 2/255, 4/255, 8/255]`: the first attack "
         "runs at each, under every threat. Null: no curve.",
@@ -99,6 +106,9 @@ class Config(Section):
     sanity: SanityConfig = Field(SanityConfig(), description="`eval-*`: checks of the attacks themselves.")
     control_draws: SmallCount = Field(
         5, description="`eval-*`: the random control averages over this many draws of untrained tokens."
+    )
+    check_weights: bool = Field(
+        True, description="`attack`, `eval-*`: refuse a defense that was trained on other weights of the backbone."
     )
     analysis: AnalysisConfig = Field(AnalysisConfig(), description="`eval-features`: further measurements.")
     tracking: Literal["none", "tensorboard", "wandb"] = Field(
@@ -121,16 +131,12 @@ class Config(Section):
     @property
     def defense_paths(self) -> list[Path]:
         """The defense files or run folders to evaluate; empty when there are none."""
-        if self.defense is None or isinstance(self.defense, DefenseConfig):
-            return []
-        return self.defense if isinstance(self.defense, list) else [self.defense]
+        return _paths(self.defense)
 
     @property
     def guessed_paths(self) -> list[Path]:
         """The `guessed` attacker's token files or run folders; empty when they are to be trained."""
-        if self.guessed is None or isinstance(self.guessed, GuessedConfig):
-            return []
-        return self.guessed if isinstance(self.guessed, list) else [self.guessed]
+        return _paths(self.guessed)
 
     @property
     def surrogate_model(self) -> ModelConfig:
@@ -144,9 +150,10 @@ class Config(Section):
         """Return the config as plain data: every option filled in, paths as text."""
         return self.model_dump(mode="json")
 
-    def to_yaml(self) -> str:
-        """Return the config as YAML that `load_config` reads back equal."""
-        return strict_yaml.dump(escape(self.to_dict()))
+    def to_yaml(self, keys: Collection[str] | None = None) -> str:
+        """Return the config (or only some top-level keys) as YAML that `load_config` reads back equal."""
+        content = {key: value for key, value in self.to_dict().items() if keys is None or key in keys}
+        return strict_yaml.dump(escape(_with_fractions(content)))
 
 
 def _rebuild() -> None:

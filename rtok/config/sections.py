@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,6 +18,7 @@ from rtok.config.types import (
     Listed,
     Mapped,
     Positive,
+    Real,
     Section,
     Single,
     SmallCount,
@@ -25,6 +27,7 @@ from rtok.config.types import (
     parse_path,
 )
 from rtok.errors import UserError
+from rtok.models.registry import find
 
 
 def _path_or(word: str) -> BeforeValidator:
@@ -37,8 +40,6 @@ def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def _known_model(name: str) -> str:
-    from rtok.models.registry import find
-
     try:
         find(name)
     except UserError as error:
@@ -73,8 +74,6 @@ class ModelConfig(Section):
     @field_validator("image_size")
     @classmethod
     def _divisible(cls, size: int | tuple[int, int], info: ValidationInfo) -> int | tuple[int, int]:
-        from rtok.models.registry import find
-
         if "name" in info.data:
             patch = find(info.data["name"]).patch_size
             if any(side % patch for side in _sides(size)):
@@ -86,16 +85,6 @@ class ModelConfig(Section):
     def size(self) -> tuple[int, int]:
         """(height, width)."""
         return _sides(self.image_size)
-
-    @property
-    def height(self) -> int:
-        """Of the input, in pixels."""
-        return self.size[0]
-
-    @property
-    def width(self) -> int:
-        """Of the input, in pixels."""
-        return self.size[1]
 
 
 class SurrogateConfig(Section):
@@ -122,21 +111,22 @@ class SurrogateConfig(Section):
 class DataConfig(Section):
     """The images."""
 
-    name: Annotated[str, NameIn(DATASETS)] = Field(
-        description=f"The data set. {DATASETS.described()}.",
-    )
+    name: Annotated[str, NameIn(DATASETS)] = Field(description=f"The data set. {DATASETS.described()}.")
     root: FilePath | None = Field(
-        None,
-        validate_default=True,
-        description="The folder of the data set; `photos` and `digits` come with packages.",
+        None, validate_default=True, description="The folder of the data set; `photos` and `digits` come with packages."
     )
     extra: FilePath | None = Field(
-        None,
-        description="`imagenet`: the folder that `rtok prepare-imagenet --extra` wrote to. Null: the root.",
+        None, description="`imagenet`: the folder that `rtok prepare-imagenet --extra` wrote to. Null: the root."
     )
     split: Literal["train", "val", "test"] = Field(
         "train",
-        description="The part of the data set. A `folder` without folders of these names has only one part.",
+        description="The part of the data set. A `folder` that has no folders for splits (`Train`, `valid`, `test_set` "
+        "count too) and no `holdout` has only one part.",
+    )
+    holdout: Annotated[Real, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="Hold out this share of a `folder` or `folder-seg` that has no folders for splits: `train` is the "
+        "rest, `val` and `test` are the share. The same images in every run, whatever the seed.",
     )
     resize: Literal["squash", "crop", "random-crop"] = Field(
         "squash",
@@ -147,10 +137,14 @@ class DataConfig(Section):
     on_error: Literal["stop", "skip"] = Field(
         "stop", description="What to do with a file that cannot be decoded; skipped files are counted."
     )
-    workers: Index = Field(
-        8,
-        le=1024,
-        description="Processes that decode images, for each process of the run. 0: the run itself decodes.",
+    verify: Literal["times", "bytes"] = Field(
+        "times",
+        description="How `--resume` notices images that have changed: by size and time, or by reading every file.",
+    )
+    workers: Annotated[Index, Field(le=1024)] | None = Field(
+        None,
+        description="Processes that decode images, for each process of the run. 0: the run itself decodes. Null: as "
+        "many as the run may use cores, at most 8.",
     )
 
     @field_validator("root")
@@ -160,6 +154,19 @@ class DataConfig(Section):
         if root is None and name is not None and "root" in DATASETS.find(name).traits:
             raise broken_rule(f"is missing: data set '{name}' needs its folder")
         return root
+
+    @field_validator("holdout")
+    @classmethod
+    def _divides(cls, holdout: float | None, info: ValidationInfo) -> float | None:
+        valid = [entry.name for entry in DATASETS.entries() if "holdout" in entry.traits]
+        if holdout is not None and info.data.get("name", valid[0]) not in valid:
+            raise broken_rule(f"is for {' and '.join(valid)}: '{info.data['name']}' has splits of its own")
+        return holdout
+
+    @property
+    def worker_count(self) -> int:
+        """`workers`, or what this machine has cores for."""
+        return min(8, len(os.sched_getaffinity(0))) if self.workers is None else self.workers
 
 
 class AnalysisConfig(Section):
@@ -183,8 +190,7 @@ class TrainConfig(Section):
     lr: Positive = Field(1e-3, description="Learning rate.")
     optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="The optimizer.")
     axis: Literal["token", "channel"] = Field(
-        "token",
-        description="The axis of the cosine similarity that is trained; `token` is the original code's.",
+        "token", description="The axis of the cosine similarity that is trained; `token` is the original code's."
     )
     threat: Literal["transfer", "adaptive", "mixed"] = Field(
         "transfer",
@@ -196,8 +202,7 @@ class TrainConfig(Section):
         10, description="Save a state that `--resume` can continue from every so many steps."
     )
     micro_batch: SmallCount | None = Field(
-        None,
-        description="Images that pass through the model at once: less memory, same result. Null: the whole batch.",
+        None, description="Images that pass through the model at once: less memory, same result. Null: the whole batch."
     )
     activation_checkpointing: bool = Field(
         False,

@@ -24,11 +24,7 @@ _SCALARS = (
     ("null", re.compile(r"(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]),
     ("bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")),
     ("int", re.compile(r"[-+]?[0-9]{1,100}$"), list("-+0123456789")),
-    (
-        "float",
-        re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$"),
-        list("-+.0123456789"),
-    ),
+    ("float", re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$"), list("-+.0123456789")),
 )
 # `{root: ${DIR}}` is not YAML, since a brace ends a plain scalar. While parsing, private-use characters replace
 # the signs of a variable (as many, so that columns stay correct).
@@ -113,7 +109,9 @@ def parse(text: str, name: str) -> tuple[object, list[Problem]]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UserError(f"{name}{where}: not valid YAML: {_explain(error)}.") from None
+        why = ", ".join(part for part in (error.context, error.problem) if part)
+        tabs = " (indent with spaces, not tabs)" if r"'\t'" in why else ""
+        raise UserError(f"{name}{where}: not valid YAML: {why}{tabs}.") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise UserError(f"{name}, line {line}: the character U+{error.character:04X} is not allowed.") from None
@@ -131,8 +129,3 @@ def _refusal(problem: str, at: Any) -> yaml.MarkedYAMLError:
 
 def _restore(text: str) -> str:
     return _STAND_IN.sub(r"${\1}", text)
-
-
-def _explain(error: yaml.MarkedYAMLError) -> str:
-    text = ", ".join(part for part in (error.context, error.problem) if part)
-    return f"{text} (indent with spaces, not tabs)" if r"'\t'" in text else text

@@ -48,6 +48,17 @@ def parse_number(value: object) -> float:
     return number
 
 
+def as_fraction(value: object) -> object:
+    """Return a radius such as 0.0313725 as `8/255`, which `parse_number` reads back equal; other values as they are."""
+    if isinstance(value, list):
+        return [as_fraction(item) for item in value]
+    if isinstance(value, float) and 0 < value < 1:
+        text = f"{value * 255:.6g}/255"
+        if len(text) <= 7 and parse_number(text) == value:
+            return text
+    return value
+
+
 def parse_whole(value: object) -> int:
     """Read a whole number; `1e3` is one, `true` is not."""
     try:

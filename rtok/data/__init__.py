@@ -11,7 +11,7 @@ import rtok.config.datasets  # noqa: F401 (registers the built-in data sets)
 from rtok.config.registry import DATASETS
 from rtok.data.decoding import DecodeError
 from rtok.data.source import ImageSource
-from rtok.data.subset import take
+from rtok.data.subset import hold_out, take
 from rtok.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ __all__ = ["DecodeError", "ImageSource", "open_source"]
 
 
 def open_source(config: DataConfig, *, seed: int) -> ImageSource:
-    """Open the data set that `data` names, reduced to `data.limit` pictures where that is set.
+    """Open the data set that `data` names, divided by `data.holdout` and reduced to `data.limit` pictures.
 
     `seed` decides which pictures a limit keeps, and nothing else.
 
@@ -34,4 +34,6 @@ def open_source(config: DataConfig, *, seed: int) -> ImageSource:
             f"{nearest(config.name, DATASETS)}"
         )
     source: ImageSource = DATASETS.find(config.name).load()(config)
+    if config.holdout is not None:
+        source = hold_out(source, config.holdout, config.split)
     return source if config.limit is None else take(source, config.limit, seed=seed)

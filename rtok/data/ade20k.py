@@ -27,6 +27,6 @@ def open_ade20k(config: DataConfig) -> MaskedFiles:
     root = existing_root(config)
     check_split(config, SPLITS, " with masks")
     folder = SPLITS[config.split]
-    keys, masks = pair_up(root, root / "images" / folder, root / "annotations" / folder)
+    keys, masks, found = pair_up(root, root / "images" / folder, root / "annotations" / folder)
     names, palette = read_classes(CLASSES)
-    return MaskedFiles(root, keys, masks, names, palette, first_value=1)
+    return MaskedFiles(root, keys, masks, names, palette, first_value=1, found=found)

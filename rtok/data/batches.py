@@ -1,16 +1,17 @@
 """Batches of images, the same whatever the number of processes and workers.
 
-What a batch holds is a `Plan`'s matter: a function from the batch's number to its samples. A torch DataLoader merely
-calls it ahead of time in its workers, so workers can change nothing but the speed. Every random decision about an image
-derives from (seed, key, visit).
+What a batch holds is a `Plan`'s matter: a function of the batch's number. A torch DataLoader merely calls it ahead of
+time in its workers, so workers can change nothing but the speed. Every random decision about an image derives from
+(seed, key, visit).
 """
 
 from __future__ import annotations
 
 import signal
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -54,10 +55,9 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         loader: DataLoader[_Loaded] = DataLoader(
-            _PlanDataset(self._plan),
+            self._plan,
             sampler=self._numbers,
             batch_size=None,  # an item is already a batch
-            collate_fn=_unchanged,
             num_workers=self._workers,
             worker_init_fn=_ignore_interrupts,
             pin_memory=torch.cuda.is_available(),
@@ -94,15 +94,27 @@ class Sample:
     visit: int
 
 
-@dataclass
-class Reader:
-    """Reads single pictures, and keeps the keys of those it skipped until the batch is complete."""
+@dataclass(eq=False)
+class Plan(Dataset[_Loaded]):
+    """What every batch holds; item k is this process's share of global batch k."""
 
     source: ImageSource
     transform: ImageTransform
+    batch_size: int  # of a global batch
     seed: int
+    process: int
+    processes: int
     on_error: OnError
-    skipped: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list, init=False)  # the keys that the batch at hand lacks
+
+    @abstractmethod
+    def samples(self, number: int) -> list[Sample]:
+        """Read this process's share of global batch `number`."""
+
+    def positions(self, number: int) -> range:
+        """Return this process's positions of batch `number` in the whole sequence."""
+        first, last = (self.batch_size * rank // self.processes for rank in (self.process, self.process + 1))
+        return range(self.batch_size * number + first, self.batch_size * number + last)
 
     def read(self, index: int, visit: int) -> Sample | None:
         """Return picture `index`, or None if it cannot be decoded and `on_error` is `skip`."""
@@ -116,8 +128,14 @@ class Reader:
             return None
         return Sample(self.transform(picture, image_seed(self.seed, key, "transform", visit)), index, visit)
 
-    def batch(self, samples: Sequence[Sample]) -> Batch:
-        """Stack samples into a batch."""
+    def __getitem__(self, number: int) -> _Loaded:
+        self.skipped = []
+        try:
+            return _Loaded(self._batch(self.samples(number)), self.skipped)
+        except UserError as error:
+            return _Loaded(self._batch([]), self.skipped, error)
+
+    def _batch(self, samples: Sequence[Sample]) -> Batch:
         source, indices = self.source, [sample.index for sample in samples]
         images = [sample.image for sample in samples]
         labels = None if source.labels is None else [source.labels[index] for index in indices]
@@ -128,32 +146,6 @@ class Reader:
             groups=tuple(source.groups[index] for index in indices),
             visits=tuple(sample.visit for sample in samples),
         )
-
-
-class Plan(Protocol):
-    """What every batch holds."""
-
-    reader: Reader
-
-    def samples(self, number: int) -> list[Sample]:
-        """Read this process's share of global batch `number`."""
-
-
-class _PlanDataset(Dataset["_Loaded"]):
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-
-    def __getitem__(self, number: int) -> _Loaded:
-        reader = self.plan.reader
-        reader.skipped = []
-        try:
-            return _Loaded(reader.batch(self.plan.samples(number)), reader.skipped)
-        except UserError as error:
-            return _Loaded(reader.batch([]), reader.skipped, error)
-
-
-def _unchanged(loaded: Any) -> Any:
-    return loaded
 
 
 def _ignore_interrupts(worker: int) -> None:

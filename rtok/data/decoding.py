@@ -17,20 +17,27 @@ from __future__ import annotations
 import io
 import stat
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from rtok.errors import UserError
 
 # An explicit list, so that a misnamed file never reaches another decoder (EPS starts Ghostscript). The content decides,
 # not the extension: ImageNet has a PNG named .JPEG. JPEG covers the MPO files of phones.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"]
+EXTENSIONS: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+if find_spec("PIL._avif"):  # some builds of Pillow lack it
+    FORMATS.append("AVIF")
+    EXTENSIONS += (".avif",)
+if find_spec("pillow_heif"):
+    from pillow_heif import register_heif_opener
 
-_BITS_PER_SAMPLE = 258
-_PHOTOMETRIC = 262
-_WHITE_IS_ZERO = 0
+    register_heif_opener()
+    FORMATS.append("HEIF")
+    EXTENSIONS += (".heic", ".heif")
 
 
 class DecodeError(UserError):
@@ -109,9 +116,9 @@ def _gray_16_to_8(image: Image.Image) -> Image.Image:
     values = np.asarray(image).astype(np.uint16)
     if image.format == "TIFF":
         tags = image.getexif()
-        bits = tags.get(_BITS_PER_SAMPLE, 16)
+        bits = tags.get(ExifTags.Base.BitsPerSample, 16)
         values = values << (16 - (bits[0] if isinstance(bits, tuple) else bits))
-        if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        if tags.get(ExifTags.Base.PhotometricInterpretation) == 0:  # white is zero
             values = np.uint16(65535) - values
     gray = Image.fromarray((values >> 8).astype(np.uint8))
     if "transparency" in image.info:

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "test")
 CLASS_NAMES = tuple("0123456789")
-# A fifth of every class is held out, chosen by the hash of (0, key), whatever the run's seed.
-_SPLIT_SEED = 0
-_TEST_SHARE = 5
 
 
 @dataclass(frozen=True)
@@ -64,17 +61,10 @@ def open_digits(config: DataConfig) -> Digits:
     bunch = load_digits()
     labels = [int(label) for label in bunch.target]
     keys = [f"digits/{number:05d}" for number in range(len(labels))]
-    held_out = _held_out(keys, labels)
+    # A fifth of every class (rounded down) is held out: the lowest hashes of (0, key), whatever the run's seed.
+    order = sorted(range(len(keys)), key=lambda index: image_seed(0, keys[index], "split"))
+    by_class = [[index for index in order if labels[index] == label] for label in range(len(CLASS_NAMES))]
+    held_out = {index for of_class in by_class for index in of_class[: len(of_class) // 5]}
     chosen = [index for index in range(len(keys)) if (index in held_out) == (config.split == "test")]
     pixels = np.rint(bunch.images[chosen] * (255 / 16)).astype(np.uint8)  # the values are 0 to 16
     return Digits(pixels, [keys[index] for index in chosen], [labels[index] for index in chosen])
-
-
-def _held_out(keys: Sequence[str], labels: Sequence[int]) -> set[int]:
-    """Return the indices of the test split: the fifth (rounded down) of each class with the lowest hashes."""
-    order = sorted(range(len(keys)), key=lambda index: image_seed(_SPLIT_SEED, keys[index], "split"))
-    test: set[int] = set()
-    for label in set(labels):
-        of_class = [index for index in order if labels[index] == label]
-        test.update(of_class[: len(of_class) // _TEST_SHARE])
-    return test

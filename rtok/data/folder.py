@@ -2,56 +2,62 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rtok.data.listing import find_images, made_by_run, subfolders
 from rtok.data.source import FileSource
 from rtok.errors import UserError, nearest, some
+from rtok.files import where
 
 if TYPE_CHECKING:
     from rtok.config.sections import DataConfig
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-SPLITS = ("train", "val", "test")
+_SPLIT = re.compile(
+    r"(?:(?P<train>train(?:ing)?)|(?P<val>val(?:id(?:ation)?)?)|(?P<test>test(?:ing)?))(?:[-_ ]?set)?", re.IGNORECASE
+)
 
 
 def open_folder(config: DataConfig) -> FileSource:
     """Open every image below `data.root`, or below its folder `data.split` if it is divided into splits.
 
-    A root with a folder called train, val or test is divided into splits, and `data.split` must be among its folders.
-    If every image is in a subfolder, the first-level subfolders are the classes, in the order of their names; a single
-    image outside them means that there are no labels. The classes are those of all splits together, so a class has the
-    same index in each.
+    A root with a folder called train, val or test (or Validation, test_set, ...) is divided into splits, and
+    `data.split` must be among its folders. If every image is in a subfolder, the first-level subfolders are the
+    classes, in the order of their names; a single image outside them means that there are no labels. The classes are
+    those of all splits together, so a class has the same index in each.
 
     Raises:
         UserError: no root, no such folder or split, or no images in it.
     """
     root = existing_root(config)
-    divided = any((root / split).is_dir() for split in SPLITS)
-    base = split_folder(root, config.split) if divided else root
-    files = find_images(base)
+    splits = split_folders(root)
+    base = chosen_folder(root, splits, config)
+    listing = find_images(base)
     labels: list[int] | None = None
     names: list[str] | None = None
-    if all(len(parts) > 1 for parts in files):
-        names = sorted({parts[0] for parts in files} | (set(class_folders(root)) if divided else set()))
+    if all(len(parts) > 1 for parts in listing.files):
+        names = sorted({parts[0] for parts in listing.files} | class_folders(splits.values()))
         index = {name: label for label, name in enumerate(names)}
-        labels = [index[parts[0]] for parts in files]
+        labels = [index[parts[0]] for parts in listing.files]
     # Keys start at the root, so that a picture has the same key whatever `data.split` is.
     prefix = base.relative_to(root).parts
-    return FileSource(root, ["/".join((*prefix, *parts)) for parts in files], labels, names)
+    keys = ["/".join((*prefix, *parts)) for parts in listing.files]
+    return FileSource(root, keys, labels, names, listing.text + undivided(splits, config))
 
 
 def existing_root(config: DataConfig) -> Path:
-    """Return `data.root`, or raise a UserError unless it is a folder."""
+    """Return `data.root`, or raise a UserError unless it is a folder that no run has made."""
     if config.root is None:
         raise UserError(f"data.root is missing: data.name: {config.name} needs the folder of the images.")
     root = Path(config.root).expanduser()
     if not root.exists():
-        raise UserError(f"data.root: there is no folder {root}. Give the folder that holds the images.")
+        raise UserError(f"data.root: there is no folder {root}{where(root)}. Give the folder that holds the images.")
     if not root.is_dir():
-        raise UserError(f"data.root: {root} is a file. Give the folder that holds the images.")
+        raise UserError(f"data.root: {root}{where(root)} is a file. Give the folder that holds the images.")
+    if made_by_run(root):
+        raise UserError(f"data.root: {root}{where(root)} is the folder of a run. Give the folder of the images.")
     return root
 
 
@@ -64,59 +70,53 @@ def check_split(config: DataConfig, valid: Collection[str], what: str = "") -> N
         )
 
 
-def split_folder(root: Path, split: str) -> Path:
-    """Return the folder of a split, or raise a UserError that lists the existing folders."""
-    there = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[0] != ".")
-    if split not in there:
-        raise UserError(
-            f"data.split: {root} has no folder '{split}'; it holds {some(there, 8) or 'no folders'}."
-            f"{nearest(split, there)}"
-        )
-    return root / split
-
-
-def class_folders(root: Path) -> Iterator[str]:
-    """Yield the names of the folders in all of the root's splits, once per split that has them."""
-    for base in (root / split for split in SPLITS):
-        if base.is_dir():
-            yield from (entry.name for entry in base.iterdir() if entry.is_dir() and entry.name[0] != ".")
-
-
-def find_images(base: Path) -> list[tuple[str, ...]]:
-    """Find the image files below `base`, as path parts, sorted by folder and then by name.
-
-    The case of extensions does not matter. Hidden files and folders are left out (macOS puts a `._x.jpg` that is not an
-    image beside `x.jpg`). Links to folders are followed, but each folder is read once.
+def split_folders(root: Path) -> dict[str, Path]:
+    """Return the root's folder for each split that it has, whatever the spelling: `val`, `Valid`, `validation_set`.
 
     Raises:
-        UserError: a folder cannot be listed, or there are no images.
+        UserError: two folders for the same split.
     """
-    found: list[tuple[str, ...]] = []
-    visited: set[tuple[int, int]] = set()
-    for folder, subfolders, files in os.walk(base, onerror=_refuse, followlinks=True):
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in visited:  # a link to a folder that was already read
-            subfolders.clear()
-            continue
-        visited.add((status.st_dev, status.st_ino))
-        subfolders[:] = sorted(name for name in subfolders if name[0] != ".")
-        parts = Path(folder).relative_to(base).parts
-        found += [(*parts, name) for name in files if name[0] != "." and name.lower().endswith(EXTENSIONS)]
-    if not found:
-        raise UserError(f"data.root: there are no images in {base} or below it. Valid are {', '.join(EXTENSIONS)}.")
-    for parts in found:
-        if not "".join(parts).isascii():
-            _check_utf8("/".join(parts), base)
-    return sorted(found)
+    found: dict[str, Path] = {}
+    for name in subfolders(root):
+        match = _SPLIT.fullmatch(name)
+        split = match.lastgroup if match else None
+        if split is not None and (first := found.setdefault(split, root / name)).name != name:
+            raise UserError(
+                f"data.root: {root} has two folders for the split {split}, {first.name} and {name}: rename one."
+            )
+    return found
 
 
-def _check_utf8(name: str, base: Path) -> None:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        shown = name.encode("utf-8", "backslashreplace").decode()
-        raise UserError(f"data.root: the name {shown} in {base} is not UTF-8: rename the file.") from None
+def chosen_folder(root: Path, splits: Mapping[str, Path], config: DataConfig) -> Path:
+    """Return the folder of `data.split`, or the root where it is not divided.
+
+    Raises:
+        UserError: there is no such split, or `data.holdout` would divide what is divided already.
+    """
+    if not splits:
+        return root
+    if config.holdout is not None:
+        names = ", ".join(folder.name for folder in splits.values())
+        raise UserError(f"data.holdout: {root} is divided already, into {names}: leave data.holdout out.")
+    if config.split not in splits:
+        raise no_split(root, config.split)
+    return splits[config.split]
 
 
-def _refuse(error: OSError) -> None:
-    raise UserError(f"data.root: cannot list {error.filename}: {error.strerror}.") from error
+def undivided(splits: Mapping[str, Path], config: DataConfig) -> str:
+    """Return what to say of a split that is no less than the whole folder, or `""`."""
+    if splits or config.holdout is not None or config.split == "train":
+        return ""
+    return f"; there are no folders for splits, so {config.split} is all of them (data.holdout divides them)"
+
+
+def no_split(root: Path, split: str) -> UserError:
+    """Return the error for a split that has no folder; it lists the existing folders."""
+    there = subfolders(root)
+    holds = some(there, 8) or "no folders"
+    return UserError(f"data.split: {root} has no folder '{split}'; it holds {holds}.{nearest(split, there)}")
+
+
+def class_folders(splits: Iterable[Path]) -> set[str]:
+    """Return the names of the folders in all of these folders that exist."""
+    return {name for base in splits if base.is_dir() for name in subfolders(base)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rtok.data.folder import SPLITS, existing_root, split_folder
+from rtok.data.folder import chosen_folder, existing_root, split_folders, undivided
 from rtok.data.masks import MaskedFiles, pair_up, read_classes
 from rtok.errors import UserError
 
@@ -16,7 +16,7 @@ def open_folder_seg(config: DataConfig) -> MaskedFiles:
     """Open `images/x.jpg` with `masks/x.png` and `classes.txt`.
 
     `classes.txt` has one class name per line; line k names mask value k - 1, and 255 means "ignored". If `images` has a
-    folder called train, val or test, the set is divided into splits, and `masks` has the same folders.
+    folder called train, val or test (in any usual spelling), the set is divided into splits, and so is `masks`.
 
     Raises:
         UserError: no root, a different layout, no such split, or an image or mask without its partner.
@@ -25,8 +25,10 @@ def open_folder_seg(config: DataConfig) -> MaskedFiles:
     images, masks = root / "images", root / "masks"
     if not images.is_dir():
         raise UserError(f"data.root: {root} has no folder images: folder-seg needs images/, masks/ and classes.txt.")
-    if any((images / split).is_dir() for split in SPLITS):
-        images, masks = split_folder(images, config.split), masks / config.split
-    keys, mask_files = pair_up(root, images, masks)
+    splits = split_folders(images)
+    images = chosen_folder(images, splits, config)
+    if splits:
+        masks = (split_folders(masks) if masks.is_dir() else {}).get(config.split, masks / images.name)
+    keys, mask_files, found = pair_up(root, images, masks)
     names, palette = read_classes(root / "classes.txt")
-    return MaskedFiles(root, keys, mask_files, names, palette)
+    return MaskedFiles(root, keys, mask_files, names, palette, found=found + undivided(splits, config))

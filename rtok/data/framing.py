@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from rtok.data.transforms import to_tensor
 from rtok.seeding import image_seed
 
 
@@ -34,8 +35,7 @@ class Framing:
 
     def __call__(self, image: Image.Image, seed: int) -> Tensor:
         """Return float32 (3, H, W) in [0, 1]; `seed`, the loader's seed for this picture, decides the crop."""
-        pixels = np.array(self._framed(image, Image.Resampling.BILINEAR, seed))
-        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float().div_(255)
+        return to_tensor(self._framed(image, Image.Resampling.BILINEAR, seed))
 
     def mask(self, mask: NDArray[np.uint8], key: str) -> Tensor:
         """Return the labels (H, W), int64, of exactly the pixels that `__call__` returned for this key."""

@@ -10,16 +10,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rtok.data.folder import check_split, class_folders, existing_root, find_images, split_folder
+from rtok.data.folder import check_split, class_folders, existing_root, no_split
 from rtok.data.imagenet_extra import ExtraFiles, open_extra
-from rtok.data.imagenet_layout import (
-    IMAGENET_LABELS,
-    LABELS_FILE,
-    SPLITS,
-    WORDNET_ID,
-    Classes,
-    read_classes,
-)
+from rtok.data.imagenet_layout import IMAGENET_LABELS, LABELS_FILE, SPLITS, WORDNET_ID, Classes, read_classes
+from rtok.data.listing import find_images
 from rtok.data.source import FileSource, ImageSource
 from rtok.errors import UserError
 
@@ -43,10 +37,13 @@ def open_imagenet(config: DataConfig) -> ImageSource:
 
 
 def _open_folders(root: Path, split: str) -> FileSource:
-    files = find_images(split_folder(root, split))
+    if not (root / split).is_dir():
+        raise no_split(root, split)
+    listing = find_images(root / split)
+    files = listing.files
     keys = ["/".join((split, *parts)) for parts in files]
     if not SPLITS[split].labelled and all(len(parts) == 1 for parts in files):
-        return FileSource(root, keys)
+        return FileSource(root, keys, found=listing.text)
     for parts in files:
         if len(parts) != 2 or not WORDNET_ID.fullmatch(parts[0]):
             raise UserError(
@@ -54,7 +51,7 @@ def _open_folders(root: Path, split: str) -> FileSource:
                 "class folder such as n01440764. Use data.name: folder for other layouts."
             )
     classes = _classes(root, {parts[0] for parts in files})
-    return FileSource(root, keys, [classes.index[parts[0]] for parts in files], classes.names)
+    return FileSource(root, keys, [classes.index[parts[0]] for parts in files], classes.names, listing.text)
 
 
 def _classes(root: Path, folders: Collection[str]) -> Classes:
@@ -70,5 +67,5 @@ def _classes(root: Path, folders: Collection[str]) -> Classes:
         return classes
     if own.is_file():
         raise UserError(f"data.root: class folder {unknown[0]} is not in {own}. Add it, or move it away.")
-    wnids = sorted({name for name in class_folders(root) if WORDNET_ID.fullmatch(name)})
+    wnids = sorted(name for name in class_folders(root / split for split in SPLITS) if WORDNET_ID.fullmatch(name))
     return Classes(wnids, wnids)

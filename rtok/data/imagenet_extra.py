@@ -29,8 +29,7 @@ T = TypeVar("T")
 
 NO_CLASS = 2**32 - 1
 _FIELDS = ("actual_index", "class_index", "class_id", "class_name")
-# How many records an iteration over all of them converts to Python values at once.
-_CHUNK = 65_536
+_CHUNK = 65_536  # records that an iteration over all of them converts to Python values at once
 
 
 @dataclass(frozen=True)
@@ -63,8 +62,6 @@ def write_extra(files: ExtraFiles, classes: Classes, numbers: Sequence[NDArray[n
     """Write one split's extra files, and create their folder if necessary.
 
     Args:
-        files: where to write.
-        classes: the classes; not used for a split without labels.
         numbers: by class index, the numbers in the names of the class's files, in the order of the files; for a split
             without labels, one array with all.
     """
@@ -82,10 +79,10 @@ def write_extra(files: ExtraFiles, classes: Classes, numbers: Sequence[NDArray[n
     kinds = ("<u4", "<u4", f"<U{id_width}", f"<U{name_width}")
     entries = np.empty(sum(len(array) for _, array in present), dtype=list(zip(_FIELDS, kinds, strict=True)))
     start = 0
-    for (index, wnid, name), array in present:
+    for row, array in present:
         part = entries[start : start + len(array)]
-        part["actual_index"], part["class_index"] = array, index
-        part["class_id"], part["class_name"] = wnid, name
+        for name, value in zip(_FIELDS, (array, *row), strict=True):
+            part[name] = value
         start += len(array)
     _save(files.entries, entries)
 
@@ -127,6 +124,11 @@ class ExtraSource:
     def groups(self) -> Sequence[str]:
         """The keys: each picture is its own group."""
         return self.keys
+
+    @property
+    def found(self) -> str:
+        """Where the images are listed, in words."""
+        return f"{len(self):,} images listed in {self.files.entries.name}"
 
     def __len__(self) -> int:
         return len(self.entries)

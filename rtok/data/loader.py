@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from rtok.data.batches import Batch, Batches, OnError, Reader, Sample
+from rtok.data.batches import Batch, Batches, OnError, Plan, Sample
 from rtok.data.source import ImageSource
 from rtok.data.transforms import ImageTransform
 from rtok.errors import UserError
@@ -40,8 +40,7 @@ def evaluation_batches(
         DecodeError: during iteration with `on_error="stop"`, also when it happened in a worker.
     """
     indices = [index for index, key in enumerate(source.keys) if key not in skip]
-    reader = Reader(source, transform, seed, on_error)
-    plan = _EvaluationPlan(reader, indices, _Share(batch_size, process, processes))
+    plan = _EvaluationPlan(source, transform, batch_size, seed, process, processes, on_error, indices)
     return Batches(plan, range(-(-len(indices) // batch_size)), workers)
 
 
@@ -71,60 +70,37 @@ def training_batches(
         DecodeError: during iteration with `on_error="stop"`, also when it happened in a worker.
         UserError: no picture can be decoded.
     """
-    reader = Reader(source, transform, seed, on_error)
-    plan = _TrainingPlan(reader, _Share(batch_size, process, processes))
+    plan = _TrainingPlan(source, transform, batch_size, seed, process, processes, on_error)
     return Batches(plan, range(start, steps), workers)
 
 
-@dataclass(frozen=True)
-class _Share:
-    """This process's part of every global batch."""
-
-    batch_size: int
-    process: int
-    processes: int
-
-    def of(self, number: int) -> range:
-        """Return this process's positions of batch `number` in the whole sequence."""
-        first, last = (self.batch_size * rank // self.processes for rank in (self.process, self.process + 1))
-        return range(self.batch_size * number + first, self.batch_size * number + last)
-
-
-@dataclass
-class _EvaluationPlan:
-    reader: Reader
+@dataclass(eq=False)
+class _EvaluationPlan(Plan):
     indices: Sequence[int]
-    share: _Share
 
     def samples(self, number: int) -> list[Sample]:
-        positions = self.share.of(number)
+        positions = self.positions(number)
         indices = self.indices[positions.start : positions.stop]
-        return [sample for index in indices if (sample := self.reader.read(index, visit=0)) is not None]
+        return [sample for index in indices if (sample := self.read(index, visit=0)) is not None]
 
 
-@dataclass
-class _TrainingPlan:
-    reader: Reader
-    share: _Share
+@dataclass(eq=False)
+class _TrainingPlan(Plan):
     # The permutation of the last visit, kept because the batches of a visit share it.
     _visit: int = field(default=-1, init=False)
     _order: Tensor = field(default_factory=lambda: torch.empty(0), init=False)
 
     def samples(self, number: int) -> list[Sample]:
-        return [self._sample(position) for position in self.share.of(number)]
+        return [self._sample(position) for position in self.positions(number)]
 
     def _sample(self, position: int) -> Sample:
-        count = len(self.reader.source)
+        count = len(self.source)
         visit, place = divmod(position, count)
-        order = self._permutation(visit)
+        if self._visit != visit:
+            generator = torch.Generator().manual_seed(image_seed(self.seed, "", "permutation", visit))
+            self._visit, self._order = visit, torch.randperm(count, generator=generator)
         for offset in range(count):
-            sample = self.reader.read(int(order[(place + offset) % count]), visit)
+            sample = self.read(int(self._order[(place + offset) % count]), visit)
             if sample is not None:
                 return sample
-        raise UserError(f"data: none of the {count} images can be decoded, for example {self.reader.skipped[0]}.")
-
-    def _permutation(self, visit: int) -> Tensor:
-        if self._visit != visit:
-            generator = torch.Generator().manual_seed(image_seed(self.reader.seed, "", "permutation", visit))
-            self._visit, self._order = visit, torch.randperm(len(self.reader.source), generator=generator)
-        return self._order
+        raise UserError(f"data: none of the {count} images can be decoded, for example {self.skipped[0]}.")

@@ -28,25 +28,10 @@ from rtok.version import install
 if TYPE_CHECKING:
     from rtok.config.sections import DataConfig
 
+_TRAIN = "astronaut.png", "brick.png", "coffee.png", "flower.jpg", "gravel.png", "hubble_deep_field.jpg", "moon.png"
 SPLITS = {
-    "train": (
-        "astronaut.png",
-        "brick.png",
-        "coffee.png",
-        "flower.jpg",
-        "gravel.png",
-        "hubble_deep_field.jpg",
-        "moon.png",
-        "motorcycle_left.png",
-    ),
-    "test": (
-        "camera.png",
-        "chelsea.png",
-        "china.jpg",
-        "coins.png",
-        "grass.png",
-        "rocket.jpg",
-    ),
+    "train": (*_TRAIN, "motorcycle_left.png"),
+    "test": ("camera.png", "chelsea.png", "china.jpg", "coins.png", "grass.png", "rocket.jpg"),
 }
 # Package: (its name on PyPI, the folder of its sample photos).
 _PACKAGES = {"skimage": ("scikit-image", "data"), "sklearn": ("scikit-learn", "datasets/images")}

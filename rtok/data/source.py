@@ -45,14 +45,17 @@ class ImageSource(Protocol):
         """
 
 
+def found(source: ImageSource) -> str:
+    """Return what a data set holds and what it passed over, in words, as its `found` says if it has one."""
+    return getattr(source, "found", "") or f"{len(source)} images"
+
+
 @dataclass(frozen=True)
-class FileSource:
+class Files:
     """Image files below `root`; the keys are their paths relative to it."""
 
     root: Path
     keys: Sequence[str]
-    labels: Sequence[int] | None = None
-    class_names: Sequence[str] | None = None
 
     @property
     def groups(self) -> Sequence[str]:
@@ -62,6 +65,19 @@ class FileSource:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def files(self, index: int) -> list[Path]:
+        """Return the files that a picture is read from."""
+        return [self.root / self.keys[index]]
+
     def read(self, index: int) -> Image.Image:
         """Decode one file."""
         return read_image(self.root / self.keys[index])
+
+
+@dataclass(frozen=True)
+class FileSource(Files):
+    """Image files, with classes or without."""
+
+    labels: Sequence[int] | None = None
+    class_names: Sequence[str] | None = None
+    found: str = ""

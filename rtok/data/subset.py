@@ -1,16 +1,18 @@
-"""`data.limit`: a part of a data set that represents the whole."""
+"""`data.limit` and `data.holdout`: a part of a data set."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from rtok.data.masks import MaskedFiles
-from rtok.data.source import ImageSource
+from rtok.data.source import ImageSource, found
+from rtok.errors import UserError
 from rtok.seeding import image_seed
 
 
@@ -42,8 +44,18 @@ class Subset:
         """Their groups in `source`."""
         return [self.source.groups[index] for index in self.indices]
 
+    @property
+    def found(self) -> str:
+        """How many pictures, of which."""
+        return f"{len(self)} of {found(self.source)}"
+
     def __len__(self) -> int:
         return len(self.indices)
+
+    def files(self, index: int) -> list[Path]:
+        """Return the files that a picture is read from; none where the data has no files."""
+        files = getattr(self.source, "files", None)
+        return files(self.indices[index]) if files else []
 
     def read(self, index: int) -> Image.Image:
         """Return one picture, 8-bit RGB."""
@@ -69,4 +81,25 @@ def take(source: ImageSource, limit: int, *, seed: int) -> ImageSource:
     rounds = np.empty_like(turn)
     rounds[by_stratum] = np.arange(len(source)) - first
     chosen = np.sort(np.lexsort((turn, rounds))[:limit]).tolist()
-    return source.part(chosen) if isinstance(source, MaskedFiles) else Subset(source, chosen)
+    return _part(source, chosen)
+
+
+def hold_out(source: ImageSource, share: float, split: str) -> ImageSource:
+    """Return about a `share` of the pictures, or for `split` "train" the rest, with all of a group on one side.
+
+    A hash of the group alone decides. Neither the run's seed nor other files move a picture to the other side (unless
+    one side were empty), so what one run trains on, no other run takes for held out.
+
+    Raises:
+        UserError: all pictures are of one group.
+    """
+    draws = {group: image_seed(0, group, "holdout") / 2**63 for group in source.groups}
+    if len(draws) < 2:
+        raise UserError("data.holdout: there is nothing to divide: the data has one image, or one group of images.")
+    most, least = max(draws, key=draws.__getitem__), min(draws, key=draws.__getitem__)
+    held = {group for group, draw in draws.items() if draw < share and group != most} | {least}
+    return _part(source, [i for i, group in enumerate(source.groups) if (group in held) == (split != "train")])
+
+
+def _part(source: ImageSource, indices: Sequence[int]) -> ImageSource:
+    return source.part(indices) if isinstance(source, MaskedFiles) else Subset(source, indices)

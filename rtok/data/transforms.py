@@ -53,13 +53,16 @@ class Transform:
 
     def __call__(self, image: Image.Image, seed: int) -> Tensor:
         """Return float32 (3, H, W) in [0, 1]; `seed` decides where a random crop lies."""
-        pixels = np.array(_RESIZE[self.resize](image, self.size, seed))
-        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float().div_(255)
+        return to_tensor(_RESIZE[self.resize](image, self.size, seed))
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """Return an 8-bit RGB picture as float32 (3, H, W) in [0, 1]."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(255)
 
 
 def _squash(image: Image.Image, size: tuple[int, int], seed: int) -> Image.Image:
-    height, width = size
-    return image.resize((width, height), Image.Resampling.BILINEAR)
+    return image.resize(size[::-1], Image.Resampling.BILINEAR)
 
 
 def _center_crop(image: Image.Image, size: tuple[int, int], seed: int) -> Image.Image:
@@ -75,9 +78,8 @@ def _center_crop(image: Image.Image, size: tuple[int, int], seed: int) -> Image.
 
 
 def _random_crop(image: Image.Image, size: tuple[int, int], seed: int) -> Image.Image:
-    height, width = size
     box = random_box(image.width, image.height, torch.Generator().manual_seed(seed))
-    return image.crop(box).resize((width, height), Image.Resampling.BICUBIC)
+    return image.crop(box).resize(size[::-1], Image.Resampling.BICUBIC)
 
 
 def random_box(width: int, height: int, generator: torch.Generator) -> tuple[int, int, int, int]:
@@ -85,12 +87,15 @@ def random_box(width: int, height: int, generator: torch.Generator) -> tuple[int
 
     Area and log-aspect are uniform. When ten boxes in a row do not fit into the picture, the largest central one with a
     permitted aspect ratio is taken. Unlike torchvision's `RandomResizedCrop.get_params` this takes a generator (and so
-    leaves the global one alone, at a fraction of the cost), and it rounds in float64.
+    leaves the global one alone), and it rounds in float64.
     """
-    log_aspect = (math.log(_ASPECT[0]), math.log(_ASPECT[1]))
+
+    def uniform(low: float, high: float) -> float:
+        return torch.empty(1).uniform_(low, high, generator=generator).item()
+
     for _ in range(_ATTEMPTS):
-        area = width * height * _uniform(*_AREA, generator)
-        aspect = math.exp(_uniform(*log_aspect, generator))
+        area = width * height * uniform(*_AREA)
+        aspect = math.exp(uniform(math.log(_ASPECT[0]), math.log(_ASPECT[1])))
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < w <= width and 0 < h <= height:
             top = int(torch.randint(0, height - h + 1, (1,), generator=generator))
@@ -100,10 +105,6 @@ def random_box(width: int, height: int, generator: torch.Generator) -> tuple[int
     h = min(height, max(1, round(width / _ASPECT[0])))
     left, top = (width - w) // 2, (height - h) // 2
     return left, top, left + w, top + h
-
-
-def _uniform(low: float, high: float, generator: torch.Generator) -> float:
-    return torch.empty(1).uniform_(low, high, generator=generator).item()
 
 
 _RESIZE: dict[str, Callable[[Image.Image, tuple[int, int], int], Image.Image]] = {

@@ -36,7 +36,8 @@ class Defense(ABC):
         fingerprint: that of the weights it was trained on (`Backbone.fingerprint`), when the file says.
 
     A subclass says what it is in `kind` (the name in configs and rows), `stem` (how its files' names begin) and `noun`
-    (the word for messages), and is registered with `rtok.register_defense`.
+    (the word for messages), and is registered with `rtok.register_defense`. It enters the blocks of a backbone
+    (`entry`), or wraps the backbone as a whole (`model`), whatever that is.
     """
 
     kind: ClassVar[str]
@@ -71,9 +72,13 @@ class Defense(ABC):
     def replaced(self, parameters: Mapping[str, Tensor]) -> Self:
         """Return the same defense with other values of its parameters."""
 
-    @abstractmethod
     def entry(self) -> Entry:
-        """Return how it enters the blocks of a backbone; the parameters stay in the graph."""
+        """Return how it enters the blocks of a backbone; the parameters stay in the graph.
+
+        Raises:
+            UserError: it does not.
+        """
+        raise UserError(f"A defense of the kind '{self.kind}' does not enter the blocks of a model.")
 
     @abstractmethod
     def untrained(self, seed: int, *draw: object) -> Self:
@@ -90,8 +95,8 @@ class Defense(ABC):
 
     @property
     @abstractmethod
-    def dim(self) -> int:
-        """The token width D of the backbones that it fits."""
+    def dim(self) -> int | None:
+        """The token width D of the backbones that it fits; None if it fits every width."""
 
     @property
     def count(self) -> int | None:
@@ -127,23 +132,35 @@ class Defense(ABC):
         plain = {name: v.detach().to("cpu", torch.float32).contiguous() for name, v in self.parameters().items()}
         write_atomic(path, to_safetensors(plain, self.metadata))
 
-    def check(self, backbone: Backbone, file: Path | None = None) -> None:
-        """Refuse a defense that was made for another backbone; `file` is where it came from.
+    def check(self, backbone: Backbone, file: Path | None = None, *, weights: bool = True) -> None:
+        """Refuse a defense that was made for another backbone.
+
+        Args:
+            file: where it came from, for the message.
+            weights: whether other weights of the same backbone are refused too.
 
         Raises:
-            UserError: another name or another width; the message says what the defense was made for.
+            UserError: another name, another width, or other weights; the message says what the defense was made for.
         """
-        if not backbone.takes_entries:
+        if not backbone.takes_entries and type(self).model is Defense.model:
             raise UserError(backbone.why_closed)
         name = backbone.spec.name
-        if self.backbone not in (None, name) or self.dim != backbone.dim:
+        if self.backbone not in (None, name) or self.dim not in (None, backbone.dim):
             made_for = f"'{self.backbone}'" if self.backbone else "a backbone that the file does not name"
-            what = self.noun if self.count is None else f"{self.count} {self.noun}"
-            which = f"The {what} in '{file}'" if file else f"These {what}"
             raise UserError(
-                f"{which} were made for {made_for} (width {self.dim}), not for '{name}' "
+                f"{self._named(file)} were made for {made_for} (width {self.dim}), not for '{name}' "
                 f"(width {backbone.dim}). Set `model.name` to theirs, or give {self.noun} trained for '{name}'."
             )
+        if weights and self.fingerprint is not None and self.fingerprint != backbone.fingerprint():
+            raise UserError(
+                f"{self._named(file)} were trained on other weights of '{name}' (fingerprint {self.fingerprint}) than "
+                f"these ({backbone.fingerprint()}), or with another normalization: set `model.weights` and "
+                "`model.normalization` to theirs. If it is meant: --set check_weights=false."
+            )
+
+    def _named(self, file: Path | None) -> str:
+        what = self.noun if self.count is None else f"{self.count} {self.noun}"
+        return f"The {what} in '{file}'" if file else f"These {what}"
 
 
 def parse_made_for(about: Mapping[str, str], path: Path) -> dict[str, Any]:

@@ -58,13 +58,7 @@ class RobustnessTokens(Defense):
 
     @classmethod
     def draw(
-        cls,
-        count: int,
-        dim: int,
-        *draw: object,
-        std: float = DEFAULT_INIT_STD,
-        seed: int = 0,
-        **made_for: Any,
+        cls, count: int, dim: int, *draw: object, std: float = DEFAULT_INIT_STD, seed: int = 0, **made_for: Any
     ) -> RobustnessTokens:
         """Draw untrained tokens, std * N(0, 1): a function of seed, count, dim and what names the draw."""
         generator = torch.Generator().manual_seed(image_seed(seed, "tokens", count, *draw))

@@ -41,10 +41,10 @@ def largest_activations(setup: Setup, evaluator: Evaluator) -> list[dict[str, An
     interval, clustered by photo. The control is the mean over its draws.
     """
     members: dict[tuple[Any, ...], list[Victim]] = {}
-    for victim in evaluator.victims:
-        members.setdefault(tuple(victim.identity()[key] for key in _WHO), []).append(victim)
     found: dict[tuple[Any, ...], list[Tensor]] = {}
     groups: list[str] = []
+    for victim in evaluator.victims:
+        members.setdefault(tuple(victim.identity()[key] for key in _WHO), []).append(victim)
     trial = transfer_trial(evaluator)
     assert trial is not None
     for batch in _first(setup):

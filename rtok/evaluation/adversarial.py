@@ -10,20 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from typing_extensions import Unpack
 
-from rtok.attacks.stored import (
-    MANIFEST,
-    AdversarialSet,
-    file_name,
-    load_image,
-    manifest_row,
-    save_image,
-)
+from rtok.attacks.stored import MANIFEST, AdversarialSet, file_name, load_image, manifest_row, save_image
 from rtok.compute import Compute
 from rtok.config.rules import checked
 from rtok.console import progress
 from rtok.evaluation.loop import Evaluator, Trial
 from rtok.evaluation.plan import Planner, open_surrogate
-from rtok.evaluation.run import finished_images, require_all
+from rtok.evaluation.run import require_all
 from rtok.evaluation.task import Task
 from rtok.evaluation.tasks.classification import ClassificationTask
 from rtok.evaluation.tasks.features import FeatureTask
@@ -32,6 +25,7 @@ from rtok.evaluation.threats import ThreatContext
 from rtok.evaluation.victims import Victim
 from rtok.files import write_atomic
 from rtok.results.summary import to_csv
+from rtok.runs.inputs import inputs_of
 from rtok.runs.run import Run, RunOptions
 from rtok.setup import Setup
 
@@ -70,7 +64,7 @@ def make_adversarial_set(config: Config, **options: Unpack[RunOptions]) -> Attac
         planner = Planner(setup, task, ThreatContext(config, plain, surrogate, surrogate_name=name))
         (trial,) = planner.under("transfer", config.attacks[0])
         evaluator = Evaluator(task, [plain], [trial], device=compute.device, std=setup.backbone.std, seed=config.seed)
-        run.start()
+        run.start(inputs_of(setup))
         return _craft(setup, evaluator, trial, run)
 
 
@@ -90,7 +84,7 @@ def _craft(setup: Setup, evaluator: Evaluator, trial: Trial, run: Run) -> Attack
     if compute.is_main:
         (run.path / "images").mkdir(exist_ok=True)
     run.mend(lambda row: (run.path / row["file"]).exists())
-    done = finished_images(run.journal, source)
+    done = {row["image"] for row in run.journal.rows()}
     evaluator.task.prepare(run)
     batches = setup.batches(done=done)
     with progress("attack", total=len(source), unit="image", enabled=compute.is_main, start=len(done)) as bar:
@@ -115,21 +109,18 @@ def _craft(setup: Setup, evaluator: Evaluator, trial: Trial, run: Run) -> Attack
         write_atomic(run.path / "manifest.csv", to_csv(rows, MANIFEST))
         _draw_examples(setup, run, rows[:EXAMPLES])
     # The record comes last: it says what the set was made for, and that it is whole.
-    run.finish(skipped=skipped, **_facts(setup, evaluator.task, trial), images=len(rows))
+    run.finish(
+        skipped=skipped,
+        attack=trial.settings.model_dump(mode="json"),
+        name=trial.name,
+        objective=evaluator.task.objective,
+        surrogate=trial.surrogate,
+        backbone=setup.backbone.spec.name,
+        fingerprint=setup.backbone.fingerprint(),
+        image_size=list(setup.backbone.image_size),
+        images=len(rows),
+    )
     return _result(run.path, rows)
-
-
-def _facts(setup: Setup, task: Task, trial: Trial) -> dict[str, Any]:
-    """What a set is, for those who use it."""
-    return {
-        "attack": trial.settings.model_dump(mode="json"),
-        "name": trial.name,
-        "objective": task.objective,
-        "surrogate": trial.surrogate,
-        "backbone": setup.backbone.spec.name,
-        "fingerprint": setup.backbone.fingerprint(),
-        "image_size": list(setup.backbone.image_size),
-    }
 
 
 def _result(out: Path, rows: Collection[Mapping[str, Any]]) -> AttackResult:

@@ -40,7 +40,9 @@ class GuessedDefenses:
         if isinstance(chosen, GuessedConfig):
             return cls(setup, chosen, head)
         files = resolve_defenses(setup.config.guessed_paths)
-        return cls(setup, None, head, robust_victims(files, setup.backbone, (head,)))
+        return cls(
+            setup, None, head, robust_victims(files, setup.backbone, (head,), check_weights=setup.config.check_weights)
+        )
 
     def prepare(self, run: Run) -> None:
         """Train the tokens that no file holds."""
@@ -65,15 +67,7 @@ class GuessedDefenses:
             resize = told.get("data", {}).get("resize", data["resize"])
             data |= {"split": "train", "limit": None, "resize": resize}
         seeds = [image_seed(config.seed, FOLDER, number) % _SEEDS for number in range(settings.train)]
-        recipe = {key: told[key] for key in ("attack", "train") if key in told}
-        return Config.model_validate(
-            {
-                **recipe,
-                "model": config.model.model_dump(mode="json"),
-                "defense": {**known.settings(), "seeds": seeds},
-                "data": data,
-                "precision": config.precision,
-                "seed": seeds[0],
-                "out": str(out),
-            }
-        )
+        recipe: dict[str, Any] = {key: told[key] for key in ("attack", "train") if key in told}
+        recipe |= {"model": config.model.model_dump(mode="json"), "defense": {**known.settings(), "seeds": seeds}}
+        recipe |= {"data": data, "precision": config.precision, "seed": seeds[0], "out": str(out)}
+        return Config.model_validate(recipe)

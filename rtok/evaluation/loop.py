@@ -73,45 +73,34 @@ class Trial:
     def identity(self, seed: int) -> dict[str, Any]:
         """The columns that say how a row's adversarial images were made."""
         return {
-            "attack": self.name,
-            "threat": self.threat,
-            "surrogate": self.surrogate,
-            "norm": self.settings.norm,
-            "eps": self.settings.eps,
-            "units": self.settings.units,
+            **{"attack": self.name, "threat": self.threat, "surrogate": self.surrogate},
+            **{key: getattr(self.settings, key) for key in ("norm", "eps", "units")},
             "eps_pixel": self.eps_pixel,
             **self.settings.counts,
-            "start": self.start,
-            "seed": seed,
+            **{"start": self.start, "seed": seed},
         }
 
 
+@dataclass(eq=False)
 class Evaluator:
     """Runs a task's trials on batches; knows nothing of files.
 
-    Args:
+    Attributes:
         victims: the plain victim first.
         std: the model's per-channel std, for attacks with normalized units.
+        models: each victim as a function from images to the task's output.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        victims: Sequence[Victim],
-        trials: Sequence[Trial],
-        *,
-        device: torch.device,
-        std: Tensor,
-        seed: int,
-    ) -> None:
-        self.task = task
-        self.victims = victims
-        self.trials = trials
-        self.device = device
-        self.std = std
-        self.seed = seed
-        self.models = {victim: task.model(victim) for victim in victims}
-        self._starts = {run.start for trial in trials for run in trial.runs}
+    task: Task
+    victims: Sequence[Victim]
+    trials: Sequence[Trial]
+    device: torch.device
+    std: Tensor
+    seed: int
+
+    def __post_init__(self) -> None:
+        self.models = {victim: self.task.model(victim) for victim in self.victims}
+        self._starts = {run.start for trial in self.trials for run in trial.runs}
 
     def run(self, batches: Iterable[Batch], journal: Journal, compute: Compute, total: int, done: int) -> None:
         """Evaluate every batch and append one record per image to the journal on the main process."""
@@ -120,7 +109,8 @@ class Evaluator:
                 records = compute.gather(self.evaluate(batch))
                 if compute.is_main:
                     journal.append(records)
-                bar.advance(len(records), **self._live(records))
+                bar.observe(self._live(records))
+                bar.advance(len(records))
 
     def evaluate(self, batch: Batch) -> list[Record]:
         """One record per image: `{"image", "group", "rows": [...]}` with a row per trial and victim."""
@@ -175,12 +165,7 @@ class Evaluator:
         return Objective(run.surrogate, criterion)
 
     def _tried(
-        self,
-        trial: Trial,
-        batch: Batch,
-        images: Tensor,
-        clean: dict[Victim, Tensor],
-        made: dict[AttackRun, Tensor],
+        self, trial: Trial, batch: Batch, images: Tensor, clean: dict[Victim, Tensor], made: dict[AttackRun, Tensor]
     ) -> dict[Victim, Columns]:
         """Per victim the columns of its worst result, per image, over the trial's attacks."""
         worst: dict[Victim, Columns] = {}
@@ -209,14 +194,14 @@ class Evaluator:
         with torch.no_grad():
             return self.task.reduce(model(images), batch)
 
-    def _live(self, records: Sequence[Record]) -> dict[str, float]:
+    def _live(self, records: Sequence[Record]) -> dict[str, list[float]]:
         """The numbers of the first trial's plain and robust victims, for the progress line."""
         seen: dict[str, list[float]] = {}
         for record in records:
             for row in record["rows"]:
                 if row["threat"] == record["rows"][0]["threat"] and row[self.task.worst_by] is not None:
                     seen.setdefault(row["victim"], []).append(row[self.task.worst_by])
-        return {victim: sum(values) / len(values) for victim, values in seen.items()}
+        return seen
 
 
 def _worse(first: Columns, second: Columns, worst_by: str) -> Columns:

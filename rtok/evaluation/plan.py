@@ -12,11 +12,10 @@ from rtok.attacks.base import build
 from rtok.attacks.stored import AdversarialSet
 from rtok.config.attack import AttackConfig, read_attack
 from rtok.config.threats import THREATS
-from rtok.defenses import load_defense
 from rtok.evaluation.loop import AttackRun, Trial
 from rtok.evaluation.task import Task
 from rtok.evaluation.threats import BoundSurrogate, ModelOf, Scenario, ThreatContext, transfer
-from rtok.evaluation.victims import Victim
+from rtok.evaluation.victims import Victim, open_defense
 from rtok.setup import Setup, open_backbone
 
 if TYPE_CHECKING:
@@ -51,11 +50,8 @@ class Planner:
         """One attack under one threat: a trial for each model that it is crafted on."""
         for scenario in THREATS.find(threat).load()(self.context, attack):
             settings = scenario.attack or attack
-            runs = [
-                run
-                for member in self._members(threat, settings)
-                for run in self._runs(threat, scenario, member, attack)
-            ]
+            members = self._members(threat, settings)
+            runs = [run for member in members for run in self._runs(threat, scenario, member, attack)]
             trial = self._trial(attack, threat, scenario, runs)
             yield (trial if scenario.attack is None else replace(trial, settings=settings, start=scenario.start))
 
@@ -123,12 +119,9 @@ class Planner:
         stored.check(self.setup.backbone, self.setup.source.keys)
         settings = read_attack(stored.made.attack)
         same = stored.made.objective == self.task.objective
-        context = self.context
-        everyone = (context.plain, *context.control, *context.robust)
-        scenario = Scenario(stored.made.surrogate, context.plain, (context.plain,), everyone)
-        model_of = self._model_of(1)
-        surrogate = BoundSurrogate(context.plain, model_of)
-        run = AttackRun(settings, stored, surrogate, model_of(context.plain))
+        plain, model_of = self.context.plain, self._model_of(1)
+        scenario = Scenario(stored.made.surrogate, plain, (plain,), self.context.everyone)
+        run = AttackRun(settings, stored, BoundSurrogate(plain, model_of), model_of(plain))
         trial = self._trial(settings, "transfer", scenario, [run])
         return replace(
             trial,
@@ -156,6 +149,5 @@ def open_surrogate(setup: Setup, plain: Victim) -> tuple[str, Victim]:
     surrogate = Victim("surrogate", backbone, head=plain.head)
     if chosen.defense is None:
         return model.name, surrogate
-    defense = load_defense(chosen.defense)
-    defense.check(backbone, chosen.defense)
-    return f"{model.name} + {chosen.defense}", surrogate.with_defense(defense.to(setup.compute.device))
+    defense = open_defense(chosen.defense, backbone, check_weights=setup.config.check_weights)
+    return f"{model.name} + {chosen.defense}", surrogate.with_defense(defense)

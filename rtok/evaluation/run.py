@@ -9,7 +9,6 @@ from typing_extensions import Unpack
 
 from rtok.compute import Compute
 from rtok.data.framing import Framing
-from rtok.data.source import ImageSource
 from rtok.defenses import resolve_defenses
 from rtok.errors import UserError
 from rtok.evaluation.curve import write_curve
@@ -24,6 +23,7 @@ from rtok.files import read_json, write_atomic, write_json
 from rtok.results.columns import paired_columns
 from rtok.results.differences import paired_differences
 from rtok.results.summary import flat_rows, summarize, to_csv
+from rtok.runs.inputs import inputs_of
 from rtok.runs.journal import Journal
 from rtok.runs.run import Run, RunOptions
 from rtok.setup import Setup
@@ -33,10 +33,7 @@ if TYPE_CHECKING:
 
 
 def run_evaluation(
-    config: Config,
-    open_task: Callable[[Setup], Task],
-    framing: Framing | None = None,
-    **options: Unpack[RunOptions],
+    config: Config, open_task: Callable[[Setup], Task], framing: Framing | None = None, **options: Unpack[RunOptions]
 ) -> dict[str, Any]:
     """Evaluate and write `config.yaml`, `run.json`, `results.json`, `per_image.csv` and the task's figures.
 
@@ -57,9 +54,9 @@ def run_evaluation(
         task = open_task(setup)
         guessed = GuessedDefenses.open(setup, task.plain_head) if "guessed" in config.threats else None
         evaluator = open_evaluator(setup, task, guessed)
-        run.start()
+        run.start(inputs_of(setup))
         run.mend()
-        done = finished_images(run.journal, setup.source)
+        done = {row["image"] for row in run.journal.rows()}
         task.prepare(run)
         if guessed is not None:
             guessed.prepare(run)
@@ -70,7 +67,8 @@ def open_evaluator(setup: Setup, task: Task, guessed: GuessedDefenses | None) ->
     """Load the victims and plan the trials."""
     config, backbone = setup.config, setup.backbone
     plain = Victim("plain", backbone, head=task.plain_head)
-    robust = robust_victims(resolve_defenses(config.defense_paths), backbone, task.robust_heads)
+    files = resolve_defenses(config.defense_paths)
+    robust = robust_victims(files, backbone, task.robust_heads, check_weights=config.check_weights)
     control = control_victims(robust, config.control_draws, backbone, config.seed, task.plain_head)
     crafted = any(not attack.stored for attack in config.attacks)
     name, surrogate = open_surrogate(setup, plain) if crafted else (config.model.name, plain)
@@ -98,6 +96,7 @@ def _measure(setup: Setup, evaluator: Evaluator, run: Run, done: set[str]) -> di
     paired = paired_columns(task.command)
     results: dict[str, Any] = {
         "command": task.command,
+        "inputs": run.inputs,
         "images": len(source) - len(skipped),
         "skipped": len(skipped),
         "rows": summarize(rows, task.summarize),
@@ -114,22 +113,6 @@ def _measure(setup: Setup, evaluator: Evaluator, run: Run, done: set[str]) -> di
             write_curve(results["curve"], paired[0], run.path)
     run.finish(skipped=skipped)
     return results
-
-
-def finished_images(journal: Journal, source: ImageSource) -> set[str]:
-    """Return the images that an earlier, killed run has finished.
-
-    Raises:
-        UserError: some of them are not in the data any more.
-    """
-    done = {row["image"] for row in journal.rows()}
-    gone = sorted(done.difference(source.keys))
-    if gone:
-        raise UserError(
-            f"data: {len(gone)} images that this run has done before are gone now, {gone[0]} for one: put them back, "
-            "or start again with --overwrite."
-        )
-    return done
 
 
 def require_all(journal: Journal, *, found: int, wanted: int) -> None:

@@ -86,12 +86,9 @@ class SanityChecks:
         found = self._craft(plain, eps=1.0)
         worst = self.evaluator.worst_by(plain, self.batch, self.images, found)
         limit = BROKEN_SHARE if task.objective == "labels" else self._other_images()
-        return {
-            "check": "an unbounded radius breaks the plain model",
-            "passed": worst <= limit,
-            "seen": f"{task.worst_by} {worst:.3f}, at most {limit:.3f} wanted",
-            "values": {task.worst_by: worst, "limit": limit},
-        }
+        seen = f"{task.worst_by} {worst:.3f}, at most {limit:.3f} wanted"
+        values = {task.worst_by: worst, "limit": limit}
+        return _check("an unbounded radius breaks the plain model", worst <= limit, seen, values)
 
     def of_victim(self, victim: Victim) -> Iterator[Check]:
         """The checks of one robust victim, which share the strongest attack."""
@@ -130,30 +127,20 @@ class SanityChecks:
             for one in (objective, self._objective(self.evaluator.victims[0]))
         ]
         ratio = float((norms[0] / norms[1]).nan_to_num(0.0, posinf=1.0).min())
-        return {
-            "check": "gradients do not vanish",
-            "passed": ratio > VANISHED and bool(norms[0].isfinite().all()),
-            "seen": f"smallest norm {ratio:.2g} of the plain model's, more than {VANISHED:g} wanted",
-            "values": {"norm_ratio": ratio},
-        }
+        passed = ratio > VANISHED and bool(norms[0].isfinite().all())
+        seen = f"smallest norm {ratio:.2g} of the plain model's, more than {VANISHED:g} wanted"
+        return _check("gradients do not vanish", passed, seen, {"norm_ratio": ratio})
 
     def _rising(self, name: str, strengths: Mapping[Any, float], slack: float) -> Check:
         values = list(strengths.values())
         steady = all(after >= before - slack for before, after in itertools.pairwise(values))
-        return {
-            "check": name,
-            "passed": steady and (len(values) == 1 or values[-1] > values[0]),
-            "seen": "loss " + ", ".join(f"{value:.3f} ({key})" for key, value in strengths.items()),
-            "values": {str(key): value for key, value in strengths.items()},
-        }
+        passed = steady and (len(values) == 1 or values[-1] > values[0])
+        seen = "loss " + ", ".join(f"{value:.3f} ({key})" for key, value in strengths.items())
+        return _check(name, passed, seen, {str(key): value for key, value in strengths.items()})
 
     def _weaker(self, name: str, other: float, full: float, slack: float) -> Check:
-        return {
-            "check": name,
-            "passed": other <= full + slack,
-            "seen": f"loss {other:.3f}, adaptive {full:.3f}",
-            "values": {"loss": other, "adaptive": full},
-        }
+        seen = f"loss {other:.3f}, adaptive {full:.3f}"
+        return _check(name, other <= full + slack, seen, {"loss": other, "adaptive": full})
 
     def _objective(self, victim: Victim) -> Objective:
         return self.evaluator.objective(self._run(victim), self.batch, self.images)
@@ -207,14 +194,13 @@ def adaptive_in_results(rows: Sequence[Mapping[str, Any]], worst: str) -> list[C
             continue
         adaptive, transfer = ([row[worst] for row in column] for column in zip(*known, strict=True))
         mean, low, _ = paired_bootstrap(adaptive, transfer, [a["group"] for a, _ in known])
-        checks.append(
-            {
-                "check": f"adaptive does no less harm than transfer ({attack}, all images)",
-                "passed": mean <= 0 or (low is not None and low <= 0),
-                "seen": f"{worst} {mean:+.3f} against transfer, not above 0 wanted (beyond chance)",
-                "values": {"difference": mean, "low": low},
-                "defense": defense,
-                "head_features": head,
-            }
-        )
+        passed = mean <= 0 or (low is not None and low <= 0)
+        seen = f"{worst} {mean:+.3f} against transfer, not above 0 wanted (beyond chance)"
+        name = f"adaptive does no less harm than transfer ({attack}, all images)"
+        check = _check(name, passed, seen, {"difference": mean, "low": low})
+        checks.append({**check, "defense": defense, "head_features": head})
     return checks
+
+
+def _check(name: str, passed: bool, seen: str, values: Mapping[str, float | None]) -> Check:
+    return {"check": name, "passed": passed, "seen": seen, "values": values}

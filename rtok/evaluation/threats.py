@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import TYPE_CHECKING
 
 from rtok.attacks.objective import Model, Step
@@ -43,6 +44,11 @@ class ThreatContext:
     def name(self) -> str:
         """The backbone's name."""
         return self.config.model.name
+
+    @property
+    def everyone(self) -> tuple[Victim, ...]:
+        """All victims, the plain one first."""
+        return (self.plain, *self.control, *self.robust)
 
 
 @dataclass(frozen=True)
@@ -101,8 +107,7 @@ def transfer(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]
     target = surrogate
     if surrogate.defense is not None and attack.target == "plain":
         target = Victim("surrogate", surrogate.features.backbone, head=surrogate.head)
-    everyone = (context.plain, *context.control, *context.robust)
-    yield Scenario(context.surrogate_name, surrogate, (target,), everyone)
+    yield Scenario(context.surrogate_name, surrogate, (target,), context.everyone)
 
 
 def informed(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:
@@ -110,17 +115,16 @@ def informed(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]
 
     The attacker has the public head: one that was fitted on robust features is as private as the defense.
     """
-    groups: dict[tuple[object, ...], list[Victim]] = {}
+    settings, groups = context.config.informed, dict[tuple[object, ...], list[Victim]]()
     for victim in context.robust:
         if victim.defense is not None:
             groups.setdefault(victim.defense.twin_key, []).append(victim)
-    settings = context.config.informed
     for victims in groups.values():
         assert victims[0].defense is not None
-        members = FreshTwins(
+        twins = FreshTwins(
             context.plain, victims[0].defense, context.config.seed, settings.draws, settings.plain_weight
         )
-        yield Scenario(f"{context.name} + drawn tokens", members, (context.plain,), tuple(victims))
+        yield Scenario(f"{context.name} + drawn tokens", twins, (context.plain,), tuple(victims))
 
 
 @dataclass(frozen=True)
@@ -164,15 +168,7 @@ def adaptive(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]
 
 def query(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:
     """The attacker sees the deployed model's scores only: a random search for each robust victim and budget."""
-    settings = context.config.query
-    for victim in context.robust:
-        for queries in settings.queries:
-            for start in settings.starts:
-                yield Scenario(
-                    f"{context.name}'s scores",
-                    victim,
-                    (context.plain,),
-                    (victim,),
-                    attack=attack.by_queries(queries),
-                    start=start,
-                )
+    settings, target = context.config.query, (context.plain,)
+    for victim, queries, start in product(context.robust, settings.queries, settings.starts):
+        square = attack.by_queries(queries)
+        yield Scenario(f"{context.name}'s scores", victim, target, (victim,), attack=square, start=start)

@@ -58,13 +58,20 @@ class Victim:
         }
 
 
-def robust_victims(files: Sequence[Path], backbone: Backbone, heads: Sequence[str | None] = (None,)) -> list[Victim]:
-    """Load each defense file, one victim per head; files made for another backbone are refused."""
+def open_defense(file: Path, backbone: Backbone, *, check_weights: bool = True) -> Defense:
+    """Load a defense onto the backbone's device; one for another backbone, or other weights if checked, is refused."""
+    defense = load_defense(file)
+    defense.check(backbone, file, weights=check_weights)
+    return defense.to(backbone.mean.device)
+
+
+def robust_victims(
+    files: Sequence[Path], backbone: Backbone, heads: Sequence[str | None] = (None,), *, check_weights: bool = True
+) -> list[Victim]:
+    """Load each defense file, one victim per head."""
     victims = []
     for file in files:
-        defense = load_defense(file)
-        defense.check(backbone, file)
-        defense = defense.to(backbone.mean.device)
+        defense = open_defense(file, backbone, check_weights=check_weights)
         model = defense.model(backbone)
         victims += [Victim("robust", model, defense, str(file), head=head) for head in heads]
     return victims

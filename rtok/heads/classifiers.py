@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,19 +27,6 @@ from rtok.setup import Setup
 HELD_OUT = 5  # one image in so many chooses the strength of the penalty
 
 
-@dataclass(frozen=True)
-class Classifier:
-    """Features and a head as one function from images (B, 3, H, W) to logits (B, K); the head must be ready."""
-
-    heads: Mapping[str, LinearHead]
-    name: str
-    features: Features
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Return the logits."""
-        return self.heads[self.name](self.features, images)
-
-
 class Classifiers(HeadStore[LinearHead]):
     """The linear heads of a run on data with classes.
 
@@ -61,8 +47,8 @@ class Classifiers(HeadStore[LinearHead]):
         super().__init__(setup)
 
     def model(self, name: str, features: Features) -> Model:
-        """The features with a head."""
-        return Classifier(self.ready, name, features)
+        """The features with a head: images (B, 3, H, W) to logits (B, K)."""
+        return lambda images: self.ready[name](features, images)
 
     def require(self, name: str, features: Features, path: Path | None) -> None:
         """Read a head, take the model's own classifier, or note what has to be done to get one."""

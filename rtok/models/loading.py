@@ -55,6 +55,27 @@ def load_backbone(
     return build_backbone(spec, read_weights(spec, weights).tensors, image_size=size, normalization=normalization)
 
 
+def outline_backbone(name: str, *, weights: str | Path, image_size: tuple[int, int], normalization: str) -> Backbone:
+    """Return the backbone that `load_backbone` would, without its numbers (on the meta device): it computes nothing.
+
+    A file is checked by its names and shapes alone; nothing is downloaded.
+
+    Raises:
+        UserError: as `load_backbone` does, but for what only the numbers can tell.
+    """
+    spec = find(name)
+    check_size(spec, image_size)
+    if spec.build is not None:
+        return load_module(spec, weights, image_size)
+    if weights != "pretrained":
+        content = read_checkpoint(Path(weights), shapes_only=True)
+        refuse_robust(content, Path(weights))
+        translate_weights(spec, state_dict(content, Path(weights)), Path(weights))
+    with torch.device("meta"):
+        vit = _build(spec, image_size)
+    return _backbone(vit, spec, normalization)
+
+
 @dataclass(frozen=True)
 class Weights:
     """A model's weights at their trained size, and what they were read from.
@@ -116,6 +137,10 @@ def build_backbone(
     """Build a frozen backbone from weights at their trained size under timm's names."""
     vit = _build(spec, image_size)
     vit.load_state_dict(_resample(tensors, vit, spec))
+    return _backbone(vit, spec, normalization)
+
+
+def _backbone(vit: Any, spec: ModelSpec, normalization: str) -> Backbone:
     mean, std = vit.pretrained_cfg["mean"], vit.pretrained_cfg["std"]
     if normalization == "imagenet":
         mean, std = IMAGENET_MEAN, IMAGENET_STD

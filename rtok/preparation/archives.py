@@ -11,7 +11,6 @@ import shutil
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -34,7 +33,8 @@ def unpack_archives(archives: Path, root: Path, splits: Sequence[Split], *, dry_
         UserError: no archive for any of the splits, no devkit beside the validation images, or an archive that is
             damaged or not ImageNet's.
     """
-    found = {split.name: path for split in splits if (path := _find(archives, split))}
+    candidates = [(split.name, archives / name) for split in splits for name in ARCHIVES[split.name]]
+    found = {name: path for name, path in reversed(candidates) if path.is_file()}
     if not found:
         names = ", ".join(ARCHIVES[split.name][0] for split in splits)
         raise UserError(f"--archives: {archives} does not hold {names}. Give the folder of the downloads.")
@@ -51,12 +51,7 @@ def unpack_archives(archives: Path, root: Path, splits: Sequence[Split], *, dry_
         elif split.name == "train":
             _unpack_train(found["train"], root / "train", split)
         elif not (root / split.name).exists():
-            _unpack_flat(found[split.name], root / split.name, split, wnids)
-
-
-def _find(archives: Path, split: Split) -> Path | None:
-    paths = (archives / name for name in ARCHIVES[split.name])
-    return next((path for path in paths if path.is_file()), None)
+            _unpack_flat(found[split.name], root / split.name, split, wnids if split.labelled else [])
 
 
 def _unpack_train(path: Path, train: Path, split: Split) -> None:
@@ -70,36 +65,27 @@ def _unpack_train(path: Path, train: Path, split: Split) -> None:
                 if file is None or not WORDNET_ID.fullmatch(wnid):
                     raise _foreign(path, entry)
                 if not (train / wnid).exists():
-                    place = partial(_place_as_it_is, split, wnid)
                     with _open(path, file) as inner:
-                        for _ in _unpack(inner, path, train / wnid, place):
-                            pass
+                        _unpack(inner, path, train / wnid, split, wnid)
                 bar.advance()
 
 
 def _unpack_flat(path: Path, folder: Path, split: Split, wnids: Sequence[str]) -> None:
     """Unpack an archive of images: those of `val` into class folders, those of `test` side by side."""
-    place = partial(_place_by_class, split, wnids) if split.labelled else partial(_place_as_it_is, split, "")
     with _open(path) as archive, progress(f"unpack {split.name}", len(wnids) or None, unit="image") as bar:
-        for _ in _unpack(archive, path, folder, place):
-            bar.advance()
+        _unpack(archive, path, folder, split, wnids=wnids, after=bar.advance)
 
 
-def _place_as_it_is(split: Split, wnid: str, name: str) -> str | None:
-    return None if split.number(wnid, name) is None else name
-
-
-def _place_by_class(split: Split, wnids: Sequence[str], name: str) -> str | None:
-    number = split.number("", name)
-    if number is None:
-        return None
-    if not 1 <= number <= len(wnids):
-        raise UserError(f"--archives: the devkit has ground truth for {len(wnids):,} images, not for {name}.")
-    return f"{wnids[number - 1]}/{name}"
-
-
-def _unpack(archive: tarfile.TarFile, path: Path, folder: Path, place: Callable[[str], str | None]) -> Iterator[str]:
-    """Unpack image by image, yielding names; `place` returns a name's path in the folder, or None if it has none.
+def _unpack(
+    archive: tarfile.TarFile,
+    path: Path,
+    folder: Path,
+    split: Split,
+    wnid: str = "",
+    wnids: Sequence[str] = (),
+    after: Callable[[], None] = lambda: None,
+) -> None:
+    """Unpack image by image, into a folder per class where `wnids` has the class of every number.
 
     Only the last part of an entry's path is used, and only if it is exactly the name of an image. So no archive can
     write outside the folder or create a link.
@@ -108,16 +94,17 @@ def _unpack(archive: tarfile.TarFile, path: Path, folder: Path, place: Callable[
     unfinished.mkdir(parents=True, exist_ok=True)
     for entry in _entries(archive):
         name = PurePosixPath(entry.name).name
-        file = archive.extractfile(entry) if entry.isreg() else None
-        where = place(name)
-        if where is None or file is None:
+        file, number = archive.extractfile(entry) if entry.isreg() else None, split.number(wnid, name)
+        if number is None or file is None:
             raise _foreign(path, entry)
-        target = unfinished / where
+        if wnids and not 1 <= number <= len(wnids):
+            raise UserError(f"--archives: the devkit has ground truth for {len(wnids):,} images, not for {name}.")
+        target = (unfinished / wnids[number - 1] if wnids else unfinished) / name
         if not (target.exists() and target.stat().st_size == entry.size):
             target.parent.mkdir(exist_ok=True)
             with target.open("wb") as out:
                 shutil.copyfileobj(file, out)
-        yield name
+        after()
     unfinished.rename(folder)
 
 

@@ -9,10 +9,7 @@ from rtok.data.decoding import DecodeError, read_image
 
 # (start, end) of a complete file: JPEG's SOI and EOI markers; PNG's signature and its IEND chunk with checksum.
 # (One training image of ImageNet is a PNG in spite of its name.)
-_COMPLETE = (
-    (b"\xff\xd8\xff", b"\xff\xd9"),
-    (b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"),
-)
+_COMPLETE = ((b"\xff\xd8\xff", b"\xff\xd9"), (b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"))
 _BYTES = max(len(mark) for marks in _COMPLETE for mark in marks)
 
 EMPTY = "empty"

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from rtok.console import say
 from rtok.data.imagenet_extra import ExtraFiles, write_extra
-from rtok.data.imagenet_layout import IMAGENET_LABELS, LABELS_FILE, SPLITS, Classes, Split, read_classes
+from rtok.data.imagenet_layout import IMAGENET_LABELS, LABELS_FILE, SPLITS, Classes, read_classes
 from rtok.errors import UserError, nearest, some
 from rtok.files import write_atomic
 from rtok.preparation.archives import unpack_archives
@@ -48,7 +47,9 @@ def prepare_imagenet(
         UserError: the set is incomplete and `allow_partial` was not given, no image is good, there is no such split, or
             the labels or archives are wrong. Nothing has been written then, except what was unpacked.
     """
-    splits = _chosen(split)
+    if split not in (valid := [*SPLITS, ALL]):
+        raise UserError(f"--split: '{split}' is not a split; valid are {', '.join(valid)}.{nearest(split, valid)}")
+    splits = [each for each in SPLITS.values() if split in (each.name, ALL)]
     _check_folders(root, extra, archives)
     own = root / LABELS_FILE
     classes = read_classes(labels or (own if own.is_file() else IMAGENET_LABELS))
@@ -58,26 +59,27 @@ def prepare_imagenet(
     if not there and dry_run and archives:
         return
     if not there:
-        raise UserError(_no_split(root, split))
-    listings = [list_split(root, each, classes) for each in there]
+        folders = sorted(path.name for path in root.glob("[!.]*") if path.is_dir())
+        raise UserError(
+            f"--root: {root} has no folder {', '.join(each.name for each in splits)}; it holds "
+            f"{some(folders, 8) or 'no folders'}. Give the folder that holds them, or unpack the official archives "
+            "with --archives DIR."
+        )
+    listings = [list_split(root, each, classes) for each in there]  # all, before any takes an hour
     scans = [scan_split(root, listing) for listing in listings]
     _report(scans)
     _judge(scans, classes, root, allow_partial)
     if dry_run:
         return
+    none = np.empty(0, dtype=np.uint32)
     for scan in scans:
-        _write(scan, classes, extra or root)
-    if (labels or not own.is_file()) and not _same_text(own, classes.to_text()):
-        write_atomic(own, classes.to_text())
-
-
-def _chosen(split: str) -> list[Split]:
-    if split == ALL:
-        return list(SPLITS.values())
-    if split not in SPLITS:
-        valid = [*SPLITS, ALL]
-        raise UserError(f"--split: '{split}' is not a split; valid are {', '.join(valid)}.{nearest(split, valid)}")
-    return [SPLITS[split]]
+        files = ExtraFiles(extra or root, scan.split)
+        wnids = classes.wnids if scan.split.labelled else ("",)
+        write_extra(files, classes, [scan.numbers.get(wnid, none) for wnid in wnids])
+        say(f"{scan.split.name}: wrote {files.entries}")
+    text = classes.to_text().encode()
+    if not own.is_file() or (labels and own.read_bytes() != text):
+        write_atomic(own, text)
 
 
 def _check_folders(root: Path, extra: Path | None, archives: Path | None) -> None:
@@ -86,9 +88,7 @@ def _check_folders(root: Path, extra: Path | None, archives: Path | None) -> Non
         raise UserError(f"--root: there is no folder {root}. Give the folder that holds train, val or test.")
     if archives and not archives.is_dir():
         raise UserError(f"--archives: there is no folder {archives}. Give the folder of the downloads.")
-    for option, folder in (("--root", root), ("--extra", extra)):
-        if folder is None:
-            continue
+    for option, folder in (("--root", root), ("--extra", extra or root)):
         existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         if not existing.is_dir():
             raise UserError(f"{option}: {existing} is a file. Give a folder.")
@@ -96,22 +96,11 @@ def _check_folders(root: Path, extra: Path | None, archives: Path | None) -> Non
             raise UserError(f"{option}: {existing} cannot be written to. Give a folder of your own.")
 
 
-def _no_split(root: Path, split: str) -> str:
-    wanted = ", ".join(SPLITS) if split == ALL else split
-    folders = root.iterdir() if root.is_dir() else []
-    there = [path.name for path in folders if path.is_dir() and path.name[0] != "."]
-    return (
-        f"--root: {root} has no folder {wanted}; it holds {some(sorted(there), 8) or 'no folders'}. Give the folder "
-        "that holds them, or unpack the official archives with --archives DIR."
-    )
-
-
 def _report(scans: Sequence[Scan]) -> None:
     """Print the number of images and every problem (at most `_LISTED` of a kind)."""
     for scan in scans:
         for kind, count in _kinds(scan).items():
-            of_kind = (problem for problem in scan.problems if problem.kind == kind)
-            for problem in islice(of_kind, _LISTED):
+            for problem in [problem for problem in scan.problems if problem.kind == kind][:_LISTED]:
                 say(f"{problem.path}: {kind}: {problem.reason}")
             if count > _LISTED:
                 say(f"{scan.split.name}: {count - _LISTED:,} more files are {kind}")
@@ -136,7 +125,7 @@ def _judge(scans: Sequence[Scan], classes: Classes, root: Path, allow_partial: b
     empty = [scan.split.name for scan in scans if not scan.images]
     if empty:
         raise UserError(f"--root: there are no good images in {', '.join(str(root / name) for name in empty)}.")
-    say(f"{'; '.join(lacks)}")
+    say("; ".join(lacks))
     say("rtok reads such a part of ImageNet; DINOv2's own reader refuses sets that are not full size")
 
 
@@ -150,15 +139,3 @@ def _lacks(scan: Scan, classes: Classes) -> str:
         texts.append(f"{missing:,} of the {len(classes):,} class folders missing")
     texts += [f"{count:,} {kind}" for kind, count in _kinds(scan).items()]
     return f"{scan.split.name}: {', '.join(texts)}" if texts else ""
-
-
-def _write(scan: Scan, classes: Classes, folder: Path) -> None:
-    none = np.empty(0, dtype=np.uint32)
-    by_class = [scan.numbers.get(wnid, none) for wnid in (classes.wnids if scan.split.labelled else ("",))]
-    files = ExtraFiles(folder, scan.split)
-    write_extra(files, classes, by_class)
-    say(f"{scan.split.name}: wrote {files.entries}")
-
-
-def _same_text(path: Path, text: str) -> bool:
-    return path.is_file() and path.read_bytes() == text.encode()

@@ -17,10 +17,8 @@ from rtok.data.imagenet_layout import Classes, Split
 from rtok.errors import UserError, some
 from rtok.preparation.image_file import fault
 
-# More than there are cores: with files on a network disk, threads mostly wait.
-_THREADS = 16
-# Files that a thread takes at once; a class of the train split has at most 1,300.
-_CHUNK = 1_000
+_THREADS = 16  # more than there are cores: with files on a network disk, threads mostly wait
+_CHUNK = 1_000  # files that a thread takes at once; a class of the train split has at most 1,300
 
 MISNAMED = "misnamed"
 
@@ -64,15 +62,12 @@ def list_split(root: Path, split: Split, classes: Classes) -> Listing:
         UserError: a class folder is not among the classes, or a folder cannot be listed.
     """
     base = root / split.name
+    entries = _entries(base)
     if not split.labelled:
-        return Listing(split, {"": [entry.name for entry in _entries(base)]}, [])
-    stray: list[Problem] = []
-    folders: list[str] = []
-    for entry in _entries(base):
-        if entry.is_dir():
-            folders.append(entry.name)
-        else:
-            stray.append(Problem(MISNAMED, f"{split.name}/{entry.name}", "not in a class folder"))
+        return Listing(split, {"": [entry.name for entry in entries]}, [])
+    folders = [entry.name for entry in entries if entry.is_dir()]
+    others = [f"{split.name}/{entry.name}" for entry in entries if not entry.is_dir()]
+    stray = [Problem(MISNAMED, path, "not in a class folder") for path in others]
     unknown = [name for name in folders if name not in classes.index]
     if unknown:
         raise UserError(
@@ -94,9 +89,8 @@ def scan_split(root: Path, listing: Listing) -> Scan:
     problems = list(listing.stray)
     total = sum(map(len, listing.names.values()))
     with ThreadPoolExecutor(_THREADS) as pool, progress(split.name, total, unit="file") as bar:
-        for (wnid, names), results in zip(
-            chunks, pool.map(_scan_files, repeat(root), repeat(split), chunks), strict=True
-        ):
+        scanned = pool.map(_scan_files, repeat(root), repeat(split), chunks)
+        for (wnid, names), results in zip(chunks, scanned, strict=True):
             found[wnid] += [result for result in results if isinstance(result, int)]
             problems += [result for result in results if isinstance(result, Problem)]
             bar.advance(len(names), problems=len(problems))
@@ -106,8 +100,7 @@ def scan_split(root: Path, listing: Listing) -> Scan:
 
 def _scan_files(root: Path, split: Split, chunk: tuple[str, Sequence[str]]) -> list[int | Problem]:
     wnid, names = chunk
-    folder = root / split.name / wnid
-    return [_scan_file(folder / name, split, wnid) for name in names]
+    return [_scan_file(root / split.name / wnid / name, split, wnid) for name in names]
 
 
 def _scan_file(path: Path, split: Split, wnid: str) -> int | Problem:

@@ -14,44 +14,25 @@ from typing import Any
 from rtok.config import strict_yaml
 from rtok.config.environment import escape
 from rtok.errors import UserError
-from rtok.files import TEMPORARY, read_json, write_atomic, write_json
-from rtok.runs.lock import LOCK_FILE, FolderLock
+from rtok.files import LOCK_FILE, TEMPORARY, holds_run, read_json, write_atomic, write_json
+from rtok.runs.lock import FolderLock
 
 SUB_FOLDERS = ("images", "pictures", "heads", "guessed", "state", "tensorboard")
-# Everything a run can leave in its folder, so that --overwrite removes a run and nothing of the user's own. The first
-# three mark the folder as a run.
-RUN_FILES = (
-    "config.yaml",
-    "run.json",
-    "attack.json",
-    "metrics.jsonl",
-    "rtokens*.safetensors",
-    "results.json",
-    "per_image.csv",
-    "per_class.csv",
-    "curve.csv",
-    "activations.csv",
-    "manifest.csv",
-    "*.png",
-    *SUB_FOLDERS,
-)
+# Everything a run can leave in its folder, so that --overwrite removes a run and nothing of the user's own.
+MARKS = ("config.yaml", "run.json", "attack.json")  # they mark the folder as a run
+TABLES = ("per_image.csv", "per_class.csv", "curve.csv", "activations.csv", "manifest.csv")
+RUN_FILES = (*MARKS, "metrics.jsonl", "rtokens*.safetensors", "results.json", *TABLES, "*.png", *SUB_FOLDERS)
 # Keys that may differ between a run and its resumption: they say where and how fast, not what.
-FREE_KEYS = (
-    "out",
-    "data.workers",
-    "compile",
-    "train.micro_batch",
-    "train.activation_checkpointing",
-    "train.checkpoint_every",
-    "tracking",
-)
+_FREE_TRAIN_KEYS = ("train.micro_batch", "train.activation_checkpointing", "train.checkpoint_every")
+FREE_KEYS = ("out", "data.workers", "compile", "tracking", *_FREE_TRAIN_KEYS)
+
+_STEPS = "train.steps"  # may grow: the state after the last step is where more of them begin
 
 
 class RunFolder:
     """One run's folder, claimed for as long as the object lives.
 
     Args:
-        path: the folder; it need not exist.
         settings: the resolved configuration as plain data.
         record: the file that holds the settings and so marks the folder as a run: the settings themselves as YAML, or
             JSON that has them under `config` beside the record of the run.
@@ -73,27 +54,32 @@ class RunFolder:
         overwrite: bool = False,
     ) -> None:
         self.path = Path(path)
+        self.state = self.path / "state"  # what `--resume` needs
         self.settings = dict(settings)
         self.record = self.path / record
         self.resume = resume
         self.overwrite = overwrite
+        self.longer = False  # whether a training goes on to more steps than it began with
         self._lock = FolderLock(self.path)
         if resume and overwrite:
             raise UserError("--resume and --overwrite exclude each other: choose one.")
         self.resuming = self._look()
         self._finished_before = self.finished()
 
-    @property
-    def state(self) -> Path:
-        """The sub-folder for what `--resume` needs."""
-        return self.path / "state"
-
     def finished(self, *files: str) -> bool:
         """Whether the run that the folder holds ran to its end, and these files of it are still there."""
+        return bool(self._recorded("finished")) and all((self.path / f).exists() for f in files)
+
+    def inputs(self) -> dict[str, str] | None:
+        """Return the inputs that the run in the folder began with; None where it has not recorded any."""
+        found = self._recorded("inputs")
+        return found if isinstance(found, dict) else None
+
+    def _recorded(self, key: str) -> Any:
         record = self.record if self.record.suffix == ".json" else self.path / "run.json"
         with suppress(UserError):
-            return bool(read_json(record).get("finished")) and all((self.path / f).exists() for f in files)
-        return False
+            return read_json(record).get(key)
+        return None
 
     def start(self) -> None:
         """Lock the folder, look at it again, create or clear what it needs, and write the settings.
@@ -113,7 +99,7 @@ class RunFolder:
             self.state.mkdir(exist_ok=True)
             if not self.resuming and self.record.suffix == ".json":
                 write_json(self.record, {"config": self.settings, "finished": False})
-            elif not self.resuming:
+            elif not self.resuming or self.longer:
                 write_atomic(self.record, strict_yaml.dump(escape(self.settings)))
         except OSError as error:
             if not self.resuming:
@@ -150,7 +136,7 @@ class RunFolder:
         except OSError as error:
             what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
             raise UserError(
-                f"the run in {self.path} stopped: {what}. What is finished is kept: mend the cause, and the same "
+                f"the run in {self.path} stopped: {what}. What is finished is kept: fix the cause, and the same "
                 "command with --resume (and without --overwrite) goes on."
             ) from error
         finally:
@@ -166,14 +152,14 @@ class RunFolder:
         self.close()
 
     def close(self) -> None:
-        """Give the folder free for another run."""
+        """Release the folder."""
         self._lock.release()
 
     def _look(self) -> bool:
         """Return whether this run goes on with what the folder holds, or refuse the folder."""
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path} is a file, not a folder: name another folder with --out.")
-        if self._holds_run():
+        if holds_run(self.path):
             if self.resume and self.record.exists():
                 self._check_same_settings()
                 return True
@@ -190,13 +176,6 @@ class RunFolder:
                 "or name another folder with --out."
             )
         return False
-
-    def _holds_run(self) -> bool:
-        # A config.yaml alone may be the user's own.
-        begun = self.state.is_dir() or self._lock.path.exists()
-        return any((self.path / name).exists() for name in ("run.json", "attack.json")) or (
-            begun and (self.path / "config.yaml").exists()
-        )
 
     def _holds_more(self) -> bool:
         """Whether something is in the folder besides the very beginnings of a run."""
@@ -227,8 +206,10 @@ class RunFolder:
             before, now = flatten(found), flatten(written)
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise UserError(f"{self.record} cannot be read, so the run cannot be resumed: {error}") from error
+        self.longer = (now.get(_STEPS) or 0) > (before.get(_STEPS) or 0)
+        free = (*FREE_KEYS, _STEPS) if self.longer else FREE_KEYS
         different = sorted(
-            key for key in before.keys() | now.keys() if key not in FREE_KEYS and before.get(key) != now.get(key)
+            key for key in before.keys() | now.keys() if key not in free and before.get(key) != now.get(key)
         )
         if different:
             shown = ", ".join(f"{key} ({before.get(key)!r} then, {now.get(key)!r} now)" for key in different[:5])

@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from rtok.errors import UserError
+from rtok.files import LOCK_FILE
 
-LOCK_FILE = ".rtok.lock"
 # The errors of file systems without locks, such as some network mounts.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -51,9 +51,7 @@ class FolderLock:
                     os.close(descriptor)
                     raise
                 logging.getLogger("rtok").warning(
-                    "%s cannot be locked (%s): do not start a second run in it",
-                    self.path.parent,
-                    error.strerror,
+                    "%s cannot be locked (%s): do not start a second run in it", self.path.parent, error.strerror
                 )
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), self.path.stat()):

@@ -25,7 +25,9 @@ class RunRecord:
     It is kept in `run.json`, or in the folder's record when that is JSON itself.
     """
 
-    def __init__(self, folder: RunFolder, command: Sequence[str], device: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: RunFolder, command: Sequence[str], device: Mapping[str, Any], inputs: Mapping[str, str]
+    ) -> None:
         own = folder.record.suffix == ".json"
         self.path = folder.record if own else folder.path / "run.json"
         self.started = time.monotonic()
@@ -39,6 +41,7 @@ class RunRecord:
             "versions": versions(),
             "device": dict(device),
             "git": git_state(),
+            "inputs": dict(inputs),
         }
 
     def write(self, *, finished: bool, **more: Any) -> None:

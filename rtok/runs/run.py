@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from rtok.compute import Compute
 from rtok.console import say
 from rtok.runs.folder import RunFolder
+from rtok.runs.inputs import Inputs, require_same
 from rtok.runs.journal import Journal
 from rtok.runs.record import RunRecord
 
@@ -30,14 +29,14 @@ class RunOptions(TypedDict, total=False):
     command: Sequence[str]
 
 
-class Run:
-    """One run of a command in its folder.
+class Run(ExitStack):
+    """One run of a command in its folder `path`; `state` is the sub-folder for what `--resume` needs.
 
     with Run.open(config, compute, **options) as run:
         if run.finished("results.json"):
             return ...
         ...  # open and check everything that the run needs: nothing is written yet
-        run.start()
+        run.start(inputs_of(setup))
         run.mend()
         ...  # the work, row by row into run.journal
         run.finish(skipped=skipped)
@@ -48,13 +47,15 @@ class Run:
     def __init__(
         self, folder: RunFolder, compute: Compute, command: Sequence[str], journal: str, keep_state: bool
     ) -> None:
+        super().__init__()
         self.folder = folder
+        self.path, self.state, self.resuming = folder.path, folder.state, folder.resuming
         self.compute = compute
         self.command = command
         self.journal = Journal(folder.path / journal)
         self._keep_state = keep_state
         self._record: RunRecord | None = None
-        self._stack = ExitStack()
+        self.inputs: Inputs = {}
 
     @classmethod
     def open(
@@ -83,54 +84,35 @@ class Run:
         folder = RunFolder(config.out, config.to_dict(), record=record, resume=resume, overwrite=overwrite)
         return cls(folder, compute, command, journal, keep_state)
 
-    def __enter__(self) -> Run:
-        self._stack.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        return self._stack.__exit__(kind, error, trace)
-
-    @property
-    def path(self) -> Path:
-        """The folder."""
-        return self.folder.path
-
-    @property
-    def state(self) -> Path:
-        """The sub-folder for what `--resume` needs."""
-        return self.folder.state
-
-    @property
-    def resuming(self) -> bool:
-        """Whether the run goes on with what an earlier one left."""
-        return self.folder.resuming
-
     def finished(self, *files: str) -> bool:
         """Whether the run to be resumed ran to its end and these files are there: then there is nothing left to do."""
-        if not (self.folder.resuming and self.folder.finished(*files)):
+        if self.folder.longer or not (self.resuming and self.folder.finished(*files)):
             return False
         if self.compute.is_main:
             self.folder.tidy(keep_state=self._keep_state)
         say(f"{self.path} holds a finished run: nothing is left to do", enabled=self.compute.is_main)
         return True
 
-    def start(self, *about: str) -> None:
-        """Say what computes, lock the folder and write the settings and the beginning of the record.
+    def start(self, inputs: Mapping[str, str], *about: str) -> None:
+        """Say what computes and `about`, lock the folder and write the settings and the beginning of the record.
 
         Args:
-            about: what else the line at the start says.
+            inputs: the identity of everything the run reads (`inputs_of`).
 
         Raises:
-            UserError: another run uses the folder, or it cannot be written to.
+            UserError: the run to be resumed began with other inputs, another run uses the folder, or it cannot be
+                written to.
         """
+        self.inputs = dict(inputs)
+        began_with = self.folder.inputs() if self.resuming else None
+        if began_with is not None:
+            require_same(began_with, self.inputs, self.path)
         say("; ".join([self.compute.summary(), *about]), enabled=self.compute.is_main)
         self.compute.wait()  # every process has looked at the folder before one writes into it
         if self.compute.is_main:
             self.folder.start()
-        self._stack.enter_context(self.folder.running())
-        self._record = RunRecord(self.folder, self.command, self.compute.describe())
+        self.enter_context(self.folder.running())
+        self._record = RunRecord(self.folder, self.command, self.compute.describe(), self.inputs)
         if self.compute.is_main:
             self._record.write(finished=False)
         self.compute.wait()
@@ -142,12 +124,7 @@ class Run:
         self.compute.wait()
 
     def finish(self, *, skipped: Sequence[str] = (), **facts: Any) -> None:
-        """Write the end of the record, and remove what only a resumption needs.
-
-        Args:
-            skipped: the files that could not be decoded, which the record names.
-            facts: what else the record says.
-        """
+        """Write the end of the record, with the skipped files and other facts; remove what only a resumption needs."""
         if self.compute.is_main and self._record is not None:
             self._record.write(finished=True, **facts, skipped=list(skipped))
             if not self._keep_state:

@@ -42,6 +42,11 @@ class AttackedBatch:
     visits: Sequence[int]
     through_defense: list[int]
 
+    @property
+    def effect(self) -> tuple[Tensor, Tensor]:
+        """The means of `undefended` and of the squared change of a pixel."""
+        return self.undefended.mean(), (self.adversarial - self.clean).square().mean()
+
 
 class Attacker:
     """Crafts a step's adversarial images as `train.threat` says, always away from the plain clean features.
@@ -66,13 +71,7 @@ class Attacker:
         clean = batch.images.to(self.compute.device, non_blocking=True)
         places = self._through_defense(step, len(clean))
         attacked = AttackedBatch(
-            clean,
-            clean.clone(),
-            self._features(clean),
-            clean.new_zeros(len(clean)),
-            batch.keys,
-            batch.visits,
-            places,
+            clean, clean.clone(), self._features(clean), clean.new_zeros(len(clean)), batch.keys, batch.visits, places
         )
         public = [b for b in range(len(clean)) if b not in places]
         found = self._craft(self.backbone, attacked, public)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +20,14 @@ from rtok.compute import Compute
 from rtok.config.defenses import DEFENSES, DefenseConfig
 from rtok.config.rules import checked
 from rtok.console import progress
-from rtok.data.loader import Batches, training_batches
+from rtok.data.loader import training_batches
 from rtok.errors import UserError
 from rtok.runs.folder import flatten
+from rtok.runs.inputs import inputs_of
 from rtok.runs.journal import Journal
 from rtok.runs.run import Run, RunOptions
 from rtok.setup import Setup
-from rtok.training.state import Trainee, digest_of, load_state, save_state
+from rtok.training.state import Trainee, load_state, save_state
 from rtok.training.step import Trainer
 from rtok.version import __version__
 
@@ -69,7 +71,7 @@ def train(config: Config, **options: Unpack[RunOptions]) -> TrainResult:
         files = [run.path / t.file_name for t in trainees]
         if run.finished(*(file.name for file in files)):
             return TrainResult(run.path, files, run.journal.rows()[-len(trainees) :])
-        run.start(*_about(config.train, trainees))
+        run.start(inputs_of(setup), *_about(config.train, trainees))
         rows, skipped = _steps(setup, run, trainees)
         if compute.is_main:
             _write(config, setup.backbone, trainees, files, run)
@@ -84,30 +86,37 @@ def make_trainees(config: Config, backbone: Backbone, device: torch.device) -> l
     assert isinstance(section, DefenseConfig)
     kind = DEFENSES.find(section.kind).load()
     variants, seeds = section.variants(), section.seeds
-    optimizer = OPTIMIZERS[config.train.optimizer]
     trainees = []
-    for variant in variants:
-        for seed in seeds:
-            defense = kind.create(variant, backbone, seed).to(device)
-            for values in defense.parameters().values():
-                values.requires_grad_(True)
-            name = "-".join([str(defense.count)] * (len(variants) > 1) + [f"seed{seed}"] * (len(seeds) > 1))
-            leaves = list(defense.parameters().values())
-            trainees.append(Trainee(name, defense.count, seed, defense, optimizer(leaves, lr=config.train.lr)))
+    for variant, seed in product(variants, seeds):
+        defense = kind.create(variant, backbone, seed).to(device)
+        leaves = [values.requires_grad_(True) for values in defense.parameters().values()]
+        name = "-".join([str(defense.count)] * (len(variants) > 1) + [f"seed{seed}"] * (len(seeds) > 1))
+        optimizer = OPTIMIZERS[config.train.optimizer](leaves, lr=config.train.lr)
+        trainees.append(Trainee(name, defense.count, seed, defense, optimizer))
     return trainees
 
 
 def _steps(setup: Setup, run: Run, trainees: list[Trainee]) -> tuple[list[dict[str, Any]], list[str]]:
     """Take the steps that are left; return the last step's rows, and the files that could not be decoded."""
     config, compute = setup.config, setup.compute
-    images = digest_of(setup.source.keys)
-    done = load_state(run.state / "train.pt", trainees, images) if run.resuming else 0
+    done = load_state(run.state / "train.pt", trainees) if run.resuming else 0
     run.mend(lambda row: row["step"] <= done)
     trainer = Trainer(config, compute, setup.backbone, trainees)
     steps, tracked = config.train.steps, config.tracking != "none"
     if tracked:
         compute.accelerator.init_trackers("rtok", config=_plain(config.to_dict()))
-    batches = _batches(setup, done)
+    batches = training_batches(
+        setup.source,
+        setup.transform,
+        batch_size=config.train.batch_size,
+        start=done,
+        steps=steps,
+        seed=config.seed,
+        process=compute.process,
+        processes=compute.processes,
+        workers=config.data.worker_count,
+        on_error=config.data.on_error,
+    )
     rows: list[dict[str, Any]] = []
     with progress("train", total=steps, unit="step", enabled=compute.is_main, start=done) as bar:
         for step, batch in enumerate(batches, start=done + 1):
@@ -115,28 +124,12 @@ def _steps(setup: Setup, run: Run, trainees: list[Trainee]) -> tuple[list[dict[s
             if compute.is_main:
                 run.journal.append(rows)
                 if step % config.train.checkpoint_every == 0 or step == steps:
-                    save_state(run.state / "train.pt", step, trainees, images)
+                    save_state(run.state / "train.pt", step, trainees)
             for row in rows if tracked else []:
                 compute.accelerator.log(_tracked(row), step=step)
             shown = ("loss", "invariance", "adversarial", "undefended")
             bar.advance(1, **{key: rows[-1][key] for key in shown})
     return rows, sorted(set(compute.gather(list(batches.skipped))))
-
-
-def _batches(setup: Setup, done: int) -> Batches:
-    config, compute = setup.config, setup.compute
-    return training_batches(
-        setup.source,
-        setup.transform,
-        batch_size=config.train.batch_size,
-        start=done,
-        steps=config.train.steps,
-        seed=config.seed,
-        process=compute.process,
-        processes=compute.processes,
-        workers=config.data.workers,
-        on_error=config.data.on_error,
-    )
 
 
 def _write(config: Config, backbone: Backbone, trainees: list[Trainee], files: list[Path], run: Run) -> None:

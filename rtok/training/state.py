@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from rtok.defenses import Defense
 from rtok.errors import UserError
@@ -33,42 +31,32 @@ class Trainee:
     optimizer: torch.optim.Optimizer
 
     @property
-    def parameters(self) -> dict[str, Tensor]:
-        """What is trained, by name."""
-        return self.defense.parameters()
-
-    @property
     def file_name(self) -> str:
         """`rtokens.safetensors` for tokens, with the name when a run trains several."""
         stem = self.defense.stem
         return f"{stem}-{self.name}.safetensors" if self.name else f"{stem}.safetensors"
 
 
-def digest_of(keys: Sequence[str]) -> str:
-    """A short hash of the images' identities: with other images, training would see another sequence."""
-    return hashlib.sha256("\0".join(keys).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def save_state(path: Path, step: int, trainees: Sequence[Trainee], images: str) -> None:
-    """Write the parameters and optimizers after `step` steps on the images of this digest."""
+def save_state(path: Path, step: int, trainees: Sequence[Trainee]) -> None:
+    """Write the parameters and optimizers after `step` steps."""
     states = {
         t.name: {
-            "parameters": {name: values.detach() for name, values in t.parameters.items()},
+            "parameters": {name: values.detach() for name, values in t.defense.parameters().items()},
             "optimizer": t.optimizer.state_dict(),
         }
         for t in trainees
     }
-    state = {"step": step, "images": images, "trainees": states}
+    state = {"step": step, "trainees": states}
     buffer = io.BytesIO()  # writing to a full disk, torch.save raises a RuntimeError that does not say so
     torch.save(state, buffer)
     write_atomic(path, buffer.getvalue())
 
 
-def load_state(path: Path, trainees: Sequence[Trainee], images: str) -> int:
+def load_state(path: Path, trainees: Sequence[Trainee]) -> int:
     """Restore the parameters and optimizers in place and return the number of steps done; 0 when nothing was saved yet.
 
     Raises:
-        UserError: the file is damaged, holds other defenses, or was saved on other images.
+        UserError: the file is damaged or holds other defenses.
     """
     if not path.exists():
         return 0
@@ -76,18 +64,12 @@ def load_state(path: Path, trainees: Sequence[Trainee], images: str) -> int:
         state = torch.load(path, map_location="cpu", weights_only=True)
         saved = state["trainees"]
         for t in trainees:
-            for name, values in t.parameters.items():
+            for name, values in t.defense.parameters().items():
                 values.data.copy_(saved[t.name]["parameters"][name])
             t.optimizer.load_state_dict(saved[t.name]["optimizer"])
-        step, before = int(state["step"]), state["images"]
+        return int(state["step"])
     except Exception as error:
         # Not torch's own words: they advise to read the file without weights_only.
         raise UserError(
             f"{path} cannot be resumed from: it is damaged or of another run. Start again with --overwrite."
         ) from error
-    if before != images:
-        raise UserError(
-            "data: there are other images than when this run began, so it would see another sequence of them: put back "
-            "what was there, or start again with --overwrite."
-        )
-    return step

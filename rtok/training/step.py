@@ -40,21 +40,12 @@ class Trainer:
             begin = time.perf_counter()
             attacked = self.attacker.through(t.defense, shared)
             lr = self.warm_up(t, step)
-            values = self.compute.mean(torch.stack([*self.update(t, attacked), *_about(attacked)])).tolist()
+            values = self.compute.mean(torch.stack([*self.update(t, attacked), *attacked.effect])).tolist()
             invariance, adversarial, undefended, image_mse = values
-            row: dict[str, Any] = {"step": step}
-            if t.name:
-                row |= {"count": t.count, "seed": t.seed}
-            row |= {
-                "loss": -(invariance + adversarial),
-                "invariance": invariance,
-                "adversarial": adversarial,
-                "undefended": undefended,
-                "image_mse": image_mse,
-                "lr": lr,
-                "seconds": round(shared_seconds + time.perf_counter() - begin, 4),
-            }
-            rows.append(row)
+            which = {"count": t.count, "seed": t.seed} if t.name else {}
+            row = {"step": step, **which, "loss": -(invariance + adversarial), "invariance": invariance}
+            row |= {"adversarial": adversarial, "undefended": undefended, "image_mse": image_mse, "lr": lr}
+            rows.append({**row, "seconds": round(shared_seconds + time.perf_counter() - begin, 4)})
         return rows
 
     def update(self, t: Trainee, batch: AttackedBatch) -> tuple[Tensor, Tensor]:
@@ -70,7 +61,7 @@ class Trainer:
             (-(similarity[0] + similarity[1]).sum() / B).backward()
             invariance.append(similarity[0].detach())
             adversarial.append(similarity[1].detach())
-        for values in t.parameters.values():
+        for values in t.defense.parameters().values():
             if values.grad is not None:
                 values.grad = self.compute.mean(values.grad)
         t.optimizer.step()
@@ -87,7 +78,3 @@ class Trainer:
         for group in t.optimizer.param_groups:
             group["lr"] = lr
         return lr
-
-
-def _about(batch: AttackedBatch) -> tuple[Tensor, Tensor]:
-    return batch.undefended.mean(), (batch.adversarial - batch.clean).square().mean()

@@ -57,10 +57,7 @@ def objective(model: Model, labels: Tensor) -> Objective:
 
 @pytest.mark.parametrize(
     ("attack", "count"),
-    [
-        (AutoAttack(eps=0.024), 4),
-        (AutoAttack(eps=0.024, version="custom", attacks=["apgd-ce", "apgd-t"]), 20),
-    ],
+    [(AutoAttack(eps=0.024), 4), (AutoAttack(eps=0.024, version="custom", attacks=["apgd-ce", "apgd-t"]), 20)],
 )
 def test_a_linear_model_is_as_robust_as_its_closed_form(attack: AutoAttack, count: int) -> None:
     model, x = Linear(), images(count)

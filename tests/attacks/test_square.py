@@ -110,8 +110,7 @@ def test_solved_images_leave_the_search() -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "share"),
-    [(0, 0.8), (10, 0.8), (11, 0.4), (51, 0.2), (201, 0.1), (1001, 0.025), (8001, 0.8 / 512)],
+    ("query", "share"), [(0, 0.8), (10, 0.8), (11, 0.4), (51, 0.2), (201, 0.1), (1001, 0.025), (8001, 0.8 / 512)]
 )
 def test_squares_shrink_as_published(query: int, share: float) -> None:
     assert Square(queries=10_000).share(query) == pytest.approx(share)

@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 import rtok
-from rtok.cli import train
 from rtok.cli.app import build
+from rtok.cli.runs import COMMANDS
 from rtok.errors import UserError
 
 ROOT = Path(rtok.__file__).parent.parent
@@ -42,8 +42,7 @@ def test_the_folder_can_be_run_from_elsewhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "code",
-    ["import rtok", "import rtok.cli.app", "import rtok.config as c; c.ModelConfig(name='dinov2_vits14')"],
+    "code", ["import rtok", "import rtok.cli.app", "import rtok.config as c; c.ModelConfig(name='dinov2_vits14')"]
 )
 def test_nothing_heavy_is_imported_before_work_starts(code: str) -> None:
     heavy = "{'torch', 'timm', 'torchvision', 'matplotlib', 'mmseg', 'transformers'}"
@@ -83,7 +82,7 @@ def test_failures_below_become_exit_codes(config: str, monkeypatch: pytest.Monke
         def run(*_: object) -> None:
             raise error
 
-        monkeypatch.setattr(train, "run", run)
+        monkeypatch.setattr(COMMANDS["train"], "run", run)
 
     fail_with(UserError("no such thing"))
     done = run("train", "--config", config)

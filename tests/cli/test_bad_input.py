@@ -115,10 +115,7 @@ def with_weights(good: dict[str, Any], path: Path, **model: Any) -> dict[str, An
 def test_weights(good: dict[str, Any], tmp_path: Path) -> None:
     weights, out = Path(good["model"]["weights"]), Path(good["out"])
     refused(
-        run(tmp_path, with_weights(good, weights, name="dinov2_vitb14")),
-        out,
-        "dinov2_vitb14",
-        "vits14.safetensors",
+        run(tmp_path, with_weights(good, weights, name="dinov2_vitb14")), out, "dinov2_vitb14", "vits14.safetensors"
     )
     truncated = tmp_path / "truncated.safetensors"
     truncated.write_bytes(weights.read_bytes()[:100_000])

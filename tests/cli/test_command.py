@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import typer
+from PIL import Image
 from typer.testing import CliRunner
 
-from rtok.cli import attack, evaluate, train
 from rtok.cli.app import build
 from rtok.cli.command import Options
+from rtok.cli.runs import COMMANDS
 from rtok.config import Config, load_config
 
 CONFIGS = {
@@ -21,7 +23,6 @@ CONFIGS = {
     "eval-seg": "tokens: t\nhead: {type: fit}\nsegmentation: {protocol: paper}\n"
     "data: {name: ade20k, root: t, split: val}\nmodel: {name: dinov2_vits14, image_size: 518}\n",
 }
-MODULES = {"train": train, "attack": attack, **evaluate.EVALUATIONS}
 
 
 @pytest.fixture(autouse=True)
@@ -37,28 +38,24 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Config, Options]]:
     calls: list[tuple[str, Config, Options]] = []
-    for name, module in MODULES.items():
-        monkeypatch.setattr(module, "run", lambda config, options, name=name: calls.append((name, config, options)))
+    for name, runs in COMMANDS.items():
+        monkeypatch.setattr(runs, "run", lambda config, options, name=name: calls.append((name, config, options)))
     return calls
+
+
+def make_tokens(folder: Path) -> None:
+    from rtok.defenses import RobustnessTokens
+
+    RobustnessTokens.draw(2, 384, backbone="dinov2_vits14").save(folder / "rtokens.safetensors")
 
 
 def run(*arguments: str) -> Any:
     return CliRunner().invoke(build(), list(arguments))
 
 
-@pytest.mark.parametrize("command", MODULES)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_runs_its_config(command: str, calls: list[tuple[str, Config, Options]]) -> None:
-    arguments = [
-        "--config",
-        f"{command}.yaml",
-        "--set",
-        "seed=3",
-        "--set",
-        "attack.steps=2",
-        "--out",
-        "o",
-        "--resume",
-    ]
+    arguments = ["--config", f"{command}.yaml", "--set", "seed=3", "--set", "attack.steps=2", "--out", "o", "--resume"]
     assert run(command, *arguments).exit_code == 0
     [(name, config, options)] = calls
     assert name == command
@@ -67,13 +64,17 @@ def test_a_command_runs_its_config(command: str, calls: list[tuple[str, Config, 
     assert (options.resume, options.overwrite, options.command[0]) == (True, False, "rtok")
 
 
-@pytest.mark.parametrize("command", MODULES)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_dry_run_prints_the_config_and_touches_nothing(
     command: str, calls: list[tuple[str, Config, Options]], folder: Path
 ) -> None:
+    make_tokens(folder / "t")
+    for kind, split in itertools.product(("images", "annotations"), ("training", "validation")):
+        (folder / "t" / kind / split).mkdir(parents=True)
+        Image.new("L", (40, 40)).save(folder / "t" / kind / split / f"a.{'jpg' if kind == 'images' else 'png'}")
     before = sorted(folder.rglob("*"))
     done = run(command, "--config", f"{command}.yaml", "--set", "attack.eps=4/255", "--dry-run")
-    assert done.exit_code == 0
+    assert done.exit_code == 0, done.stderr
     assert calls == []
     assert sorted(folder.rglob("*")) == before
     (folder / "printed.yaml").write_text(done.stdout)
@@ -102,7 +103,7 @@ def test_wrong_input(arguments: list[str], message: str, calls: list[tuple[str, 
 def test_every_command_has_the_shared_options() -> None:
     group = typer.main.get_command(build())
     shared = {"--config", "--set", "--plugin", "--out", "--resume", "--overwrite", "--dry-run", "--verbose"}
-    for name in MODULES:
+    for name in COMMANDS:
         options = {option for parameter in group.commands[name].params for option in parameter.opts}  # type: ignore[attr-defined]
         assert options >= shared
 
@@ -110,12 +111,7 @@ def test_every_command_has_the_shared_options() -> None:
 @pytest.mark.parametrize(
     ("command", "core", "result", "said"),
     [
-        (
-            "train",
-            "rtok.training.train",
-            SimpleNamespace(files=["o/rtokens.safetensors"]),
-            "o/rtokens.safetensors",
-        ),
+        ("train", "rtok.training.train", SimpleNamespace(files=["o/rtokens.safetensors"]), "o/rtokens.safetensors"),
         (
             "attack",
             "rtok.evaluation.make_adversarial_set",

@@ -21,7 +21,7 @@ def made(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setitem(registry._BY_NAME, model.spec.name, model.spec)
     monkeypatch.chdir(tmp_path)
     model.path.rename("weights.safetensors")
-    RobustnessTokens(torch.randn(1, 5, 64), model.spec.name).save(Path("rtokens.safetensors"))
+    RobustnessTokens(torch.randn(1, 5, 64), backbone=model.spec.name).save(Path("rtokens.safetensors"))
     return model
 
 

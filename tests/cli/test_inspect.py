@@ -12,7 +12,9 @@ from rtok.defenses import RobustnessTokens
 def test_it_prints_all_there_is_to_say(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.chdir(tmp_path)
     config = {"train": {"steps": 50, "lr": 0.001}}
-    RobustnessTokens(torch.zeros(1, 3, 8), "dinov2_vits14", (28, 28), config, "0.1.0").save(Path("a.safetensors"))
+    RobustnessTokens(
+        torch.zeros(1, 3, 8), backbone="dinov2_vits14", image_size=(28, 28), config=config, version="0.1.0"
+    ).save(Path("a.safetensors"))
     torch.save({"rtokens": torch.zeros(1, 2, 8)}, "b.pt")
     done = CliRunner().invoke(build(), ["inspect", "a.safetensors", "b.pt"])
     assert done.exit_code == 0

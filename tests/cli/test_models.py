@@ -10,7 +10,4 @@ def test_the_table_names_every_backbone() -> None:
     rows = [line.split() for line in done.stdout.splitlines()]
     for spec in all_specs():
         [row] = [row for row in rows if row[:1] == [spec.name]]
-        assert row[1:6] == [
-            spec.family,
-            *map(str, (spec.patch_size, spec.dim, spec.registers, spec.native_size)),
-        ]
+        assert row[1:6] == [spec.family, *map(str, (spec.patch_size, spec.dim, spec.registers, spec.native_size))]

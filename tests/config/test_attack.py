@@ -152,12 +152,7 @@ def test_a_curve_changes_the_radius_and_all_that_bounds_it() -> None:
 
 def test_queries_keep_the_radius() -> None:
     paper = read_attack({"preset": "paper"}).by_queries(10)
-    assert (paper.method, paper.counts["queries"], paper.units, paper.eps) == (
-        "square",
-        10,
-        "normalized",
-        8 / 255,
-    )
+    assert (paper.method, paper.counts["queries"], paper.units, paper.eps) == ("square", 10, "normalized", 8 / 255)
     assert paper.loss == "margin" and paper.quantize == "floor"
 
 
@@ -235,3 +230,9 @@ def test_an_attack_from_outside_is_gone_once_removed() -> None:
 
 def test_a_preset_is_for_its_method() -> None:
     assert problems({"preset": "paper", "method": "square"}) == ["attack: preset paper is for method pgd"]
+
+
+def test_a_radius_of_pixel_levels_is_a_slip() -> None:
+    with pytest.raises(ValidationError, match=r"eps is 8, .*: did you mean 8/255\?"):
+        read_attack({"eps": 8})
+    assert read_attack({"eps": 8, "units": "normalized"}).eps == read_attack({"norm": "l2", "eps": 8}).eps == 8

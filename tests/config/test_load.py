@@ -76,11 +76,7 @@ def test_files_of_a_defense(write: Write, text: str) -> None:
         ("train", "tokens: {cout: 3}", "tokens.cout: unknown key. Did you mean 'count'?"),
         ("train", "tokens: results", "tokens: train makes a defense"),
         ("train", "defense: results", "defense: train makes a defense"),
-        (
-            "train",
-            "defense: {kind: token}",
-            "defense.kind: \"token\" was given; valid: tokens. Did you mean 'tokens'?",
-        ),
+        ("train", "defense: {kind: token}", "defense.kind: \"token\" was given; valid: tokens. Did you mean 'tokens'?"),
         ("train", "defense: {}\ntokens: {}", "tokens: is another name of defense, which is written too"),
         (
             "eval-features",
@@ -99,11 +95,7 @@ def test_mistakes_name_the_key_that_was_written(write: Write, command: str, text
 
 @pytest.mark.parametrize(
     ("command", "out"),
-    [
-        ("train", "dinov2_vits14"),
-        ("attack", "dinov2_vits14-attack"),
-        ("eval-features", "dinov2_vits14-eval-features"),
-    ],
+    [("train", "dinov2_vits14"), ("attack", "dinov2_vits14-attack"), ("eval-features", "dinov2_vits14-eval-features")],
 )
 def test_no_two_commands_share_a_default_folder(write: Write, command: str, out: str) -> None:
     tokens = {"train": "{count: 1}", "attack": "null", "eval-features": "t.safetensors"}[command]
@@ -205,14 +197,7 @@ def test_named_files_must_exist_when_asked(write: Write) -> None:
 PATHS = st.text(min_size=1, max_size=12).filter(lambda text: "\0" not in text and not text.startswith("~"))
 CONFIGS = st.builds(
     lambda model, train, attack, tokens, out: Config.model_validate(
-        {
-            "model": model,
-            "data": {"name": "photos"},
-            "train": train,
-            "attack": attack,
-            "tokens": tokens,
-            "out": out,
-        }
+        {"model": model, "data": {"name": "photos"}, "train": train, "attack": attack, "tokens": tokens, "out": out}
     ),
     st.fixed_dictionaries(
         {"name": st.just("dinov2_vitb14_reg"), "image_size": st.integers(1, 40).map(lambda n: [14 * n, 28])}

@@ -16,10 +16,7 @@ from rtok.errors import UserError
 
 COMMANDS = st.sampled_from(["train", "attack", "eval-features", "eval-class", "eval-seg"])
 QUICK = settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-    derandomize=True,
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
 GOOD = {"model": {"name": "dinov2_vits14"}, "data": {"name": "photos"}}
 

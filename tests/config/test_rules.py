@@ -8,11 +8,7 @@ GOOD: dict[str, dict[str, object]] = {
     "train": {"defense": {}},
     "attack": {},
     "eval-features": {"defense": "t.safetensors"},
-    "eval-class": {
-        "defense": "t.safetensors",
-        "head": {"path": "h"},
-        "data": {"name": "digits", "split": "test"},
-    },
+    "eval-class": {"defense": "t.safetensors", "head": {"path": "h"}, "data": {"name": "digits", "split": "test"}},
     "eval-seg": {
         "model": {"name": "dinov2_vits14", "image_size": 518},
         "defense": "t.safetensors",
@@ -72,11 +68,7 @@ def test_a_good_config_has_no_problem(command: str) -> None:
         ("eval-seg", {"head": {"path": "h"}}, "head.type"),
         ("eval-seg", {"head": {"type": "fit", "split": "val"}}, "head.split"),
         ("eval-seg", {"data": {"name": "photos"}}, "data.name"),
-        (
-            "eval-seg",
-            {"data": {"name": "ade20k", "root": "r", "split": "val", "resize": "crop"}},
-            "data.resize",
-        ),
+        ("eval-seg", {"data": {"name": "ade20k", "root": "r", "split": "val", "resize": "crop"}}, "data.resize"),
         ("eval-seg", {"attack": {"method": "autoattack"}}, "attack.method"),
         ("eval-seg", {"model": {"name": "dinov2_vits14"}}, "model.image_size"),
         ("eval-seg", {"segmentation": {"window": 504}}, "model.image_size"),

@@ -8,15 +8,7 @@ from rtok.config.types import check_unique, parse_number, parse_path, parse_whol
 
 @pytest.mark.parametrize(
     ("written", "number"),
-    [
-        (1, 1.0),
-        (2.5, 2.5),
-        ("8/255", 8 / 255),
-        (" 8 / 255 ", 8 / 255),
-        ("1e-3", 1e-3),
-        ("-.5", -0.5),
-        ("1e2/4", 25.0),
-    ],
+    [(1, 1.0), (2.5, 2.5), ("8/255", 8 / 255), (" 8 / 255 ", 8 / 255), ("1e-3", 1e-3), ("-.5", -0.5), ("1e2/4", 25.0)],
 )
 def test_numbers(written: object, number: float) -> None:
     assert parse_number(written) == number

@@ -52,12 +52,7 @@ def robust(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
         about = {"train": {"steps": 50}}
         fingerprint = model.load().fingerprint()
         tokens = RobustnessTokens(
-            values,
-            backbone=name,
-            image_size=image_size,
-            config=about,
-            version="0.1.0",
-            fingerprint=fingerprint,
+            values, backbone=name, image_size=image_size, config=about, version="0.1.0", fingerprint=fingerprint
         )
         tokens.save(tmp_path / "rtokens.safetensors")
         return Robust(model, tokens, tmp_path / "rtokens.safetensors")

@@ -60,11 +60,7 @@ def by_onnxruntime(path: Path, images: Tensor) -> list[Tensor]:
         ("dinov3_vits16", "vit_small_patch16_dinov3_qkvb", {"num_reg_tokens": 9}),
         ("dinov3_vits16plus", "vit_small_plus_patch16_dinov3_qkvb", {"num_reg_tokens": 9}),
         ("deit3_small_patch16_224", "deit3_small_patch16_224", {"reg_tokens": 5}),
-        (
-            "timm:vit_base_patch16_224",
-            "vit_base_patch16_224",
-            {"reg_tokens": 5, "no_embed_class": True},
-        ),
+        ("timm:vit_base_patch16_224", "vit_base_patch16_224", {"reg_tokens": 5, "no_embed_class": True}),
     ],
 )
 def test_timm_computes_our_features(
@@ -85,11 +81,7 @@ def test_timm_at_another_size_has_our_positions(robust: Any, tmp_path: Path) -> 
     convert(made.path, tmp_path / "r.pth", to="timm", backbone_weights=made.weights, image_size=112)
     images = made.images(size=112)
     found = by_timm(
-        tmp_path / "r.pth",
-        "vit_small_patch14_reg4_dinov2",
-        made.normalized(images),
-        img_size=112,
-        reg_tokens=5,
+        tmp_path / "r.pth", "vit_small_patch14_reg4_dinov2", made.normalized(images), img_size=112, reg_tokens=5
     )
     assert (found - made.features(images)).abs().max() < BAR
 
@@ -142,8 +134,7 @@ def test_the_transformers_config_says_what_it_is(robust: Any, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "size"),
-    [("dinov2_vits14", (28, 42)), ("dinov3_vits16", (64, 64)), ("openclip_vitb32", (64, 64))],
+    ("name", "size"), [("dinov2_vits14", (28, 42)), ("dinov3_vits16", (64, 64)), ("openclip_vitb32", (64, 64))]
 )
 def test_onnxruntime_computes_our_features(robust: Any, tmp_path: Path, name: str, size: tuple[int, int]) -> None:
     """By default for the size that the tokens were trained at."""
@@ -272,11 +263,7 @@ def test_other_namings_become_official_dinov3(robust: Any, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "to", "message"),
     [
-        (
-            "deit3_small_patch16_224",
-            "dinov2",
-            r"only works for dinov2 backbones.*'deit3_small_patch16_224' \(deit3\)",
-        ),
+        ("deit3_small_patch16_224", "dinov2", r"only works for dinov2 backbones.*'deit3_small_patch16_224' \(deit3\)"),
         ("dinov2_vits14", "dinov3", r"only works for dinov3 backbones.*'dinov2_vits14'"),
         ("deit3_small_patch16_224", "transformers", r"no model with registers for 'deit3_small_patch16_224'"),
         ("openclip_vitb32", "timm", r"it normalizes registers before the first block.*--to onnx"),

@@ -238,10 +238,7 @@ BROKEN = {
         + chunk(b"IEND", b""),
         "decompression bomb",
     ),
-    "text bomb": (
-        WHOLE[:33] + chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(80_000_000))) + WHOLE[33:],
-        "",
-    ),
+    "text bomb": (WHOLE[:33] + chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(80_000_000))) + WHOLE[33:], ""),
 }
 
 

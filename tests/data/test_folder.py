@@ -81,3 +81,40 @@ def test_a_wrong_root_is_refused(write_images, config, tmp_path: Path, root: str
     (tmp_path / "empty/notes.txt").write_text("no image")
     with pytest.raises(UserError, match=message):
         open_folder(config("folder", root=None if root is None else tmp_path / root))
+
+
+@pytest.mark.parametrize("names", [("Train", "Validation", "test_set"), ("training", "valid", "TEST"), ("trainset",)])
+def test_splits_are_recognized_in_any_spelling(write_images, config, names: tuple[str, ...]) -> None:
+    write_images(*(f"{name}/cat/1.png" for name in names))
+    for split, name in zip(("train", "val", "test"), names, strict=False):
+        assert open_folder(config("folder", split=split)).keys == [f"{name}/cat/1.png"]
+
+
+def test_two_folders_for_a_split_are_refused(write_images, config) -> None:
+    write_images("train/1.png", "val/1.png", "Validation/1.png")
+    with pytest.raises(UserError, match=r"two folders for the split val, Validation and val"):
+        open_folder(config("folder"))
+
+
+def test_names_that_only_begin_like_a_split_are_classes(write_images, config) -> None:
+    write_images("trains/1.png", "valley/1.png", "testimony/1.png")
+    assert open_folder(config("folder")).class_names == ["testimony", "trains", "valley"]
+
+
+def test_a_split_that_is_all_of_the_folder_says_so(write_images, config) -> None:
+    write_images("cat/1.png", "cat/2.png")
+    assert open_folder(config("folder")).found == "2 images in 1 folder"
+    source = open_folder(config("folder", split="val"))
+    assert len(source) == 2 and "val is all of them (data.holdout divides them)" in source.found
+
+
+def test_what_is_divided_already_is_not_divided_again(write_images, config) -> None:
+    write_images("train/1.png", "test/1.png")
+    with pytest.raises(UserError, match=r"data\.holdout: .* is divided already, into test, train"):
+        open_folder(config("folder", holdout=0.5))
+
+
+def test_a_relative_root_says_what_it_is_relative_to(config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=rf"no folder gone \(relative to the working directory, {tmp_path}\)"):
+        open_folder(config("folder", root=Path("gone")))

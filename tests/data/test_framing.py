@@ -18,8 +18,7 @@ def striped(width: int, height: int) -> tuple[Image.Image, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    ("size", "shape"),
-    [((40, 64), (102, 64)), ((64, 40), (64, 102)), ((64, 64), (64, 64)), ((30, 91), (194, 64))],
+    ("size", "shape"), [((40, 64), (102, 64)), ((64, 40), (64, 102)), ((64, 64), (64, 64)), ((30, 91), (194, 64))]
 )
 def test_the_short_side_gets_its_size_and_the_other_follows(size: tuple[int, int], shape: tuple[int, int]) -> None:
     picture, mask = striped(*size)

@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from rtok.data.batches import _PlanDataset
 from rtok.data.decoding import DecodeError
 from rtok.data.loader import Batch, evaluation_batches, training_batches
 from rtok.data.transforms import Transform
@@ -285,7 +284,7 @@ def test_the_loader_can_pin_what_workers_send(monkeypatch: pytest.MonkeyPatch) -
     pinned = []
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor.shape) or tensor)
     plan = evaluation_batches(Noise(2), SQUASH, batch_size=2, seed=0)._plan
-    loaded = pin_memory(_PlanDataset(plan)[0])
+    loaded = pin_memory(plan[0])
     assert pinned == [(2, 3, 4, 4), (2,)]
     assert loaded.batch.keys == ("dir/0.png", "dir/1.png") and loaded.error is None
 

@@ -146,6 +146,19 @@ def test_missing_partners(folder: Path, config: Config) -> None:
         opened(config, "folder-seg")
 
 
+def test_splits_of_masks_may_be_spelled_otherwise(folder: Path, config: Config) -> None:
+    write(folder, "images/Valid/z.png", "masks/val/z.png", [1])
+    (folder / "images/y.png").unlink()
+    source = opened(config, "folder-seg")
+    assert source.keys == ["images/Valid/z.png"] and source.masks == ["masks/val/z.png"]
+
+
+def test_held_out_images_keep_their_masks(folder: Path, config: Config) -> None:
+    val, train = (opened(config, "folder-seg", split=split, holdout=0.5) for split in ("val", "train"))
+    assert {*val.keys, *train.keys} == {"images/a/x.jpg", "images/y.png"} and val.keys != train.keys
+    assert val.found == "1 of 2 images in 2 folders" and Path(val.masks[0]).stem == Path(val.keys[0]).stem
+
+
 def test_two_images_for_one_mask(folder: Path, config: Config) -> None:
     write(folder, "images/y.jpg", None)
     with pytest.raises(UserError, match="differ only in their extension"):

@@ -8,7 +8,10 @@ from itertools import pairwise
 import pytest
 from PIL import Image
 
-from rtok.data.subset import take
+from rtok.data import open_source
+from rtok.data.source import found
+from rtok.data.subset import hold_out, take
+from rtok.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -89,3 +92,31 @@ def test_in_a_plain_folder_the_choice_of_a_file_depends_on_no_other() -> None:
     fewer = Named(source.keys[::2], source.keys[::2])
     # Dropping files can only let others move up: whatever was chosen and is still there stays chosen.
     assert chosen & set(fewer.keys) <= set(take(fewer, 20, seed=0).keys)
+
+
+def test_held_out_images_are_no_training_images(write_images, config) -> None:
+    write_images(*(f"{name}/{number}.png" for name in ("cat", "dog") for number in range(50)))
+    splits = [config("folder", split=split, holdout=0.2) for split in ("train", "val", "test")]
+    train, val, test = (open_source(data, seed=seed) for seed, data in enumerate(splits))
+    whole = open_source(config("folder"), seed=0)
+    assert set(train.keys) | set(val.keys) == set(whole.keys) and not set(train.keys) & set(val.keys)
+    assert val.keys == test.keys and 10 <= len(val) <= 30
+    assert found(val) == f"{len(val)} of 100 images in 2 folders" and val.class_names == ["cat", "dog"]
+    # More files move no image to the other side.
+    write_images(*(f"cat/new{number}.png" for number in range(20)))
+    assert set(val.keys) < set(open_source(splits[1], seed=0).keys)
+
+
+def test_a_group_is_on_one_side() -> None:
+    keys = [f"photo{number // 5}#{number % 5}" for number in range(200)]
+    grouped = Named(keys, [key.split("#")[0] for key in keys])
+    held = hold_out(grouped, 0.3, "val")
+    assert 0 < len(held) < 200 and not set(held.groups) & set(hold_out(grouped, 0.3, "train").groups)
+
+
+@pytest.mark.parametrize("share", [1e-6, 1 - 1e-6])
+def test_no_side_is_empty(share: float) -> None:
+    pair = plain(2)
+    assert [len(hold_out(pair, share, split)) for split in ("train", "val")] == [1, 1]
+    with pytest.raises(UserError, match=r"data\.holdout: there is nothing to divide"):
+        hold_out(Named(["a#0", "a#1"], ["a", "a"]), share, "val")

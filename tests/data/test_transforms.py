@@ -46,10 +46,7 @@ def test_shrinking_is_antialiased() -> None:
 @pytest.mark.parametrize("side", [32, 98, 112, 224])
 def test_crop_is_torchvisions(shape: tuple[int, int], side: int) -> None:
     expected = reference.Compose(
-        [
-            reference.Resize(round(256 / 224 * side), InterpolationMode.BICUBIC),
-            reference.CenterCrop(side),
-        ]
+        [reference.Resize(round(256 / 224 * side), InterpolationMode.BICUBIC), reference.CenterCrop(side)]
     )
     assert torch.equal(Transform("crop", (side, side))(picture(*shape), 0), as_tensor(expected(picture(*shape))))
 
@@ -75,12 +72,7 @@ def test_random_boxes_are_torchvisions(shape: tuple[int, int]) -> None:
         torch.manual_seed(seed)
         drawn = reference.RandomResizedCrop(8, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)).make_params([picture(*shape)])
         box = random_box(width, height, torch.Generator().manual_seed(seed))
-        expected = (
-            drawn["left"],
-            drawn["top"],
-            drawn["left"] + drawn["width"],
-            drawn["top"] + drawn["height"],
-        )
+        expected = (drawn["left"], drawn["top"], drawn["left"] + drawn["width"], drawn["top"] + drawn["height"])
         assert box == expected
 
 

@@ -173,11 +173,7 @@ def test_the_attacker_trains_their_own_tokens(small: dict[str, Any], tmp_path: P
     assert not torch.equal(made[0].values, made[1].values)
     config = made[0].config
     assert config["data"]["resize"] == "random-crop" and config["data"]["split"] == "train"
-    assert (config["train"]["steps"], config["attack"]["steps"], config["defense"]["init_std"]) == (
-        2,
-        1,
-        0.02,
-    )
+    assert (config["train"]["steps"], config["attack"]["steps"], config["defense"]["init_std"]) == (2, 1, 0.02)
     assert 0 not in config["defense"]["seeds"] and config["seed"] not in (0, 3)
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     (tmp_path / "run" / "run.json").write_text(json.dumps({**record, "finished": False}))

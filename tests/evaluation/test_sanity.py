@@ -49,11 +49,7 @@ def test_a_rounding_that_kills_gradients_is_flagged(small: dict[str, Any], monke
     assert found["verdict"] == "suspicious"
     passed = {check["check"]: check["passed"] for check in found["checks"]}
     assert passed["an unbounded radius breaks the plain model"]  # it has no rounding
-    for name in (
-        "more steps are stronger",
-        "gradients do not vanish",
-        "transfer is not stronger than adaptive",
-    ):
+    for name in ("more steps are stronger", "gradients do not vanish", "transfer is not stronger than adaptive"):
         assert not passed[name], name
 
 

@@ -82,11 +82,7 @@ def seeds() -> dict[str, bytes]:
     }
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {
-    "config": config,
-    "pickled": pickled,
-    "safetensors": safetensors,
-}
+TARGETS: dict[str, Callable[[bytes], None]] = {"config": config, "pickled": pickled, "safetensors": safetensors}
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from rtok.compute import Compute
 from rtok.data.loader import Batch
 from rtok.heads.features import Reading, extract_features
 from rtok.heads.linear import PROBE, WIDEST
+from tests.masked import defended
 
 KEYS = [f"image{i}" for i in range(5)]
 
@@ -40,7 +41,7 @@ class Images:
 def readings(tiny: Callable[..., Any]) -> dict[str, Reading]:
     backbone = tiny("dinov2_vits14", depth=4).load(image_size=28)
     tokens = torch.randn(1, 3, 64, generator=torch.Generator().manual_seed(0))
-    return {"plain": Reading(backbone, None, PROBE), "robust": Reading(backbone, tokens, WIDEST)}
+    return {"plain": Reading(backbone, PROBE), "robust": Reading(defended(backbone, tokens), WIDEST)}
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def images() -> Tensor:
 def test_rows_equal_a_direct_computation(readings: dict[str, Reading], images: Tensor, tmp_path: Path) -> None:
     found = extract_features(readings, KEYS, Images(images), tmp_path, Compute.start())
     for name, reading in readings.items():
-        expected = reading.layout.inputs(reading.backbone, images, reading.tokens)
+        expected = reading.layout.inputs(reading.model, images)
         torch.testing.assert_close(found[name], expected, rtol=1e-5, atol=1e-5)
     assert found["robust"].shape == (5, 5 * 64)
 

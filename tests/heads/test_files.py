@@ -102,15 +102,9 @@ def test_what_fit_saved_is_read_back(backbone: Backbone, tmp_path: Path) -> None
         ({"weight": torch.zeros(3, 128)}, r"is a head without a bias"),
         ({"bias": torch.zeros(3)}, r"is a head without a weight"),
         ({"weight": torch.zeros(3, 128), "bias": torch.zeros(4)}, r"\(3, 128\) and bias \(4,\)"),
-        (
-            {"weight": torch.zeros(3, 100), "bias": torch.zeros(3)},
-            r"width 100, but dinov2_vits14 gives 64 or 128",
-        ),
+        ({"weight": torch.zeros(3, 100), "bias": torch.zeros(3)}, r"width 100, but dinov2_vits14 gives 64 or 128"),
         ({"weight": torch.full((3, 128), torch.nan), "bias": torch.zeros(3)}, "NaN or infinity"),
-        (
-            {"blocks.0.norm1.weight": torch.zeros(3), "blocks.0.norm1.bias": torch.zeros(3)},
-            "is not a linear head",
-        ),
+        ({"blocks.0.norm1.weight": torch.zeros(3), "blocks.0.norm1.bias": torch.zeros(3)}, "is not a linear head"),
         ({"cls_token": torch.zeros(3)}, "is not a linear head"),
     ],
 )

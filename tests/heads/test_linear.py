@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rtok.errors import UserError
 from rtok.heads.linear import LAYOUTS, PROBE, WIDEST, Layout, LinearHead, check_classes, layout_of
+from tests.masked import defended
 
 
 def direct(vit: Any, images: Tensor, tokens: Tensor | None, blocks: int, average: bool) -> Tensor:
@@ -40,7 +41,7 @@ def test_logits_equal_a_direct_computation(tiny: Callable[..., Any], layout: Lay
     width = layout.width(backbone)
     weight = torch.randn(7, width, generator=generator)
     bias = torch.randn(7, generator=generator)
-    logits = LinearHead(weight, bias, layout_of(width, backbone, "head"))(backbone, images, tokens)
+    logits = LinearHead(weight, bias, layout_of(width, backbone, "head"))(defended(backbone, tokens), images)
     inputs = direct(model.vit, (images - backbone.mean) / backbone.std, tokens, layout.blocks, layout.average)
     assert inputs.shape == (2, width)
     torch.testing.assert_close(logits, inputs @ weight.T + bias, rtol=1e-5, atol=1e-5)

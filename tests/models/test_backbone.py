@@ -138,9 +138,7 @@ def test_images_get_gradients_through_the_normalisation(tiny: Any) -> None:
     images = model.images(1, 28).double().requires_grad_()
     backbone.double()
     assert torch.autograd.gradcheck(
-        lambda x: backbone.vit.forward_features((x - backbone.mean) / backbone.std)[:, 0, :2],
-        images,
-        fast_mode=True,
+        lambda x: backbone.vit.forward_features((x - backbone.mean) / backbone.std)[:, 0, :2], images, fast_mode=True
     )
     weights = torch.randn(1, 5, 64, generator=torch.Generator().manual_seed(3))
     (ours,) = torch.autograd.grad((backbone(images) * weights).sum(), images)

@@ -13,10 +13,7 @@ def test_the_names_of_the_contract() -> None:
     names = {spec.name for spec in all_specs()}
     assert {f"dinov2_vit{size}14{reg}" for size in "sblg" for reg in ("", "_reg")} <= names
     assert {f"deit3_{size}_patch16_224" for size in ("small", "base", "large")} <= names
-    assert {
-        "deit3_huge_patch14_224",
-        *(f"openclip_vit{size}" for size in ("b32", "b16", "l14", "h14")),
-    } <= names
+    assert {"deit3_huge_patch14_224", *(f"openclip_vit{size}" for size in ("b32", "b16", "l14", "h14"))} <= names
     assert {f"dinov3_vit{size}16" for size in "sbl"} <= names
 
 

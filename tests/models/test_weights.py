@@ -157,10 +157,7 @@ def test_a_whole_clip_file_gives_its_image_tower(tiny: Any) -> None:
     [
         (lambda state: state.pop("blocks.1.norm2.bias"), "1 missing: blocks.1.norm2.bias"),
         (lambda state: state.update(surprise=torch.zeros(1)), "1 left over: surprise"),
-        (
-            lambda state: state.update({"norm.bias": torch.zeros(3)}),
-            r"1 misshapen: norm.bias \(3,\) for \(64,\)",
-        ),
+        (lambda state: state.update({"norm.bias": torch.zeros(3)}), r"1 misshapen: norm.bias \(3,\) for \(64,\)"),
         (lambda state: state.update(register_tokens=torch.zeros(1, 4, 64)), "1 left over: register_tokens"),
     ],
 )

@@ -31,8 +31,7 @@ def archives(tmp_path: Path, write_tar, write_devkit, picture) -> Path:
         {f"ILSVRC2012_val_{number:08d}.JPEG": picture(number) for number in (3, 1, 2)},
     )
     write_tar(
-        folder / "ILSVRC2012_img_test_v10102019.tar",
-        {"test": None, "test/ILSVRC2012_test_00000001.JPEG": picture(1)},
+        folder / "ILSVRC2012_img_test_v10102019.tar", {"test": None, "test/ILSVRC2012_test_00000001.JPEG": picture(1)}
     )
     write_devkit(folder / DEVKIT, wnids=[SHARK, TENCH, GOLDFISH], truth=[2, 3, 2])
     return folder

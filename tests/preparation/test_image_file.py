@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from rtok.data.decoding import FORMATS
 from rtok.preparation import image_file
 from rtok.preparation.image_file import DAMAGED, EMPTY, fault
 
@@ -50,6 +51,6 @@ def test_other_faults(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     assert fault(tmp_path / "empty") == (EMPTY, "the file has 0 bytes")
     (tmp_path / "page").write_text("<html>404</html>")
-    assert fault(tmp_path / "page") == (DAMAGED, "not a JPEG, PNG, WEBP, BMP, TIFF or GIF file")
+    assert fault(tmp_path / "page") == (DAMAGED, f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file")
     assert fault(tmp_path) == (DAMAGED, "Is a directory")
     assert fault(tmp_path / "gone") == (DAMAGED, "No such file or directory")

@@ -239,12 +239,7 @@ def test_a_thousand_classes_in_seconds_as_dinov2_has_them(root: Path, picture) -
     entries = np.load(root / "entries-TRAIN.npy")
     longest = max(map(len, names.values()))
     assert entries.dtype == np.dtype(
-        [
-            ("actual_index", "<u4"),
-            ("class_index", "<u4"),
-            ("class_id", "<U9"),
-            ("class_name", f"<U{longest}"),
-        ]
+        [("actual_index", "<u4"), ("class_index", "<u4"), ("class_id", "<U9"), ("class_name", f"<U{longest}")]
     )
     assert len(entries) == 30_000 and entries.tolist() == expected
     assert np.load(root / "class-ids-TRAIN.npy").tolist() == wnids

@@ -15,7 +15,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from rtok import runs
+from rtok import files
 from rtok.cli.app import build
 from rtok.evaluation.loop import Evaluator
 from tests.reliability.comparing import content
@@ -90,7 +90,7 @@ def test_a_folder_that_becomes_read_only(place: Place, monkeypatch: pytest.Monke
         replace(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs.os, "replace", refuse)
+        patch.setattr(files.os, "replace", refuse)
         stopped(rtok(folder, "eval-features"), "results.json: Read-only file system", "--resume")
     finished(rtok(folder, "eval-features", "--resume"))
     assert content(folder / "run") == content(whole / "run")

@@ -14,10 +14,7 @@ def test_the_verdict_counts(sanity):
 def test_defenses_and_heads_are_named_where_there_are_several(sanity):
     checks = [
         {**sanity["checks"][1], "defense": defense, "head_features": head}
-        for defense, head in (
-            ("run/rtokens-10.safetensors", "plain"),
-            ("run/rtokens-50.safetensors", "robust"),
-        )
+        for defense, head in (("run/rtokens-10.safetensors", "plain"), ("run/rtokens-50.safetensors", "robust"))
     ]
     assert check_lines({**sanity, "checks": [sanity["checks"][0], *checks]}) == [
         ("an unbounded radius breaks the plain model", "cosine 0.1", True),

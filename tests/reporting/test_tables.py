@@ -91,12 +91,7 @@ def test_several_token_files_get_their_columns(rows):
         return row | {"n": 50, "defense": row["defense"] and "results/run/rtokens-50.safetensors"}
 
     more = [other(row) for row in rows if row["victim"] != "plain"]
-    assert headings(results_table(rows + more, FEATURES))[:4] == [
-        "threat",
-        "victim",
-        "defense",
-        "token\ncount",
-    ]
+    assert headings(results_table(rows + more, FEATURES))[:4] == ["threat", "victim", "defense", "token\ncount"]
 
 
 @pytest.mark.parametrize(
@@ -128,8 +123,4 @@ def test_classification_fits_80_columns(class_rows):
         ["0.280", "[0.230,", "0.350]"],
         ["0.010", "[0.000,", "0.080]"],
     ]
-    assert [row[-1] for row in rows] == [
-        "0.160",
-        "\N{EN DASH}",
-        "0.005",
-    ]  # informed: no single surrogate to fool
+    assert [row[-1] for row in rows] == ["0.160", "\N{EN DASH}", "0.005"]  # informed: no single surrogate to fool

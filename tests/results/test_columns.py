@@ -9,14 +9,7 @@ import pytest
 
 from rtok.errors import UserError
 from rtok.results import columns
-from rtok.results.columns import (
-    COLUMNS,
-    Column,
-    main_column,
-    measure_added,
-    paired_columns,
-    register_column,
-)
+from rtok.results.columns import COLUMNS, Column, main_column, measure_added, paired_columns, register_column
 
 NORM = Column("norm", "norm")
 

@@ -93,10 +93,7 @@ def test_version_01_called_the_defense_tokens(write):
         ({"differences": [ROW]}, "difference 1: lacks its threat or victim"),
         ({"sanity": {"images": 1, "checks": [1]}}, "the sanity section is malformed"),
         ({"sanity": {"images": "1", "checks": []}}, "the sanity section is malformed"),
-        (
-            {"sanity": {"images": 1, "checks": [{**SANITY["checks"][0], "passed": "no"}]}},
-            "the sanity section",
-        ),
+        ({"sanity": {"images": 1, "checks": [{**SANITY["checks"][0], "passed": "no"}]}}, "the sanity section"),
     ],
 )
 def test_a_damaged_file_is_refused_with_what_is_wrong(write, parts, said):

@@ -74,11 +74,7 @@ def test_a_victim_is_told_as_far_as_victims_differ():
         return [one.victim_label(naming) for one in shown]
 
     assert labels(plain, random, ROBUST) == ["plain", "random", "robust"]
-    assert labels(plain, random, ROBUST, whole=True) == [
-        "plain",
-        "random (10 tokens)",
-        "robust (10, plain head)",
-    ]
+    assert labels(plain, random, ROBUST, whole=True) == ["plain", "random (10 tokens)", "robust (10, plain head)"]
     assert labels(plain, random, ROBUST, other) == [
         "plain",
         "random (10 tokens)",

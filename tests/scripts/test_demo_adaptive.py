@@ -23,11 +23,7 @@ def script() -> ModuleType:
 
 
 def row(victim: str, threat: str, value: float, tokens: str | None = None, **more: Any) -> dict[str, Any]:
-    about = {
-        "victim": victim,
-        "threat": threat,
-        "defense": tokens and f"results/x/{tokens}/rtokens.safetensors",
-    }
+    about = {"victim": victim, "threat": threat, "defense": tokens and f"results/x/{tokens}/rtokens.safetensors"}
     interval = {"cosine_to_plain": [value - 0.1, value + 0.1]}
     return {**about, "cosine_to_plain": value, "fidelity": 0.9, "ci95": interval, **more}
 

@@ -100,16 +100,7 @@ def test_it_writes_these_files_and_no_others(settings: dict[str, Any]) -> None:
     assert sorted(path.name for path in cfg.out.iterdir()) == FILES
     rows = metrics(cfg.out)
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
-    assert list(rows[0]) == [
-        "step",
-        "loss",
-        "invariance",
-        "adversarial",
-        "undefended",
-        "image_mse",
-        "lr",
-        "seconds",
-    ]
+    assert list(rows[0]) == ["step", "loss", "invariance", "adversarial", "undefended", "image_mse", "lr", "seconds"]
     record = json.loads((cfg.out / "run.json").read_text())
     assert record["finished"] and torch.__version__.startswith(record["versions"]["torch"])
     loaded = RobustnessTokens.load(cfg.out / "rtokens.safetensors")
@@ -242,10 +233,7 @@ def test_a_killed_run_resumes_to_the_same_tokens(
 
 @pytest.mark.parametrize("threat", ["transfer", "mixed"])
 def test_two_processes_give_the_tokens_of_one(
-    settings: dict[str, Any],
-    tmp_path: Path,
-    run_rtok: Callable[..., subprocess.CompletedProcess[str]],
-    threat: str,
+    settings: dict[str, Any], tmp_path: Path, run_rtok: Callable[..., subprocess.CompletedProcess[str]], threat: str
 ) -> None:
     # 3 images a process: which of them the mixed attacks reach must be counted over both
     settings |= {"tokens": {"count": [3, 4]}, "train": {"steps": 5, "batch_size": 6, "threat": threat}}

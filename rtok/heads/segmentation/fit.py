@@ -68,49 +68,36 @@ def fit_head(
         on_error=on_error,
     )
     loader: DataLoader[Sample] = DataLoader(samples, batch_size, collate_fn=_unchanged, num_workers=workers)
+    # mmengine removes the oldest checkpoint before it writes the newest
+    saving = {
+        "type": "CheckpointHook",
+        "by_epoch": False,
+        "interval": max(1, steps // CHECKPOINTS),
+        "max_keep_ckpts": 2,
+    }
     model.train()
     with progress(label, steps, start=done, enabled=enabled) as bar:
-        runner = _runner(model, loader, steps, bar, state=state, last=last, seed=seed)
-        runner.train()
-    model.eval()
-
-
-def _runner(
-    model: RtokSegmenter,
-    loader: DataLoader[Sample],
-    steps: int,
-    bar: Progress,
-    *,
-    state: Path,
-    last: Path | None,
-    seed: int,
-) -> Runner:
-    """Return mmengine's Runner for DINOv2's recipe, writing into `state` and going on from `last`."""
-    return Runner(
-        model,
-        work_dir=str(state),
-        train_dataloader=loader,
-        train_cfg={"type": "IterBasedTrainLoop", "max_iters": steps, "val_interval": steps + 1},
-        optim_wrapper=OptimWrapper(AdamW(model.decode_head.parameters(), **recipe.OPTIMIZER)),
-        param_scheduler=recipe.schedule(steps),
-        default_hooks={
-            "logger": {"type": "LoggerHook", "log_metric_by_epoch": False},
-            "checkpoint": {
-                "type": "CheckpointHook",
-                "by_epoch": False,
-                "interval": max(1, steps // CHECKPOINTS),
-                "max_keep_ckpts": 2,  # it removes the oldest before it writes the newest
+        Runner(
+            model,
+            work_dir=str(state),
+            train_dataloader=loader,
+            train_cfg={"type": "IterBasedTrainLoop", "max_iters": steps, "val_interval": steps + 1},
+            optim_wrapper=OptimWrapper(AdamW(model.decode_head.parameters(), **recipe.OPTIMIZER)),
+            param_scheduler=recipe.schedule(steps),
+            default_hooks={
+                "logger": {"type": "LoggerHook", "log_metric_by_epoch": False},
+                "checkpoint": saving,
+                "sampler_seed": None,
             },
-            "sampler_seed": None,
-        },
-        custom_hooks=[PlainCheckpointHook(), _FeedAndReport(bar)],
-        load_from=None if last is None else str(last),
-        resume=last is not None,
-        log_level=engine.log_level(),
-        randomness={"seed": seed % 2**32},
-        default_scope="mmseg",
-        experiment_name=uuid4().hex,  # Runners of one name share their message hub
-    )
+            custom_hooks=[PlainCheckpointHook(), _FeedAndReport(bar)],
+            load_from=None if last is None else str(last),
+            resume=last is not None,
+            log_level=engine.log_level(),
+            randomness={"seed": seed % 2**32},
+            default_scope="mmseg",
+            experiment_name=uuid4().hex,  # Runners of one name share their message hub
+        ).train()
+    model.eval()
 
 
 class _FeedAndReport(Hook):

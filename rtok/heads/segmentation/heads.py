@@ -103,7 +103,7 @@ class SegmentationHeads(HeadStore[BNHead]):
             window=self.framing.window,
             seed=setup.config.seed,
             state=state,
-            workers=setup.config.data.workers,
+            workers=setup.config.data.worker_count,
             on_error=setup.config.data.on_error,
             label=f"fit head on {name} features",
             enabled=setup.compute.is_main,

@@ -25,12 +25,7 @@ def schedule(steps: int) -> list[dict[str, Any]]:
 def augmentation(short_side: int, window: int, mean: Sequence[float]) -> list[dict[str, Any]]:
     """Return mmseg's transforms from a picture (BGR) and its mask to a crop; `mean` (RGB) is the padding."""
     return [
-        {
-            "type": "RandomResize",
-            "scale": (UNLIMITED, short_side),
-            "ratio_range": (0.5, 2.0),
-            "keep_ratio": True,
-        },
+        {"type": "RandomResize", "scale": (UNLIMITED, short_side), "ratio_range": (0.5, 2.0), "keep_ratio": True},
         {"type": "RandomCrop", "crop_size": (window, window), "cat_max_ratio": 0.75},
         {"type": "RandomFlip", "prob": 0.5},
         {"type": "PhotoMetricDistortion"},

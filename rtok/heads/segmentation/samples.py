@@ -83,15 +83,10 @@ class TrainingSamples(Dataset[Sample]):
             seed = image_seed(self.seed, self.source.keys[index], "fit", visit) % 2**32
             np.random.seed(seed)  # mmseg's transforms draw from the global generators
             random.seed(seed)
-            packed = self.pipeline(
-                {
-                    "img": np.asarray(picture)[:, :, ::-1].copy(),
-                    "img_shape": mask.shape,
-                    "ori_shape": mask.shape,
-                    "gt_seg_map": mask,
-                    "seg_fields": ["gt_seg_map"],
-                }
+            image = np.asarray(picture)[:, :, ::-1].copy()
+            shapes = {"img_shape": mask.shape, "ori_shape": mask.shape}
+            packed: dict[str, Any] = self.pipeline(
+                {"img": image, **shapes, "gt_seg_map": mask, "seg_fields": ["gt_seg_map"]}
             )
-            assert isinstance(packed, dict)
             return packed
         raise UserError(f"data: none of the {count} training images can be decoded.")

@@ -29,7 +29,7 @@ from rtok.defenses import RobustnessTokens
 from rtok.errors import UserError
 from rtok.evaluation import evaluate_classification, make_adversarial_set
 from rtok.evaluation.loop import Evaluator
-from rtok.heads import probe
+from rtok.heads import probe, store
 from rtok.models import Backbone, load_backbone, registry
 from rtok.statistics import wilson
 
@@ -143,10 +143,7 @@ def test_queries_use_the_margin_of_the_logits(settings: dict[str, Any], head_fil
     cfg = config(settings, head={"path": head_files}, attack={"preset": "standard", "eps": "40/255"})
     results = evaluate_classification(cfg)
     rows = rows_of(results, threat="query")
-    assert [(row["victim"], row["head_features"]) for row in rows] == [
-        ("robust", "plain"),
-        ("robust", "robust"),
-    ]
+    assert [(row["victim"], row["head_features"]) for row in rows] == [("robust", "plain"), ("robust", "robust")]
     assert all(row["adversarial_accuracy"] <= row["clean_accuracy"] for row in rows)
     backbone, source = load(settings["model"]), open_source(cfg.data, seed=0)
     (batch,) = evaluation_batches(source, Transform("squash", (28, 28)), batch_size=9, seed=0)
@@ -237,10 +234,7 @@ def test_rows_and_files(settings: dict[str, Any]) -> None:
     cfg = config(settings, attack=attacks)
     results = evaluate_classification(cfg)
     assert sorted(path.name for path in cfg.out.iterdir()) == FILES
-    assert sorted(path.name for path in (cfg.out / "heads").iterdir()) == [
-        "plain.safetensors",
-        "robust.safetensors",
-    ]
+    assert sorted(path.name for path in (cfg.out / "heads").iterdir()) == ["plain.safetensors", "robust.safetensors"]
     assert json.loads((cfg.out / "results.json").read_text()) == results
     expected = [
         ("transfer", "plain", "plain"),
@@ -315,15 +309,9 @@ def test_best_is_chosen_on_the_split(settings: dict[str, Any], tmp_path: Path) -
     good = load_file(cfg.out / "heads/plain.safetensors")
     generator = torch.Generator().manual_seed(0)
     candidates = {
-        "classifier_1_blocks_avgpool_False_lr_0_1": (
-            torch.randn(3, 64, generator=generator),
-            torch.zeros(3),
-        ),
+        "classifier_1_blocks_avgpool_False_lr_0_1": (torch.randn(3, 64, generator=generator), torch.zeros(3)),
         "classifier_1_blocks_avgpool_True_lr_0_1": (good["weight"], good["bias"]),
-        "classifier_4_blocks_avgpool_True_lr_0_1": (
-            torch.randn(3, 320, generator=generator),
-            torch.zeros(3),
-        ),
+        "classifier_4_blocks_avgpool_True_lr_0_1": (torch.randn(3, 320, generator=generator), torch.zeros(3)),
     }
     model = {}
     for name, (weight, bias) in candidates.items():
@@ -512,7 +500,7 @@ def test_heads_that_do_not_fit_are_refused(settings: dict[str, Any], tmp_path: P
 
     refused("1000 classes, but the data has 3", weight=torch.zeros(1000, 128), bias=torch.zeros(1000))
     refused("width 100, but dinov2_vits14 gives 64 or 128", weight=torch.zeros(3, 100), bias=torch.zeros(3))
-    refused("is a head without bias", weight=torch.zeros(3, 128))
+    refused("is a head without a bias", weight=torch.zeros(3, 128))
 
 
 def test_data_that_cannot_be_classified(settings: dict[str, Any], labelled: Path, pictures: Path) -> None:

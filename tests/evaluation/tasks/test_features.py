@@ -107,14 +107,7 @@ def test_rows_and_files(settings: dict[str, Any], token_file: Path) -> None:
         ("adaptive", "robust"),
     ]
     robust = rows_of(results, victim="robust")[0]
-    about = {
-        "attack": "paper, steps 3",
-        "norm": "linf",
-        "units": "normalized",
-        "steps": 3,
-        "restarts": 1,
-        "n": 3,
-    }
+    about = {"attack": "paper, steps 3", "norm": "linf", "units": "normalized", "steps": 3, "restarts": 1, "n": 3}
     assert {key: robust[key] for key in about} == about and robust["defense"] == str(token_file)
     assert robust["kind"] == "tokens"
     assert robust["eps"] == pytest.approx(8 / 255)
@@ -369,12 +362,7 @@ def test_an_interrupted_set_resumes_to_the_same_files(
     assert (cut.out / "manifest.csv").read_bytes() == (tmp_path / "whole" / "manifest.csv").read_bytes()
     for path in (tmp_path / "whole" / "images").iterdir():
         assert (cut.out / "images" / path.name).read_bytes() == path.read_bytes()
-    assert sorted(p.name for p in cut.out.iterdir()) == [
-        "attack.json",
-        "examples.png",
-        "images",
-        "manifest.csv",
-    ]
+    assert sorted(p.name for p in cut.out.iterdir()) == ["attack.json", "examples.png", "images", "manifest.csv"]
 
 
 def _any_tokens(tmp_path: Path) -> str:

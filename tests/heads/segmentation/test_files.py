@@ -47,11 +47,7 @@ def test_the_rest_of_a_whole_model_is_left_out(tiny: Callable, write_head: Calla
     ("width", "changes", "message"),
     [
         (128, {}, "width 128, but dinov2_vits14 has 64 (one block) or 256 (four blocks)"),
-        (
-            64,
-            {"bn__running_mean": None, "bn__running_var": None},
-            "decode_head.bn.running_mean, decode_head.bn.r",
-        ),
+        (64, {"bn__running_mean": None, "bn__running_var": None}, "decode_head.bn.running_mean, decode_head.bn.r"),
         (64, {"conv_seg__bias": None}, "is no segmentation head: it lacks decode_head.conv_seg.bias"),
         (64, {"psp__0__weight": torch.zeros(3)}, "it also holds decode_head.psp.0.weight"),
         (64, {"conv_seg__weight": torch.zeros(3, 64, 3, 3)}, "its weight is (3, 64, 3, 3)"),

@@ -126,11 +126,7 @@ def test_samples_are_a_function_of_their_position(training: MaskedFiles) -> None
         return TrainingSamples(training, transforms, seed=0, length=12, **options)[position].packed
 
     sample = packed(5)
-    assert sample["inputs"].shape == (3, 25, 25) and sample["data_samples"].gt_sem_seg.data.shape == (
-        1,
-        25,
-        25,
-    )
+    assert sample["inputs"].shape == (3, 25, 25) and sample["data_samples"].gt_sem_seg.data.shape == (1, 25, 25)
     assert torch.equal(sample["inputs"], packed(5, start=5)["inputs"])
     assert packed(4, start=5) is None
     assert not torch.equal(sample["inputs"], packed(8)["inputs"])  # the same picture's next visit

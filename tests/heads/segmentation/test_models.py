@@ -97,7 +97,7 @@ def test_logits_equal_those_of_mmsegs_own_encoder_decoder(backbone: Backbone, he
 
     tokens = torch.randn(1, 3, 64)
     theirs = EncoderDecoder(
-        ConfigDict(type="RtokBackbone", backbone=backbone, blocks=blocks_of(head), tokens=tokens),
+        ConfigDict(type="RtokBackbone", backbone=defended(backbone, tokens), blocks=blocks_of(head)),
         ConfigDict(
             type="BNHead",
             in_channels=[64] * len(head.in_index),

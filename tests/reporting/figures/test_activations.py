@@ -30,11 +30,7 @@ def test_a_panel_a_victim_and_a_line_a_kind(tmp_path, drawn):
         "on the tokens, clean": [9, 45, 70],
     }
     (legend,) = drawn[0].legends
-    assert [text.get_text() for text in legend.get_texts()] == [
-        "clean",
-        "adversarial",
-        "on the tokens, clean",
-    ]
+    assert [text.get_text() for text in legend.get_texts()] == ["clean", "adversarial", "on the tokens, clean"]
     assert len(plain.collections) == 2  # their intervals
     assert (tmp_path / "activations.png").exists()
 

@@ -19,11 +19,7 @@ def ablation(rows):
     for number, count in enumerate((1, 10, 50)):
         for row in others:
             value = row["cosine_to_plain"] + 0.05 * number
-            about = {
-                "n": count,
-                "defense": row["defense"] and f"run/rtokens-{count}.safetensors",
-                "fidelity": 0.9,
-            }
+            about = {"n": count, "defense": row["defense"] and f"run/rtokens-{count}.safetensors", "fidelity": 0.9}
             found.append(
                 row | about | {"cosine_to_plain": value, "ci95": {"cosine_to_plain": [value - 0.1, value + 0.1]}}
             )

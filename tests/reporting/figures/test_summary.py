@@ -19,13 +19,7 @@ def test_a_bar_a_row_with_its_interval_under_its_threat(tmp_path, drawn, rows):
     victim_bars(rows, tmp_path / "bars.png", COSINE)
     (axes,) = drawn[0].axes
     assert heights(axes) == [0.192, 0.611, 0.692, 0.652, 0.281]
-    assert [label.get_text() for label in axes.get_xticklabels()] == [
-        "plain",
-        "random",
-        "robust",
-        "robust",
-        "robust",
-    ]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["plain", "random", "robust", "robust", "robust"]
     spans = [container[2][0].get_segments()[0][:, 1] for container in axes.containers if len(container) == 3]
     np.testing.assert_allclose(spans, [row["ci95"]["cosine_to_plain"] for row in rows], atol=1e-12)
     texts = [text.get_text() for text in axes.texts]

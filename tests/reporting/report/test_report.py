@@ -52,9 +52,7 @@ def evaluation(path: Path, rows: Rows, **more: Any) -> Path:
 
 def training(path: Path, threat: str = "transfer") -> Path:
     run_folder(
-        path,
-        "train",
-        settings={"tokens": {"count": 10, "seeds": [7]}, "train": {"threat": threat, "steps": 20}},
+        path, "train", settings={"tokens": {"count": 10, "seeds": [7]}, "train": {"threat": threat, "steps": 20}}
     )
     lines = [
         {"step": step, "invariance": 0.9, "adversarial": step / 20, "undefended": 0.4, "seconds": 1.5}
@@ -67,12 +65,7 @@ def training(path: Path, threat: str = "transfer") -> Path:
 
 def adversarial_set(path: Path) -> Path:
     path.mkdir(parents=True)
-    made = {
-        "config": {"model": MODEL},
-        "name": "paper",
-        "objective": "features",
-        "surrogate": "dinov2_vits14",
-    }
+    made = {"config": {"model": MODEL}, "name": "paper", "objective": "features", "surrogate": "dinov2_vits14"}
     (path / "attack.json").write_text(json.dumps({**made, "finished": True, "seconds": 3}))
     (path / "manifest.csv").write_text("image,linf_255\na.png,1.5\nb.png,2.5\n")
     return path
@@ -133,11 +126,7 @@ def test_figures_lie_beside_the_markdown_and_inside_the_html(tmp_path: Path, row
     drawn = [(runs[1] / "summary.png").read_bytes(), (runs[0] / "curves.png").read_bytes()]
     assert [(tmp_path / "out" / link).read_bytes() for link in linked] == drawn
     assert [base64.b64decode(src.removeprefix("data:image/png;base64,")) for src in found] == drawn
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "figures",
-        "report.html",
-        "report.md",
-    ]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["figures", "report.html", "report.md"]
 
 
 def test_nothing_of_a_run_becomes_markup(tmp_path: Path, rows: Rows) -> None:
@@ -147,43 +136,13 @@ def test_nothing_of_a_run_becomes_markup(tmp_path: Path, rows: Rows) -> None:
     check = {"check": HOSTILE, "seen": HOSTILE, "passed": False, "defense": None}
     sanity = {"verdict": "suspicious", "images": 4, "checks": [check]}
     evaluation(folder, hostile, sanity=sanity, differences=[])
-    settings = {
-        "model": {"name": HOSTILE, "image_size": HOSTILE},
-        "data": {"name": HOSTILE},
-        "note": f"\n\n{HOSTILE}",
-    }
+    settings = {"model": {"name": HOSTILE, "image_size": HOSTILE}, "data": {"name": HOSTILE}, "note": f"\n\n{HOSTILE}"}
     (folder / "config.yaml").write_text(strict_yaml.dump(settings))
     trainings = [training(tmp_path / name) for name in ("other", f"{folder.name} 2")]
     report = write_report([folder, *trainings], tmp_path / "out")
     page = Page(report.html.read_text())
-    allowed = {
-        "html",
-        "head",
-        "meta",
-        "title",
-        "style",
-        "body",
-        "h1",
-        "h2",
-        "h3",
-        "p",
-        "div",
-        "table",
-        "thead",
-    }
-    allowed |= {
-        "tbody",
-        "tr",
-        "th",
-        "td",
-        "strong",
-        "figure",
-        "img",
-        "figcaption",
-        "details",
-        "summary",
-        "pre",
-    }
+    allowed = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "h3", "p", "div", "table", "thead"}
+    allowed |= {"tbody", "tr", "th", "td", "strong", "figure", "img", "figcaption", "details", "summary", "pre"}
     assert {tag for tag, _ in page.elements} <= allowed
     assert "<script>alert(1)</script>" in page.text
     names = {"content", "charset", "name", "lang", "http-equiv", "class", "alt", "src"}

@@ -52,14 +52,15 @@ def class_iou(totals: Totals) -> NDArray[np.float64]:
     return np.divide(intersection, union, out=np.full(union.shape, np.nan), where=union > 0)
 
 
-def mean_iou(totals: Totals) -> float:
-    """Return the mean over the classes that are labelled or predicted; NaN if no pixel is labelled."""
-    return float(_mean_iou(totals))
+def mean_iou(totals: Totals) -> NDArray[np.float64]:
+    """Return the mean (...) over the classes that are labelled or predicted; NaN if no pixel is labelled."""
+    return mean_known(np.moveaxis(class_iou(totals), -1, 0))
 
 
-def pixel_accuracy(totals: Totals) -> float:
-    """Return the share of labelled pixels that are predicted rightly; NaN if there is none."""
-    return float(_pixel_accuracy(totals))
+def pixel_accuracy(totals: Totals) -> NDArray[np.float64]:
+    """Return the share (...) of labelled pixels that are predicted rightly; NaN if there is none."""
+    intersection, labelled, _ = np.moveaxis(totals.sum(axis=-2), -1, 0)
+    return np.divide(intersection, labelled, out=np.full(labelled.shape, np.nan), where=labelled > 0)
 
 
 def bootstrap_intervals(
@@ -83,17 +84,8 @@ def bootstrap_intervals(
         for group, image in zip(membership, images, strict=True):
             sums[group] += total([image], classes)
         resampled.append((chosen @ sums.reshape(count, -1)).reshape(RESAMPLES, classes, 3))
-    mious, accuracies = ([of(sums) for sums in resampled] for of in (_mean_iou, _pixel_accuracy))
+    mious, accuracies = ([of(sums) for sums in resampled] for of in (mean_iou, pixel_accuracy))
     return _middle(mious), _middle(accuracies)
-
-
-def _mean_iou(totals: Totals) -> NDArray[np.float64]:
-    return mean_known(np.moveaxis(class_iou(totals), -1, 0))
-
-
-def _pixel_accuracy(totals: Totals) -> NDArray[np.float64]:
-    intersection, labelled, _ = np.moveaxis(totals.sum(axis=-2), -1, 0)
-    return np.divide(intersection, labelled, out=np.full(labelled.shape, np.nan), where=labelled > 0)
 
 
 def _middle(draws: Sequence[NDArray[np.float64]]) -> list[float] | None:

@@ -114,10 +114,10 @@ class SegmentationTask(Task):
             draws: list[Sequence[Areas]] = list(zip(*(row[f"{name}_areas"] for row in rows), strict=True))
             totals = [metrics.total(images, self._classes) for images in draws]
             ious[name] = metrics.mean_known(np.stack([metrics.class_iou(t) for t in totals]))
-            summary[f"{name}_miou"] = _mean([metrics.mean_iou(t) for t in totals])
+            summary[f"{name}_miou"] = _mean(map(metrics.mean_iou, totals))
             both = metrics.bootstrap_intervals(draws, groups, self._classes)
             intervals[f"{name}_miou"], intervals[f"{name}_pixel_accuracy"] = both
-            summary[f"{name}_pixel_accuracy"] = _mean([metrics.pixel_accuracy(t) for t in totals])
+            summary[f"{name}_pixel_accuracy"] = _mean(map(metrics.pixel_accuracy, totals))
         summary["pixel_accuracy"] = summary.pop("adversarial_pixel_accuracy")
         intervals["pixel_accuracy"] = intervals.pop("adversarial_pixel_accuracy")
         classes = {
@@ -155,10 +155,10 @@ class SegmentationTask(Task):
         return metrics.areas(metrics.confusion(prediction, labels, self._classes))
 
 
-def _column(values: Iterable[float]) -> Tensor:
-    return torch.tensor(list(values), dtype=torch.float64)
+def _column(values: Iterable[np.ndarray]) -> Tensor:
+    return torch.tensor([float(value) for value in values], dtype=torch.float64)
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    known = [value for value in values if value == value]
+def _mean(values: Iterable[np.ndarray]) -> float | None:
+    known = [float(value) for value in values if not np.isnan(value)]
     return fmean(known) if known else None

@@ -33,15 +33,7 @@ from rtok.models import load_backbone
 from rtok.runs.folder import flatten
 from tests.masked import defended
 
-FILES = [
-    "config.yaml",
-    "per_class.csv",
-    "per_image.csv",
-    "pictures",
-    "results.json",
-    "run.json",
-    "summary.png",
-]
+FILES = ["config.yaml", "per_class.csv", "per_image.csv", "pictures", "results.json", "run.json", "summary.png"]
 Configure = Callable[..., Config]
 
 
@@ -300,9 +292,7 @@ def test_bad_input_is_one_message_and_nothing_is_written(
 
 def test_the_resolved_config_has_the_protocol(seg_settings: dict[str, Any], tmp_path: Path) -> None:
     config = write_config(
-        {**seg_settings, "model": {**seg_settings["model"], "image_size": 512}},
-        tmp_path / "c.yaml",
-        segmentation=None,
+        {**seg_settings, "model": {**seg_settings["model"], "image_size": 512}}, tmp_path / "c.yaml", segmentation=None
     )
     done = CliRunner().invoke(build(), ["eval-seg", "--config", str(config), "--dry-run"])
     assert done.exit_code == 0, done.stderr

@@ -1,0 +1,100 @@
+"""What a run reads, each input with its identity: a resumed run refuses inputs that have changed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from rtok.config.rules import named_files
+from rtok.data.source import ImageSource
+from rtok.defenses import resolve_defenses
+from rtok.errors import UserError
+from rtok.setup import Setup
+from rtok.version import __version__
+
+Inputs = dict[str, str]
+_PART = 2**20  # bytes of a file that are hashed at once
+_DEFENSES = ("defense", "guessed", "surrogate.defense")
+
+
+def inputs_of(setup: Setup) -> Inputs:
+    """Return the identity of everything a run reads, by what it is.
+
+    Defenses and heads have the SHA-256 of their file, the weights their fingerprint, and the images a digest of keys,
+    labels, sizes and times; with `data.verify: bytes` of their content.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    config = setup.config
+    found = {"rtok": __version__, f"weights of {config.model.name}": setup.backbone.fingerprint()}
+    found["images"] = images_identity(setup.source, whole=config.data.verify == "bytes")
+    for key, path in named_files(config):
+        if key == "surrogate.model.weights":  # as large as a backbone: reading it again would take a while
+            found[f"{key} {path}"] = _stamp(path)
+        elif key in (*_DEFENSES, "head.path", "surrogate.head", "attack.from"):
+            found |= {f"{key} {file}": _hash_file(file) for file in _files(key, path)}
+    return found
+
+
+def images_identity(source: ImageSource, *, whole: bool = False) -> str:
+    """Return the number of images and a digest of their keys, labels and files, in order.
+
+    Args:
+        whole: read the files instead of their sizes and times.
+    """
+    digest = hashlib.sha256()
+    files, labels = getattr(source, "files", None), source.labels
+    for index, key in enumerate(source.keys):
+        stamps = [] if files is None else [_hash_file(f) if whole else _stamp(f) for f in files(index)]
+        label = None if labels is None else labels[index]
+        digest.update("\0".join([key, str(label), *stamps, ""]).encode("utf-8", "surrogatepass"))
+    return f"{len(source)} images, {digest.hexdigest()[:16]}"
+
+
+def require_same(before: Mapping[str, str], now: Mapping[str, str], folder: Path) -> None:
+    """Refuse to resume a run in `folder` whose inputs are not those it began with.
+
+    Raises:
+        UserError: naming every input that has changed.
+    """
+    changed = [
+        f"{what} ({before.get(what, 'none')} then, {now.get(what, 'none')} now)"
+        for what in dict.fromkeys([*before, *now])
+        if before.get(what) != now.get(what)
+    ]
+    if changed:
+        raise UserError(
+            f"the inputs of the run in {folder} have changed since it began: {'; '.join(changed)}. Its results would "
+            "mix both: put back what was there, or start again with --overwrite."
+        )
+
+
+def _files(key: str, path: Path) -> Iterator[Path]:
+    if key in _DEFENSES:
+        yield from resolve_defenses([path])
+    elif key == "attack.from":
+        yield from (path / "attack.json", path / "manifest.csv")
+    else:
+        yield path
+
+
+def _hash_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while part := file.read(_PART):
+                digest.update(part)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    return f"sha256 {digest.hexdigest()[:16]}"
+
+
+def _stamp(path: Path) -> str:
+    """Return a file's size and time; a missing file is found out when it is read."""
+    try:
+        about = path.stat()
+    except OSError:
+        return "missing"
+    return f"{about.st_size} bytes of {about.st_mtime_ns}"
