@@ -51,8 +51,8 @@ def activation_lines(rows: Sequence[Row], path: Path) -> None:
         tidy(axes, xlabel="block" if last else "", ylabel="" if place % columns else "largest activation")
         axes.tick_params(labelbottom=last)
     handles = {label: line for axes in grid.flat for line in axes.lines for label in [str(line.get_label())]}
-    look: dict[str, Any] = {"frameon": False, "fontsize": 9, "handlelength": 2.6, "ncols": 2 if columns < 3 else 4}
-    figure.legend(list(handles.values()), list(handles), loc="outside upper center", **look)
+    look: dict[str, Any] = {"loc": "outside upper center", "frameon": False, "fontsize": 9, "handlelength": 2.6}
+    figure.legend(list(handles.values()), list(handles), ncols=2 if columns < 3 else 4, **look)
     save(figure, path)
 
 
