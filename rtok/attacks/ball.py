@@ -5,17 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rtok.errors import UserError
+
 
 def pixel_scale(images: Tensor, units: str, std: Tensor | None) -> Tensor:
     """Pixel values per unit, broadcastable to (1, 3, 1, 1).
 
     Raises:
-        ValueError: `normalized` units without `std`.
+        UserError: `normalized` units without `std`.
     """
     if units == "pixel":
         return images.new_ones(1, 1, 1, 1)
     if std is None:
-        raise ValueError("units='normalized' needs the model's std.")
+        raise UserError("units='normalized' needs the model's std: craft with Context.of(images, std=backbone.std).")
     return std.to(images)
 
 

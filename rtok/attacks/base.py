@@ -19,6 +19,7 @@ from rtok.config.problems import report
 from rtok.config.registry import ATTACKS
 from rtok.config.validation import describe
 from rtok.errors import UserError
+from rtok.models.images import check_range, check_shape
 
 Settings = TypeVar("Settings", bound=AttackConfig)
 
@@ -104,11 +105,11 @@ def craft(attack: Attack, images: Tensor, objective: Objective, context: Context
         context: None numbers the images.
 
     Raises:
-        ValueError: images outside [0, 1], or `normalized` units without `std`.
-        UserError: the attack returned images of another shape or without finite values.
+        UserError: images of another shape or type, or outside [0, 1]; `normalized` units without `std`; the attack
+            returned images of another shape or without finite values.
     """
-    if images.numel() and (images.amin() < 0 or images.amax() > 1):
-        raise ValueError("images must lie in [0, 1]: normalization belongs inside the model.")
+    check_shape(images)
+    check_range(images)
     context = Context.of(images) if context is None else context
     counted = _Counted(objective.surrogate)
     found = attack.run(images, replace(objective, surrogate=counted), context)

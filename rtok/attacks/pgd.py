@@ -40,7 +40,7 @@ class PGD:
         fools the surrogate, if there is any, and among equals the one with the largest objective.
 
         Raises:
-            ValueError: `normalized` units without `std`.
+            UserError: `normalized` units without `std`.
         """
         settings = self.settings
         scale = pixel_scale(images, settings.units, context.std)

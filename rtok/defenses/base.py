@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rtok.models.backbone import Backbone
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Defense(ABC):
     """Parameters that are added to a frozen backbone; immutable, like everything made from it.
 
@@ -46,9 +46,13 @@ class Defense(ABC):
 
     backbone: str | None = None
     image_size: tuple[int, int] | None = None
-    config: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    config: Mapping[str, Any] = field(default_factory=dict)
     version: str | None = None
     fingerprint: str | None = None
+
+    def __repr__(self) -> str:
+        """Say what it is without its values, which are a secret."""
+        return f"{type(self).__name__}(count={self.count}, dim={self.dim}, backbone={self.backbone!r})"
 
     @classmethod
     @abstractmethod

@@ -26,7 +26,7 @@ DEFAULT_INIT_STD = 0.01  # the paper's, for files that do not say theirs
 _KEY = "rtokens"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RobustnessTokens(Defense):
     """The paper's defense: n extra input tokens, which enter before block 0 without a position.
 

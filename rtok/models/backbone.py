@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from rtok.models.entry import NOTHING, AppendedTokens, Entry, embed, run_blocks
 from rtok.models.frozen import freeze_linears
+from rtok.models.images import check_range, check_shape
 from rtok.models.spec import ModelSpec
 
 # What `.to(dtype)` must leave in float32: bf16 would move a mean by 0.1 %, a rotary angle by more.
@@ -37,6 +38,7 @@ class Backbone(nn.Module):
     """
 
     activation_checkpointing = False
+    _seen = False  # whether images were found to lie in [0, 1]
     takes_entries = True  # whether a defense can enter the blocks
     _fingerprint: tuple[list[tuple[int, int]], str] | None = None
 
@@ -71,6 +73,10 @@ class Backbone(nn.Module):
 
         Returns:
             The final-norm class and patch tokens (B, 1+P, D), or the embedding (B, E); float32.
+
+        Raises:
+            UserError: images of another shape or type, or outside of [0, 1]; the values are looked at until one batch
+                was right, since every look waits for the device.
         """
         (sequence,) = self._sequences(images, [self.depth - 1], entry)
         if self.kind == "embedding":
@@ -128,8 +134,16 @@ class Backbone(nn.Module):
         """Stay in evaluation mode, whatever is asked: dropout has no place in a frozen model."""
         return super().train(False)
 
+    def _check(self, images: Tensor) -> None:
+        check_shape(images, self.image_size)
+        # Only a plain tensor has values: one that is traced or on the meta device has none.
+        if not torch.compiler.is_compiling() and not self._seen and type(images) is Tensor and not images.is_meta:
+            check_range(images)
+            self._seen = True
+
     def _sequences(self, images: Tensor, blocks: Sequence[int], entry: Entry | Tensor | None) -> list[Tensor]:
         """Return the whole sequence (B, 1 + registers + P [+ n], D) after each block asked for."""
+        self._check(images)
         if not isinstance(entry, Entry):
             entry = NOTHING if entry is None else AppendedTokens(entry)
         normalized = (images - self.mean) / self.std

@@ -40,6 +40,7 @@ class ModuleBackbone(Backbone):
         """Return the module's features (B, 1+P, D) or embeddings (B, E) of images (B, 3, H, W) in [0, 1]; float32."""
         if entry is not None and entry is not NOTHING:
             raise UserError(self.why_closed)
+        self._check(images)
         dtype = next((p.dtype for p in self.vit.parameters()), torch.float32)
         features: Tensor = self.vit(images.to(dtype))
         return features.float()
@@ -71,6 +72,7 @@ def load_module(spec: ModelSpec, weights: str | Path, image_size: tuple[int, int
     backbone = ModuleBackbone(module, spec, image_size)
     with torch.no_grad():
         shape = tuple(backbone(torch.zeros(1, 3, *image_size)).shape)
+    backbone._seen = False  # zeros say nothing of the images to come
     patches = backbone.grid[0] * backbone.grid[1]
     wanted = (1, spec.dim) if spec.kind == "embedding" else (1, 1 + patches, spec.dim)
     if shape != wanted:

@@ -205,9 +205,9 @@ def test_feature_objective_lowers_the_cosine(network: nn.Module, images: Tensor)
 
 
 def test_images_outside_the_box_are_refused(objective: Objective) -> None:
-    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+    with pytest.raises(UserError, match=r"\[0, 1\]"):
         craft(PGD(), torch.full((1, 3, 12, 12), 1.5), objective)
-    with pytest.raises(ValueError, match="std"):
+    with pytest.raises(UserError, match="std"):
         craft(PGD(units="normalized"), torch.zeros(1, 3, 12, 12), objective)
 
 

@@ -39,12 +39,13 @@ def wavy(frequency: float) -> Objective:
 
 @st.composite
 def attacks(draw: st.DrawFn) -> PGD:
+    norm, units = draw(st.sampled_from(["linf", "l2"])), draw(st.sampled_from(["pixel", "normalized"]))
     return PGD(
-        norm=draw(st.sampled_from(["linf", "l2"])),
-        eps=draw(st.floats(1e-4, 4.0)),
+        norm=norm,
+        eps=draw(st.floats(1e-4, 1.0 if (norm, units) == ("linf", "pixel") else 4.0)),
         step=draw(st.none() | st.floats(1e-5, 4.0)),
         steps=draw(st.integers(1, 4)),
-        units=draw(st.sampled_from(["pixel", "normalized"])),
+        units=units,
         restarts=draw(st.integers(1, 3)),
         init=draw(st.sampled_from(["uniform", "gaussian", "none"])),
         momentum=draw(st.sampled_from([0.0, 0.9])),

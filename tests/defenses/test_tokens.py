@@ -62,6 +62,11 @@ def test_a_saved_file_says_what_it_is(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["rtokens.safetensors"]
 
 
+def test_no_value_is_printed() -> None:
+    tokens = RobustnessTokens(torch.full((1, 2, 4), 0.123), backbone="dinov2_vits14")
+    assert repr(tokens) == "RobustnessTokens(count=2, dim=4, backbone='dinov2_vits14')"
+
+
 def test_tokens_that_were_trained_are_saved_without_their_graph(tmp_path: Path) -> None:
     values = VALUES.clone().to(torch.bfloat16).requires_grad_()
     RobustnessTokens(values).save(tmp_path / "rtokens.safetensors")

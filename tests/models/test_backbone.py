@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from rtok.models import Backbone, load_backbone
+from rtok.errors import UserError
+from rtok.models import Backbone, Defended, load_backbone
+from rtok.models.entry import AppendedTokens
 from rtok.models.registry import all_specs, find
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -47,7 +51,8 @@ def inserted(vit: Any, images: Tensor, extra: Tensor, at: int) -> Tensor:
 def test_golden_files_of_the_dinov2_code_base(tiny: Any, kind: str, name: str, mlp_ratio: float, size: int) -> None:
     spec = tiny(name, mlp_ratio=mlp_ratio).spec
     backbone = load_backbone(spec, weights=GOLDEN / f"dinov2_{kind}.pth", image_size=size)
-    backbone.mean.zero_()  # the golden inputs are normalised already
+    backbone._seen = True  # the golden inputs are normalised already, so that they leave [0, 1]
+    backbone.mean.zero_()
     backbone.std.fill_(1)
     golden = load_file(GOLDEN / f"dinov2_{kind}_io.safetensors")
     for row, extra in (("plain", None), ("robust", golden["tokens"])):
@@ -244,3 +249,36 @@ def test_the_largest_activations_are_those_between_the_blocks(tiny: Any, name: s
     wanted = torch.stack([output.abs().max(-1).values for output in seen], dim=1)
     assert torch.equal(backbone.largest_activations(images), wanted)
     assert backbone.largest_activations(images, tokens(5)).shape[-1] == wanted.shape[-1] + 5
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.rand(1, 3, 28, 28) * 255, r"images hold values from .* to 25.*; they must lie in \[0, 1\]. Divide"),
+        (torch.full((1, 3, 28, 28), 7, dtype=torch.uint8), "images are of type torch.uint8; valid: floating-point"),
+        (torch.rand(2, 1, 28, 28), r"the shape \(2, 1, 28, 28\); valid: \(B, 3, 28, 28\)"),
+        (torch.rand(2, 3, 28, 42), r"the shape \(2, 3, 28, 42\); valid: \(B, 3, 28, 28\)"),
+        (torch.rand(3, 28, 28), r"the shape \(3, 28, 28\); .* batch axis"),
+        ([0.0], "images are a list"),
+    ],
+)
+def test_images_that_are_none_are_refused(tiny: Any, images: Any, message: str) -> None:
+    backbone = tiny("dinov2_vits14").load(image_size=28)
+    defended = Defended(backbone, AppendedTokens(torch.zeros(1, 2, backbone.dim)))
+    for call in (backbone, defended, defended.largest_activations, partial(backbone.intermediate, blocks=[0])):
+        with pytest.raises(UserError, match=message):
+            call(images)
+    assert backbone(torch.rand(1, 3, 28, 28)).isfinite().all()
+
+
+def test_values_are_looked_at_once_and_never_while_tracing(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[Tensor] = []
+    monkeypatch.setattr("rtok.models.backbone.check_range", looked.append)
+    backbone = tiny("dinov2_vits14").load(image_size=28)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        assert backbone(mode.from_tensor(torch.rand(2, 3, 28, 28))).shape == (2, 5, backbone.dim)
+    assert not looked
+    for _ in range(2):
+        backbone(torch.rand(2, 3, 28, 28).requires_grad_())
+    assert len(looked) == 1
+    assert backbone.to("meta")(torch.rand(2, 3, 28, 28, device="meta")).is_meta
