@@ -8,16 +8,19 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+from safetensors import SafetensorError, safe_open
 
-from rtok.checkpoints import Checkpoint, read_checkpoint, state_dict, whole_model
-from rtok.defenses import RobustnessTokens, defense_files
 from rtok.errors import UserError
-from rtok.models.identify import identify
-from rtok.release import description
+from rtok.release import TOKENS_FORMAT, TOKENS_KEY, description, parse_made_for
 from rtok.version import install
+
+# torch and timm take seconds to import, so each is imported by what needs it.
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rtok.checkpoints import Checkpoint
 
 _NONE = "none that `rtok models` lists"
 
@@ -51,11 +54,36 @@ def inspect(path: str | Path) -> list[Inspection]:
         return [_onnx(path)]
     if (path / "model.safetensors").is_file():
         path = path / "model.safetensors"
-    files = defense_files(path) if path.is_dir() else [path]
-    return [_checkpoint(file) for file in files]
+    files = [path]
+    if path.is_dir():
+        from rtok.defenses import defense_files
+
+        files = defense_files(path)
+    return [_token_file(file) or _checkpoint(file) for file in files]
+
+
+def _token_file(path: Path) -> Inspection | None:
+    """Describe a token file of ours from its header alone, and nothing else."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            about, names = file.metadata() or {}, list(file.keys())
+            if about.get("format") != TOKENS_FORMAT or names != [TOKENS_KEY]:
+                return None
+            values = file.get_slice(TOKENS_KEY)
+            shape, kind = tuple(values.get_shape()), values.get_dtype()
+    except (OSError, SafetensorError):
+        return None  # another file, or a damaged one
+    if kind != "F32" or len(shape) != 3 or shape[0] != 1:
+        return None
+    made = parse_made_for(about, path)
+    facts = _token_facts(made, *shape[1:], backbone="not named in the file")
+    return Inspection(path, "robustness tokens", facts, [(TOKENS_KEY, str(shape), "float32")], made["config"])
 
 
 def _checkpoint(path: Path) -> Inspection:
+    from rtok.checkpoints import read_checkpoint, state_dict, whole_model
+    from rtok.defenses import RobustnessTokens
+
     content = read_checkpoint(path)
     inside = whole_model(content)
     about = description(content.metadata)
@@ -69,17 +97,13 @@ def _checkpoint(path: Path) -> Inspection:
         tokens = RobustnessTokens.parse(content, path)
     except UserError:
         return _other(path, content)
-    if not inside:
-        return Inspection(
-            path,
-            "robustness tokens",
-            _token_facts(tokens, "not named in the file"),
-            _rows({"rtokens": tokens.values}),
-            tokens.config,
-        )
-    kind = "whole model with robustness tokens" + (" (rtok.robustify)" if about else "")
-    rows = _rows({"rtokens": tokens.values, **{f"model.{name}": t for name, t in inside.items()}})
-    return Inspection(path, kind, _token_facts(tokens, _backbones(inside, path)), rows, tokens.config)
+    kind, backbone = "robustness tokens", "not named in the file"
+    if inside:
+        kind = "whole model with robustness tokens" + (" (rtok.robustify)" if about else "")
+        backbone = tokens.backbone or _backbones(inside, path)
+    facts = _token_facts(vars(tokens), tokens.count, tokens.dim, backbone=backbone)
+    rows = _rows({TOKENS_KEY: tokens.values, **{f"model.{name}": t for name, t in inside.items()}})
+    return Inspection(path, kind, facts, rows, tokens.config)
 
 
 def _robust(path: Path, about: Mapping[str, Any], rows: list[tuple[str, str, str]]) -> Inspection:
@@ -101,19 +125,23 @@ def _robust(path: Path, about: Mapping[str, Any], rows: list[tuple[str, str, str
     return Inspection(path, f"robust model ({about['target']} format)", facts, rows, json.loads(tokens["config"]))
 
 
-def _token_facts(tokens: RobustnessTokens, backbone: str) -> dict[str, str]:
-    facts = {"backbone": tokens.backbone or backbone}
-    if tokens.fingerprint:
-        facts["weights"] = tokens.fingerprint
-    facts["tokens"] = f"{tokens.count} of width {tokens.dim}"
-    facts |= _trained_at(tokens.image_size)
-    if tokens.version:
-        facts["made by"] = f"rtok {tokens.version}"
-    return facts
+def _token_facts(made: Mapping[str, Any], count: int, dim: int, *, backbone: str) -> dict[str, str]:
+    """Say what tokens are made for; `backbone` is what to say where the file does not name it."""
+    return {
+        "backbone": made["backbone"] or backbone,
+        **({"weights": made["fingerprint"]} if made["fingerprint"] else {}),
+        "tokens": f"{count} of width {dim}",
+        **_trained_at(made["image_size"]),
+        **({"made by": f"rtok {made['version']}"} if made["version"] else {}),
+    }
 
 
 def _other(path: Path, content: Checkpoint) -> Inspection:
     """A file without tokens."""
+    from torch import Tensor
+
+    from rtok.checkpoints import state_dict
+
     inner = content.get("state_dict")
     tensors = {
         str(name): tensor
@@ -159,6 +187,8 @@ def _onnx(path: Path) -> Inspection:
 
 
 def _backbones(state: Mapping[str, Tensor], path: Path) -> str:
+    from rtok.models.identify import identify
+
     found = identify(state, path)
     return " or ".join(f"{spec.name} ({weights.naming.name} naming)" for spec, weights in found) or _NONE
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 KEY = "rtok"
 FORMAT = "rtok-model-1"
+TOKENS_KEY, TOKENS_FORMAT = "rtokens", "rtok-tokens-1"  # the one tensor of a token file, and what its metadata says
 
 
 def describe(tokens: Mapping[str, str], target: str, **more: Any) -> dict[str, Any]:
@@ -59,3 +60,28 @@ def refuse_robust(checkpoint: Checkpoint, path: Path) -> None:
             f"'{path}' is not a plain backbone: it has {about['tokens']['n']} robustness tokens inside "
             f"({about['target']}, made by rtok {about['rtok_version']}). Give the weights it was made from."
         )
+
+
+def parse_made_for(about: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """Return what the metadata of a defense's file says of its training, as keyword arguments of a `Defense`.
+
+    Raises:
+        UserError: the metadata is damaged.
+    """
+    try:
+        size, config = json.loads(about.get("image_size", "null")), json.loads(about.get("config", "{}"))
+        height, width = (1, 1) if size is None else size
+        if not (isinstance(config, dict) and isinstance(height, int) and isinstance(width, int)):
+            raise ValueError("of other types")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"'{path}' has damaged metadata ({type(error).__name__}): its image size or its config. "
+            "Copy it again, or train it again."
+        ) from error
+    return {
+        "backbone": about.get("backbone") or None,
+        "image_size": None if size is None else (height, width),
+        "config": config,
+        "version": about.get("rtok_version") or None,
+        "fingerprint": about.get("fingerprint") or None,
+    }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rtok.cli.paths import user_path
+from rtok.errors import UserError
 
 if TYPE_CHECKING:
     from rtok.inspection import Inspection
@@ -24,8 +25,17 @@ def inspect(
     """Describe a checkpoint: its kind, backbone, tokens, tensors and training."""
     from rtok.inspection import inspect
 
-    found = [inspection for file in files for inspection in inspect(file)]
-    typer.echo("\n\n".join(text(inspection) for inspection in found))
+    found: list[str] = []
+    wrong: list[str] = []
+    for file in files:
+        try:
+            found += [text(inspection) for inspection in inspect(file)]
+        except UserError as error:
+            wrong.append(str(error))
+    if found:
+        typer.echo("\n\n".join(found))
+    if wrong:
+        raise UserError("\n".join(wrong))
 
 
 def text(inspection: Inspection) -> str:

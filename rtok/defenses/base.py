@@ -167,31 +167,6 @@ class Defense(ABC):
         return f"The {what} in '{file}'" if file else f"These {what}"
 
 
-def parse_made_for(about: Mapping[str, str], path: Path) -> dict[str, Any]:
-    """Return what a file's metadata says of the training, as keyword arguments of a `Defense`.
-
-    Raises:
-        UserError: the metadata is damaged.
-    """
-    try:
-        size, config = json.loads(about.get("image_size", "null")), json.loads(about.get("config", "{}"))
-        height, width = (1, 1) if size is None else size
-        if not (isinstance(config, dict) and isinstance(height, int) and isinstance(width, int)):
-            raise ValueError("of other types")
-    except (ValueError, TypeError, RecursionError) as error:
-        raise UserError(
-            f"'{path}' has damaged metadata ({type(error).__name__}): its image size or its config. "
-            "Copy it again, or train it again."
-        ) from error
-    return {
-        "backbone": about.get("backbone") or None,
-        "image_size": None if size is None else (height, width),
-        "config": config,
-        "version": about.get("rtok_version") or None,
-        "fingerprint": about.get("fingerprint") or None,
-    }
-
-
 def same_twins(defenses: Any) -> dict[Hashable, Defense]:
     """Return the first defense of each `twin_key`, in the order of the keys."""
     found: dict[Any, Defense] = {}

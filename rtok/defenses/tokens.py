@@ -11,19 +11,17 @@ import torch
 from torch import Tensor
 
 from rtok.checkpoints import Checkpoint, is_plain, read_checkpoint
-from rtok.defenses.base import Defense, parse_made_for
+from rtok.defenses.base import Defense
 from rtok.errors import UserError
 from rtok.models.entry import AppendedTokens
-from rtok.release import description
+from rtok.release import TOKENS_FORMAT, TOKENS_KEY, description, parse_made_for
 from rtok.seeding import image_seed
 from rtok.version import __version__
 
 if TYPE_CHECKING:
     from rtok.models.backbone import Backbone
 
-FORMAT = "rtok-tokens-1"
 DEFAULT_INIT_STD = 0.01  # the paper's, for files that do not say theirs
-_KEY = "rtokens"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -84,11 +82,11 @@ class RobustnessTokens(Defense):
 
     def parameters(self) -> dict[str, Tensor]:
         """Return `rtokens`, (1, n, D)."""
-        return {_KEY: self.values}
+        return {TOKENS_KEY: self.values}
 
     def replaced(self, parameters: Mapping[str, Tensor]) -> RobustnessTokens:
         """Return tokens of other values, made for the same."""
-        return replace(self, values=parameters[_KEY])
+        return replace(self, values=parameters[TOKENS_KEY])
 
     def entry(self) -> AppendedTokens:
         """Return the tokens as they join the sequence."""
@@ -97,7 +95,7 @@ class RobustnessTokens(Defense):
     @property
     def metadata(self) -> dict[str, str]:
         """What the tokens were made for, as the metadata of a file."""
-        return {"format": FORMAT, **super().metadata, "n": str(self.count), "dim": str(self.dim)}
+        return {"format": TOKENS_FORMAT, **super().metadata, "n": str(self.count), "dim": str(self.dim)}
 
     @classmethod
     def load(cls, path: Path) -> RobustnessTokens:
@@ -123,10 +121,10 @@ def _find(content: Checkpoint, path: Path) -> Tensor:
     """Return the one tensor `rtokens` of a checkpoint, at its top or under `state_dict`."""
     inner = content.get("state_dict")
     entries = inner if isinstance(inner, Mapping) else content
-    found = [value for key, value in entries.items() if str(key).removeprefix("module.") == _KEY]
+    found = [value for key, value in entries.items() if str(key).removeprefix("module.") == TOKENS_KEY]
     if len(found) != 1 or not is_plain(found[0]):
         raise UserError(
-            f"'{path}' holds no robustness tokens: there is no tensor '{_KEY}' in it. "
+            f"'{path}' holds no robustness tokens: there is no tensor '{TOKENS_KEY}' in it. "
             "Give a token file of rtok, or the original's rtokens.pt or last.ckpt."
         )
     return found[0]
@@ -149,6 +147,8 @@ def _metadata(content: Checkpoint, path: Path) -> Mapping[str, str]:
     """Return what a file says of its tokens; a file that others wrote says nothing of ours."""
     robust = description(content.metadata)
     about: Mapping[str, str] = content.metadata if robust is None else robust["tokens"]
-    if about.get("format", FORMAT) not in (FORMAT, "pt"):  # "pt" is what transformers writes
-        raise UserError(f"'{path}' has the token format '{about['format']}'; this rtok reads '{FORMAT}'. Upgrade rtok.")
+    if about.get("format", TOKENS_FORMAT) not in (TOKENS_FORMAT, "pt"):  # "pt" is what transformers writes
+        raise UserError(
+            f"'{path}' has the token format '{about['format']}'; this rtok reads '{TOKENS_FORMAT}'. Upgrade rtok."
+        )
     return about

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,30 @@ tensors
   rtokens  (1, 2, 8)  float32
 """
     )
+
+
+def test_a_token_file_needs_neither_torch_nor_timm(tmp_path: Path) -> None:
+    RobustnessTokens(torch.zeros(1, 3, 8)).save(tmp_path / "a.safetensors")
+    program = "import sys, rtok; rtok.inspect(sys.argv[1]); print({'torch', 'timm'} & {*sys.modules})"
+    command = [sys.executable, "-c", program, str(tmp_path / "a.safetensors")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "set()\n"
+    torch.save({"rtokens": torch.zeros(1, 2, 8)}, tmp_path / "b.pt")
+    command = [sys.executable, "-c", program, str(tmp_path / "b.pt")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "{'torch'}\n"
+
+
+def test_a_bad_path_does_not_hide_the_others(tmp_path: Path) -> None:
+    for name in ("a.safetensors", "c.safetensors"):
+        RobustnessTokens(torch.zeros(1, 3, 8)).save(tmp_path / name)
+    names = ("a.safetensors", "none.pth", "c.safetensors", "nor.onnx")
+    done = CliRunner().invoke(build(), ["inspect", *(str(tmp_path / name) for name in names)])
+    assert done.exit_code == 2
+    assert [line for line in done.stdout.split("\n") if str(tmp_path) in line] == [
+        str(tmp_path / "a.safetensors"),
+        str(tmp_path / "c.safetensors"),
+    ]
+    first, second = done.stderr.rstrip("\n").split("\n")
+    assert first.startswith("error: There is no file") and "none.pth" in first and "nor.onnx" in second
 
 
 def test_what_cannot_be_read_ends_with_2(tmp_path: Path) -> None:
