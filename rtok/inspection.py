@@ -64,6 +64,8 @@ def inspect(path: str | Path) -> list[Inspection]:
 
 def _token_file(path: Path) -> Inspection | None:
     """Describe a token file of ours from its header alone, and nothing else."""
+    if not path.is_file():  # a pipe would be waited for, forever
+        return None
     try:
         with safe_open(path, framework="numpy") as file:
             about, names = file.metadata() or {}, list(file.keys())
