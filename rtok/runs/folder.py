@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ from typing import Any
 
 from rtok.config import strict_yaml
 from rtok.config.environment import escape
+from rtok.config.types import parse_number
 from rtok.errors import UserError
 from rtok.files import LOCK_FILE, TEMPORARY, holds_run, read_json, write_atomic, write_json
 from rtok.runs.lock import FolderLock
@@ -26,6 +28,7 @@ RUN_FILES = (*MARKS, "metrics.jsonl", "rtokens*.safetensors", "results.json", *T
 _FREE_TRAIN_KEYS = ("train.micro_batch", "train.activation_checkpointing", "train.checkpoint_every")
 FREE_KEYS = ("out", "data.workers", "compile", "tracking", *_FREE_TRAIN_KEYS)
 
+_FRACTION = re.compile(r"\d+(\.\d+)?/[1-9]\d*")
 _STEPS = "train.steps"  # may grow: the state after the last step is where more of them begin
 
 
@@ -206,7 +209,7 @@ class RunFolder:
                 found: Any = json.loads(text)["config"]
             else:
                 found, written = strict_yaml.parse(text, str(self.record))[0], escape(self.settings)
-            before, now = flatten(found), flatten(written)
+            before, now = flatten(_as_numbers(found)), flatten(_as_numbers(written))
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise UserError(f"{self.record} cannot be read, so the run cannot be resumed: {error}") from error
         self.longer = self._may_grow and (now.get(_STEPS) or 0) > (before.get(_STEPS) or 0)
@@ -220,6 +223,15 @@ class RunFolder:
                 f"{self.path} holds a run with other settings: {shown}. Resume with the same settings, "
                 "replace it with --overwrite, or name another folder with --out."
             )
+
+
+def _as_numbers(value: Any) -> Any:
+    """Read every radius written `8/255`, at any depth, as its number: a config file may spell it either way."""
+    if isinstance(value, Mapping):
+        return {key: _as_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_numbers(item) for item in value]
+    return parse_number(value) if isinstance(value, str) and _FRACTION.fullmatch(value) else value
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -44,6 +44,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         "curve": None,
         "sanity": {"images": 4, "steps": 10},
         "control_draws": 5,
+        "check_weights": True,
         "analysis": {"activations": False, "images": 64},
         "tracking": "none",
         "precision": "fp32",

@@ -63,6 +63,17 @@ def test_resume_wants_the_same_settings(tmp_path: Path) -> None:
     assert "elsewhere" not in str(caught.value)  # where a run lies is not what it is
 
 
+def test_a_radius_in_either_spelling_is_the_same_setting(tmp_path: Path) -> None:
+    now = {"curve": [8 / 255], "attack": {"eps": 8 / 255}}
+    folder = RunFolder(tmp_path, now)
+    folder.start()
+    folder.close()
+    (tmp_path / "config.yaml").write_text("curve: [8/255]\nattack: {eps: 8/255}\n")
+    RunFolder(tmp_path, now, resume=True).close()
+    with pytest.raises(UserError, match=r"attack\.eps"):
+        RunFolder(tmp_path, {**now, "attack": {"eps": 4 / 255}}, resume=True)
+
+
 def test_two_runs_cannot_share_a_folder(tmp_path: Path) -> None:
     first = started(tmp_path)
     with pytest.raises(UserError, match="another run is writing"):
@@ -78,7 +89,7 @@ def test_json_records_hold_the_settings_and_the_run(tmp_path: Path) -> None:
     assert not folder.finished()
     again = RunFolder(tmp_path, SETTINGS, record="attack.json", resume=True)
     RunRecord(again, ["rtok", "attack"], {"type": "cpu"}, {}).write(finished=True, images=3)
-    assert again.finished
+    assert again.finished()
     content = json.loads((tmp_path / "attack.json").read_text())
     assert content["config"] == SETTINGS and content["images"] == 3 and content["versions"]["rtok"]
 

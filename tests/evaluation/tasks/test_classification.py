@@ -330,7 +330,7 @@ def test_class_255_is_a_class() -> None:
     from rtok.config.attack_methods import PGDConfig
     from rtok.evaluation.tasks.classification import ClassificationTask
 
-    task = ClassificationTask(SimpleNamespace(settings=SimpleNamespace(robust_victims=("plain",))))  # type: ignore[arg-type]
+    task = ClassificationTask(SimpleNamespace(split=None, settings=SimpleNamespace(robust_victims=("plain",))))  # type: ignore[arg-type]
     batch = type("Batch", (), {"labels": torch.tensor([255])})
     criterion = task.criterion(PGDConfig(), batch, torch.zeros(1, 1000))  # type: ignore[arg-type]
     assert criterion(torch.zeros(1, 1000), slice(0, 1)).item() == pytest.approx(np.log(1000))
