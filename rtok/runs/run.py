@@ -105,16 +105,23 @@ class Run(ExitStack):
         say(f"{self.path} holds a finished run: nothing is left to do", enabled=self.compute.is_main)
         return True
 
-    def start(self, inputs: Mapping[str, str], keys: Sequence[str], *about: str) -> None:
+    def start(
+        self,
+        inputs: Mapping[str, str],
+        keys: Sequence[str],
+        *about: str,
+        wanted: Callable[[dict[str, Any]], bool] | None = None,
+    ) -> None:
         """Say what computes and `about`, lock the folder and write the settings and the beginning of the record.
 
         Args:
             inputs: the identity of everything the run reads (`inputs_of`); plugins are added to it.
             keys: the images, which are kept to tell later which ones are others.
+            wanted: the journal's rows to keep, when that is known already; else call `mend`.
 
         Raises:
-            UserError: the run to be resumed began with other inputs, another run uses the folder, or it cannot be
-                written to.
+            UserError: the run to be resumed is damaged or began with other inputs, another run uses the folder, or it
+                cannot be written to.
         """
         self.inputs = {**inputs, **self.inputs}
         listing = self.state / KEYS
@@ -126,8 +133,11 @@ class Run(ExitStack):
         self.compute.wait()  # every process has looked at the folder before one writes into it
         if self.compute.is_main:
             self.folder.start()
-            write_json(listing, {"keys": list(keys)})
         self.enter_context(self.folder.running())
+        if self.compute.is_main:
+            if wanted is not None and self.journal.path.exists():
+                self.journal.keep(wanted)  # before the record, so that a damaged run is refused as it was
+            write_json(listing, {"keys": list(keys)})
         self.enter_context(self._interruptible())
         self._record = RunRecord(self.folder, self.command, self.compute.describe(), self.inputs)
         if self.compute.is_main:

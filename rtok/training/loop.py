@@ -71,8 +71,10 @@ def train(config: Config, **options: Unpack[RunOptions]) -> TrainResult:
         files = [run.path / t.file_name for t in trainees]
         if run.finished(*(file.name for file in files)):
             return TrainResult(run.path, files, run.journal.rows()[-len(trainees) :])
-        run.start(inputs_of(setup), setup.source.keys, *_about(config.train, trainees))
-        rows, skipped = _steps(setup, run, trainees)
+        done = load_state(run.state / "train.pt", trainees) if run.resuming else 0
+        about = _about(config.train, trainees)
+        run.start(inputs_of(setup), setup.source.keys, *about, wanted=lambda row: row["step"] <= done)
+        rows, skipped = _steps(setup, run, trainees, done)
         if compute.is_main:
             _write(config, setup.backbone, trainees, files, run)
         run.finish(skipped=skipped)
@@ -96,11 +98,9 @@ def make_trainees(config: Config, backbone: Backbone, device: torch.device) -> l
     return trainees
 
 
-def _steps(setup: Setup, run: Run, trainees: list[Trainee]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Take the steps that are left; return the last step's rows, and the files that could not be decoded."""
+def _steps(setup: Setup, run: Run, trainees: list[Trainee], done: int) -> tuple[list[dict[str, Any]], list[str]]:
+    """Take the steps after `done`; return the last step's rows, and the files that could not be decoded."""
     config, compute = setup.config, setup.compute
-    done = load_state(run.state / "train.pt", trainees) if run.resuming else 0
-    run.mend(lambda row: row["step"] <= done)
     trainer = Trainer(config, compute, setup.backbone, trainees)
     steps, tracked = config.train.steps, config.tracking != "none"
     if tracked:
