@@ -16,6 +16,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     },
     "defaults of keys": {"config/schema.py": "PGDConfig transfer informed adaptive"},
     "re-exports": {"__init__.py": "PGD", "attacks/__init__.py": "PGD", "config/__init__.py": "TokensConfig"},
+    "a word for a place on disk": {"data/listing.py": "folder"},
     "a part of AutoAttack has the same name": {"attacks/autoattack.py": "square"},
     "the attack on the public model, which others start from and are compared with": {
         "attacks/pgd.py": "transfer",
@@ -24,6 +25,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "evaluation/adversarial.py": "transfer",
         "evaluation/examples.py": "transfer",
         "evaluation/plan.py": "transfer",
+        "cli/dry_run.py": "transfer",
         "results/differences.py": "transfer",
     },
     "the checks run PGD, and `adaptive` must not be weaker than `transfer`": {
@@ -35,7 +37,9 @@ ALLOWED: dict[str, dict[str, str]] = {
         "training/loop.py": "transfer",
     },
     "threats with a section of the config of their own": {
-        "config/rules.py": "guessed query",
+        "config/rules.py": "guessed query informed",
+        "cli/dry_run.py": "guessed",
+        "runs/inputs.py": "guessed",
         "evaluation/guessed.py": "guessed",
         "evaluation/run.py": "guessed",
         "runs/folder.py": "guessed",
@@ -43,6 +47,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "sets from disk are checked against the run's model and images, and written": {
         "evaluation/adversarial.py": "AdversarialSet",
         "evaluation/plan.py": "AdversarialSet",
+        "cli/dry_run.py": "AdversarialSet",
     },
     "needs as many classes as its parts do": {"evaluation/tasks/classification.py": "AutoAttack AutoAttackConfig"},
     "line styles; other threats get a solid line": {
