@@ -64,7 +64,8 @@ def make_adversarial_set(config: Config, **options: Unpack[RunOptions]) -> Attac
         planner = Planner(setup, task, ThreatContext(config, plain, surrogate, surrogate_name=name))
         (trial,) = planner.under("transfer", config.attacks[0])
         evaluator = Evaluator(task, [plain], [trial], device=compute.device, std=setup.backbone.std, seed=config.seed)
-        run.start(inputs_of(setup, surrogate=surrogate.features.backbone, split=task.split), setup.source.keys)
+        inputs = inputs_of(setup, surrogate=surrogate.features.backbone, split=task.split)
+        run.start(inputs, setup.source.keys, wanted=lambda row: (run.path / row["file"]).exists())
         return _craft(setup, evaluator, trial, run)
 
 
@@ -83,7 +84,6 @@ def _craft(setup: Setup, evaluator: Evaluator, trial: Trial, run: Run) -> Attack
     compute, source = setup.compute, setup.source
     if compute.is_main:
         (run.path / "images").mkdir(exist_ok=True)
-    run.mend(lambda row: (run.path / row["file"]).exists())
     done = {row["image"] for row in run.journal.rows()}
     evaluator.task.prepare(run)
     batches = setup.batches(done=done)

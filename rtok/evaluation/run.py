@@ -55,7 +55,6 @@ def run_evaluation(
         guessed = GuessedDefenses.open(setup, task.plain_head) if "guessed" in config.threats else None
         evaluator = open_evaluator(setup, task, guessed)
         run.start(inputs_of(setup, surrogate=evaluator.surrogate, split=task.split), setup.source.keys)
-        run.mend()
         done = {row["image"] for row in run.journal.rows()}
         task.prepare(run)
         if guessed is not None:

@@ -45,7 +45,6 @@ class Run(ExitStack):
             return ...
         ...  # open and check everything that the run needs: nothing is written yet
         run.start(inputs_of(setup), setup.source.keys)
-        run.mend()
         ...  # the work, row by row into run.journal
         run.finish(skipped=skipped)
 
@@ -110,14 +109,16 @@ class Run(ExitStack):
         inputs: Mapping[str, str],
         keys: Sequence[str],
         *about: str,
-        wanted: Callable[[dict[str, Any]], bool] | None = None,
+        wanted: Callable[[dict[str, Any]], bool] = lambda row: True,
     ) -> None:
         """Say what computes and `about`, lock the folder and write the settings and the beginning of the record.
+
+        A torn last line is cut off the journal of a run to be resumed, before any process reads it.
 
         Args:
             inputs: the identity of everything the run reads (`inputs_of`); plugins are added to it.
             keys: the images, which are kept to tell later which ones are others.
-            wanted: the journal's rows to keep, when that is known already; else call `mend`.
+            wanted: whether to keep a row that the run to be resumed wrote.
 
         Raises:
             UserError: the run to be resumed is damaged or began with other inputs, another run uses the folder, or it
@@ -135,7 +136,7 @@ class Run(ExitStack):
             self.folder.start()
         self.enter_context(self.folder.running())
         if self.compute.is_main:
-            if wanted is not None and self.journal.path.exists():
+            if self.journal.path.exists():
                 self.journal.keep(wanted)  # before the record, so that a damaged run is refused as it was
             write_json(listing, {"keys": list(keys)})
         self.enter_context(self._interruptible())
@@ -152,12 +153,6 @@ class Run(ExitStack):
         except KeyboardInterrupt:
             saved = any(path.name != KEYS for path in self.state.glob("[!.]*"))
             raise KeyboardInterrupt(CONTINUE if saved else NOTHING_SAVED) from None
-
-    def mend(self, wanted: Callable[[dict[str, Any]], bool] = lambda row: True) -> None:
-        """Cut a torn last line off the journal and keep the rows that are wanted, before any process reads it."""
-        if self.compute.is_main and self.journal.path.exists():
-            self.journal.keep(wanted)
-        self.compute.wait()
 
     def finish(self, *, skipped: Sequence[str] = (), **facts: Any) -> None:
         """Write the end of the record, with the skipped files and other facts; remove what only a resumption needs."""
