@@ -51,7 +51,7 @@ def escape(value: object) -> object:
     return map_texts(value, lambda _, text: text.replace("${", "$${"))
 
 
-def map_texts(value: object, change: Callable[[str, str], str], path: str = "") -> object:
+def map_texts(value: object, change: Callable[[str, str], object], path: str = "") -> object:
     """Return a copy of nested mappings and lists, with `change(path, text)` applied to every text value."""
     prefix = f"{path}." if path else ""
     if isinstance(value, str):

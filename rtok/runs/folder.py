@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rtok.config import strict_yaml
-from rtok.config.environment import escape
+from rtok.config.environment import escape, map_texts
 from rtok.config.types import parse_number
 from rtok.errors import UserError
 from rtok.files import LOCK_FILE, TEMPORARY, holds_run, read_json, write_atomic, write_json
@@ -225,13 +225,9 @@ class RunFolder:
             )
 
 
-def _as_numbers(value: Any) -> Any:
-    """Read every radius written `8/255`, at any depth, as its number: a config file may spell it either way."""
-    if isinstance(value, Mapping):
-        return {key: _as_numbers(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_as_numbers(item) for item in value]
-    return parse_number(value) if isinstance(value, str) and _FRACTION.fullmatch(value) else value
+def _as_numbers(settings: Any) -> Any:
+    """Read every radius written `8/255` as its number: a config file may spell it either way."""
+    return map_texts(settings, lambda _, text: parse_number(text) if _FRACTION.fullmatch(text) else text)
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
