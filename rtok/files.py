@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from rtok.errors import UserError
 
 TEMPORARY = ".*.tmp*"  # what `atomic_path` makes
 LOCK_FILE = ".rtok.lock"  # held while a run writes into its folder
+_PIECE = 2**20  # bytes
 
 
 def holds_run(folder: Path) -> bool:
@@ -27,6 +29,19 @@ def holds_run(folder: Path) -> bool:
 def where(path: Path) -> str:
     """Return, for a message, what a relative path is relative to; `""` for an absolute one."""
     return "" if path.is_absolute() else f" (relative to the working directory, {Path.cwd()})"
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal; it is read piece by piece, since weights may be larger than memory.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 @contextmanager

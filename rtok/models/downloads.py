@@ -5,13 +5,13 @@ The hub's client names a large file in its cache after the SHA-256 that the hub 
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rtok.errors import UserError
+from rtok.files import sha256_of
 
 # The files that timm looks for in a repository of the hub, besides one that the model's own settings name.
 _NAMES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -34,16 +34,8 @@ def check_download(pretrained_cfg: Mapping[str, Any], cache: Path | None = None)
         if not isinstance(found, str):
             continue
         blob = Path(found).resolve()
-        if _SHA256.fullmatch(blob.name) and _digest(blob) != blob.name:
+        if _SHA256.fullmatch(blob.name) and sha256_of(blob) != blob.name:
             raise UserError(
                 f"'{blob}', downloaded as {name} of {repository}, does not have the SHA-256 that the hub states: it "
                 "was damaged or changed. Delete it and run the command again."
             )
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -11,6 +11,7 @@ from rtok.config.rules import named_files
 from rtok.data.source import ImageSource
 from rtok.defenses import resolve_defenses
 from rtok.errors import UserError
+from rtok.files import sha256_of
 from rtok.setup import Setup
 from rtok.version import __version__
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from rtok.models.backbone import Backbone
 
 Inputs = dict[str, str]
-_PART = 2**20  # bytes of a file that are hashed at once
 _DEFENSES = ("defense", "guessed", "surrogate.defense")
 
 
@@ -101,14 +101,10 @@ def _files(key: str, path: Path) -> Iterator[Path]:
 
 
 def _hash_file(path: Path) -> str:
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while part := file.read(_PART):
-                digest.update(part)
+        return f"sha256 {sha256_of(path)[:16]}"
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
-    return f"sha256 {digest.hexdigest()[:16]}"
 
 
 def _stamp(path: Path) -> str:
