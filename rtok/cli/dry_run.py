@@ -42,7 +42,7 @@ _FIXED = 2**21  # bytes of figures and records
 
 
 class _LabelTask(FeatureTask):
-    """Stands in for a task with heads, which would have to be loaded: what matters is which attacks it runs."""
+    """A task with labels but without heads, which take time to load and change nothing about the attacks."""
 
     objective = "labels"  # type: ignore[assignment]
     several_targets = False
@@ -94,9 +94,9 @@ def _outline(model: ModelConfig) -> Backbone:
 def _more_data(config: Config, command: str) -> Iterator[DataConfig]:
     """The images that are read beside `data`."""
     if "head" in USES[command] and config.head is not None and config.head.reads_split:
-        yield config.data.model_copy(update={"split": config.head.split, "limit": config.head.limit})
+        yield config.head.images(config.data)
     if "threats" in USES[command] and "guessed" in config.threats and isinstance(config.guessed, GuessedConfig):
-        yield config.guessed.data or config.data.model_copy(update={"split": "train", "limit": None})
+        yield config.guessed.images(config.data)
 
 
 def _training(setup: Setup) -> Plan:

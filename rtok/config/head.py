@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -21,6 +21,9 @@ from rtok.config.types import (
     UniqueList,
     broken_rule,
 )
+
+if TYPE_CHECKING:
+    from rtok.config.sections import DataConfig
 
 # The keys that mean something for each type of head.
 _KEYS = {
@@ -123,6 +126,10 @@ class HeadConfig(Section):
         """Which heads the robust victims use: `plain`, `robust` or both."""
         available = ("plain", "robust") if self.type == "fit" or self.robust_files else ("plain",)
         return available if self.features == "both" else (self.features,)
+
+    def images(self, data: DataConfig) -> DataConfig:
+        """The images of `split`, of the same data."""
+        return data.model_copy(update={"split": self.split, "limit": self.limit})
 
     @property
     def reads_split(self) -> bool:

@@ -40,6 +40,10 @@ class GuessedConfig(Section):
         None, description="The images that they are trained on. Null: the `train` split of `data`."
     )
 
+    def images(self, data: DataConfig) -> DataConfig:
+        """The images that the attacker trains on, where the run's are `data`."""
+        return self.data or data.model_copy(update={"split": "train", "limit": None})
+
 
 class QueryConfig(Section):
     """The `query` attacker: Square attack on the deployed robust model's scores, within `attack`'s radius."""

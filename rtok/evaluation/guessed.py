@@ -62,10 +62,9 @@ class GuessedDefenses:
         config = self.setup.config
         known = load_defense(resolve_defenses(config.defense_paths)[0])
         told: dict[str, Any] = dict(known.config)
-        data = (settings.data or config.data).model_dump(mode="json")
+        data = settings.images(config.data).model_dump(mode="json")
         if settings.data is None:
-            resize = told.get("data", {}).get("resize", data["resize"])
-            data |= {"split": "train", "limit": None, "resize": resize}
+            data["resize"] = told.get("data", {}).get("resize", data["resize"])
         seeds = [image_seed(config.seed, FOLDER, number) % _SEEDS for number in range(settings.train)]
         recipe: dict[str, Any] = {key: told[key] for key in ("attack", "train") if key in told}
         recipe |= {"model": config.model.model_dump(mode="json"), "defense": {**known.settings(), "seeds": seeds}}

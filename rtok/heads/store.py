@@ -116,10 +116,7 @@ class HeadStore(ABC, Generic[Head]):
             UserError: some images are in both.
         """
         data = self.setup.config.data
-        split = open_source(
-            data.model_copy(update={"split": self.settings.split, "limit": self.settings.limit}),
-            seed=self.setup.config.seed,
-        )
+        split = open_source(self.settings.images(data), seed=self.setup.config.seed)
         self.check_split(split)
         shared = set(split.keys) & set(self.setup.source.keys)
         if shared:
