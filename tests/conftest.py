@@ -11,7 +11,7 @@ os.environ["ACCELERATE_USE_CPU"] = "true"
 import dataclasses
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,24 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test registers, and the plugin files that it loads, are forgotten after it."""
+    from rtok.config.registry import ATTACKS, DATASETS, DEFENSES, THREATS
+    from rtok.models import registry as backbones
+
+    registries = (ATTACKS, DATASETS, DEFENSES, THREATS)
+    before, modules = [list(registry) for registry in registries], set(sys.modules)
+    monkeypatch.setattr(backbones, "_BY_NAME", dict(backbones._BY_NAME))
+    yield
+    for registry, names in zip(registries, before, strict=True):
+        for name in set(registry).difference(names):
+            registry.remove(name)
+    for name in set(sys.modules).difference(modules):
+        if name.startswith("rtok_plugin_"):
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

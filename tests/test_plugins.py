@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 from rtok import plugins
 from rtok.cli.app import build
 from rtok.config import load_config
-from rtok.config.registry import ATTACKS, DATASETS, DEFENSES, THREATS
 from rtok.defenses import RobustnessTokens
 from rtok.errors import UserError
 
@@ -37,23 +36,15 @@ CONFIG = "model: {name: dinov2_vits14}\ndata: {name: toy}\ntokens: t\nthreats: [
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with a config; what a test registers and imports is forgotten after it."""
+def folder(forgotten: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with a config."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "t").mkdir()
     RobustnessTokens.draw(2, 384, backbone="dinov2_vits14").save(tmp_path / "t" / "rtokens.safetensors")
     (tmp_path / "x.yaml").write_text(CONFIG)
     (tmp_path / "toy.py").write_text(TOY)
-    registries = (ATTACKS, DATASETS, DEFENSES, THREATS)
-    before, modules = [list(registry) for registry in registries], set(sys.modules)
     plugins.load_installed.cache_clear()
     yield tmp_path
-    for registry, names in zip(registries, before, strict=True):
-        for name in set(registry).difference(names):
-            registry.remove(name)
-    for name in set(sys.modules).difference(modules):
-        if name.startswith("rtok_plugin_"):
-            del sys.modules[name]
     plugins.load_installed.cache_clear()
 
 

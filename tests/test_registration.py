@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 import rtok
 from rtok.config import AttackConfig, Config, DefenseConfig, TokensConfig, TrainConfig
-from rtok.config.registry import ATTACKS, DATASETS, DEFENSES, THREATS
+from rtok.config.registry import ATTACKS, DEFENSES
 from rtok.config.rules import check
 from rtok.errors import UserError
-from rtok.models import registry as backbones
 from rtok.models.registry import find
 
 
@@ -32,16 +31,7 @@ class NudgeConfig(AttackConfig):
     method: str = "nudge"  # type: ignore[assignment]
 
 
-@pytest.fixture(autouse=True)
-def forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a test registers is forgotten after it."""
-    registries = (ATTACKS, DATASETS, DEFENSES, THREATS)
-    before = [list(registry) for registry in registries]
-    monkeypatch.setattr(backbones, "_BY_NAME", dict(backbones._BY_NAME))
-    yield
-    for registry, names in zip(registries, before, strict=True):
-        for name in set(registry).difference(names):
-            registry.remove(name)
+pytestmark = pytest.mark.usefixtures("forgotten")
 
 
 def make(**sections: object) -> Config:

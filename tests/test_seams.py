@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from typer.testing import CliRunner
 
 import rtok
 from rtok.cli.app import build
-from rtok.config.registry import ATTACKS, DATASETS, DEFENSES, THREATS
 from rtok.models import registry as backbones
 from rtok.results import columns
 
@@ -32,10 +30,12 @@ def section(title: str) -> list[tuple[str, str]]:
 
 
 @pytest.fixture(autouse=True)
-def folder(tiny: Callable[..., Any], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder that the page describes; what the plugins register is forgotten after each test."""
+def folder(
+    forgotten: None, tiny: Callable[..., Any], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The folder that the page describes."""
     model = tiny("dinov2_vits14")
-    monkeypatch.setattr(backbones, "_BY_NAME", {**backbones._BY_NAME, "dinov2_vits14": model.spec})
+    monkeypatch.setitem(backbones._BY_NAME, "dinov2_vits14", model.spec)
     monkeypatch.setitem(columns.COLUMNS, "eval-features", columns.COLUMNS["eval-features"])
     place = tmp_path / "place"
     (place / "weights").mkdir(parents=True)
@@ -48,15 +48,7 @@ def folder(tiny: Callable[..., Any], pictures: Path, tmp_path: Path, monkeypatch
         else:
             assert language in ("bash", "text", "toml")
     monkeypatch.chdir(place)
-    registries = (ATTACKS, DATASETS, DEFENSES, THREATS)
-    before, modules = [list(registry) for registry in registries], set(sys.modules)
-    yield place
-    for registry, names in zip(registries, before, strict=True):
-        for name in set(registry).difference(names):
-            registry.remove(name)
-    for name in set(sys.modules).difference(modules):
-        if name.startswith("rtok_plugin_"):
-            del sys.modules[name]
+    return place
 
 
 def run(command: str) -> None:
