@@ -1,4 +1,4 @@
-"""The naive path, as the facts of the original code describe it (DESIGN section 7): what `rtok` is measured against.
+"""The naive path, as the original code takes it: what `rtok` is measured against.
 
 The backbone is never frozen, so every backward pass computes all weight gradients; everything is fp32 and eager; the
 clean, adversarial, target and undefended passes run one by one.
