@@ -85,7 +85,10 @@ def notes(rows: Sequence[Row], columns: Sequence[Column], differences: Sequence[
             told = [f"{', '.join(map(str, found))} ({threat})" for threat, found in threats.items() if found]
             shared.append(f"{column.title}: {', '.join(told)}")
     lines = ["; ".join(shared) + "."] if shared else []
-    lines += [f"{capital(column.title)}: {column.meaning}." for column in columns if column.meaning]
+    explained = (
+        column for column in columns if column.meaning and any(row.get(column.key) is not None for row in rows)
+    )
+    lines += [f"{capital(column.title)}: {column.meaning}{_chance(rows, column)}." for column in explained]
     if any(interval_of(row, column.key) for row in rows for column in columns if column.interval):
         lines.append("Intervals are 95 %.")
     attack = Identity.of(rows[0]).attack_key
@@ -95,10 +98,12 @@ def notes(rows: Sequence[Row], columns: Sequence[Column], differences: Sequence[
 
 def varying(rows: Sequence[Row], columns: Sequence[Column]) -> list[Column]:
     """Drop columns that are null in every row, and those that `notes` gives below the table."""
+    below = {column.chance for column in columns}
 
     def wanted(column: Column) -> bool:
         threats = _values_by_threat(rows, column)
-        return column.keep is None or (any(threats.values()) and not _in_note(column, threats))
+        shown = any(threats.values()) and column.key not in below and not _in_note(column, threats)
+        return column.keep is None or shown
 
     return [column for column in columns if wanted(column)]
 
@@ -114,6 +119,12 @@ def cell(row: Row, column: Column, files: Mapping[str, str] | None = None) -> st
     if isinstance(value, str | int):
         return (files or {}).get(str(value), str(value))
     return with_interval(value, interval_of(row, column.key) if column.interval else None, column.digits)
+
+
+def _chance(rows: Sequence[Row], column: Column) -> str:
+    """Say what guessing would give, which is the same in all rows; "" where nothing is known of it."""
+    known = (row[column.chance] for row in rows if row.get(column.chance) is not None)
+    return f"; by chance {value:.{column.digits}f}" if (value := next(known, None)) is not None else ""
 
 
 def _values_by_threat(rows: Sequence[Row], column: Column) -> dict[Any, list[Any]]:

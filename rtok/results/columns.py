@@ -28,6 +28,7 @@ class Column:
         per_image: that column; its own key where nothing else is said.
         paired: victims are compared in it, image by image.
         clean: the column of the same measure on clean images.
+        chance: the column of what guessing would give, which is said below the table.
         measure: for a column from outside, what computes it per image.
     """
 
@@ -43,6 +44,7 @@ class Column:
     per_image: str = ""
     paired: bool = False
     clean: str = ""
+    chance: str = ""
     measure: Callable[[Any], Any] | None = None
 
     def __post_init__(self) -> None:
@@ -83,13 +85,26 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ),
         Column("fidelity", "fidelity", keep=9, mean="mean"),
         Column("cosine", "cosine", keep=8, mean="mean"),
+        Column(
+            "retrieval",
+            "retrieval",
+            keep=8,
+            interval=True,
+            mean="mean",
+            paired=True,
+            clean="retrieval_clean",
+            chance="retrieval_chance",
+            meaning="share of an image's nearest clean images that it still finds when it is attacked",
+        ),
         Column("cosine_cls", "cosine\nCLS", keep=6, mean="mean"),
         replace(_LINF, keep=7),
         Column("cosine_cls_to_plain", "CLS\nto plain", keep=5, mean="mean"),
         Column("cosine_to_plain_token", "to plain,\ntoken axis", keep=4, mean="mean"),
         Column("fidelity_token", "fidelity,\ntoken axis", keep=3, mean="mean"),
         Column("cosine_token", "cosine,\ntoken axis", keep=2, mean="mean"),
+        Column("retrieval_clean", "retrieval,\nclean", keep=3, mean="mean", paired=True),
         Column("mse", "MSE", keep=1, mean="mean"),
+        Column("retrieval_chance", "chance", keep=0),
     ),
     "eval-class": (
         *_IDENTITY,

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from rtok.reporting.tables import cell, print_results, results_table
+from rtok.reporting.tables import cell, notes, print_results, results_table, varying
 from rtok.results.columns import COLUMNS, Column
 
 FEATURES = COLUMNS["eval-features"]
@@ -124,3 +124,12 @@ def test_classification_fits_80_columns(class_rows):
         ["0.010", "[0.000,", "0.080]"],
     ]
     assert [row[-1] for row in rows] == ["0.160", "\N{EN DASH}", "0.005"]  # informed: no single surrogate to fool
+
+
+def test_what_guessing_gives_is_said_below_the_table(rows):
+    found = [row | {"retrieval": 0.5, "retrieval_chance": 0.25} for row in rows]
+    (line,) = [line for line in notes(found, FEATURES) if line.startswith("Retrieval: ")]
+    assert line.endswith("; by chance 0.250.")
+    shown = [column.key for column in varying(found, FEATURES)]
+    assert "retrieval" in shown and "retrieval_chance" not in shown
+    assert not any(line.startswith("Retrieval") for line in notes(rows, FEATURES))

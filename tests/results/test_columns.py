@@ -22,7 +22,7 @@ def _own_columns(monkeypatch):
 @pytest.mark.parametrize(
     ("command", "main", "paired"),
     [
-        ("eval-features", "cosine_to_plain", ["cosine_to_plain"]),
+        ("eval-features", "cosine_to_plain", ["cosine_to_plain", "retrieval", "retrieval_clean"]),
         ("eval-class", "adversarial_accuracy", ["adversarial_accuracy", "clean_accuracy"]),
         ("eval-seg", "adversarial_miou", ["adversarial_image_miou", "clean_image_miou"]),
     ],

@@ -17,12 +17,13 @@ from rtok.config.rules import checked
 from rtok.evaluation.activations import write_activations
 from rtok.evaluation.examples import attacked_examples, patch_cosines, transfer_trial
 from rtok.evaluation.loop import Evaluator
+from rtok.evaluation.retrieval import Gallery
 from rtok.evaluation.run import run_evaluation
 from rtok.evaluation.task import Columns, Task, View
 from rtok.evaluation.victims import Victim
 from rtok.results.columns import COLUMNS
 from rtok.results.summary import means
-from rtok.runs.run import RunOptions
+from rtok.runs.run import Run, RunOptions
 from rtok.setup import Setup
 
 if TYPE_CHECKING:
@@ -35,12 +36,25 @@ AXES: tuple[tuple[Axis, str], ...] = (("channel", ""), ("token", "_token"))
 
 
 class FeatureTask(Task):
-    """Compares features; the worse attack is the one with the lower `cosine_to_plain`."""
+    """Compares features; the worse attack is the one with the lower `cosine_to_plain`.
+
+    Attributes:
+        gallery: the clean images among which neighbors are sought; empty before `prepare`, and without a setup.
+    """
 
     command = "eval-features"
     objective = "features"
     worst_by = "cosine_to_plain"
     several_targets = True
+
+    def __init__(self, setup: Setup | None = None) -> None:
+        self._setup = setup
+        self.gallery = Gallery([], torch.empty(0, 0))
+
+    def prepare(self, run: Run) -> None:
+        """Look at all clean images once."""
+        if self._setup is not None:
+            self.gallery = Gallery.of(self._setup)
 
     def model(self, victim: Victim) -> Model:
         """The victim's features (b, 1+P, D) or embeddings (b, E)."""
@@ -55,7 +69,8 @@ class FeatureTask(Task):
 
         `fidelity`: victim(clean) to plain(clean). `cosine`: victim(adv) to victim(clean). `cosine_to_plain`:
         victim(adv) to plain(clean). `cosine_cls` and `cosine_cls_to_plain` are the latter two on the CLS token; `mse`
-        compares like `cosine`. Columns over the token axis are NaN for embeddings, which have no tokens.
+        compares like `cosine`. Columns over the token axis are NaN for embeddings, which have no tokens. `retrieval` is
+        the share of the clean image's nearest others that victim(adv) finds, `retrieval_clean` that victim(clean) does.
         """
         columns: Columns = {}
         pairs = {
@@ -75,12 +90,15 @@ class FeatureTask(Task):
         columns["cosine_cls_to_plain"] = F.cosine_similarity(adversarial, plain, dim=-1)
         columns["mse"] = (view.adversarial - view.clean).square().flatten(1).mean(1)
         columns["image_linf_255"] = view.image_linf_255
+        keys = view.batch.keys
+        columns["retrieval"] = self.gallery.retrieval(keys, view.plain_clean, view.adversarial)
+        columns["retrieval_clean"] = self.gallery.retrieval(keys, view.plain_clean, view.clean)
         return columns
 
     def summarize(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Means over images, with 95 % intervals clustered by `group`; null where a column does not apply."""
         summary, intervals = means(rows, COLUMNS[self.command])
-        return {**summary, "ci95": intervals}
+        return {**summary, "retrieval_chance": self.gallery.chance, "ci95": intervals}
 
     def draw(self, setup: Setup, evaluator: Evaluator, rows: Sequence[dict[str, Any]], out: Path) -> None:
         """Draw the summary, the activations where they are asked for, and how far patches moved in a few images."""
@@ -118,4 +136,4 @@ def evaluate_features(config: Config, **options: Unpack[RunOptions]) -> dict[str
     Raises:
         UserError: the input is wrong; nothing has been written then.
     """
-    return run_evaluation(checked(config, "eval-features"), lambda setup: FeatureTask(), **options)
+    return run_evaluation(checked(config, "eval-features"), FeatureTask, **options)
