@@ -49,6 +49,7 @@ def render() -> str:
                 parts.append(f"### `{name}.{kind[0]}: {_named(kind[1])[section]}`\n")
             # A section that goes on from another one shows the keys that it adds.
             parts += [f"{inspect.getdoc(section)}\n", _table(section, f"{name}.", shown)]
+            parts += _inner(section, name)
             shown |= set(key_names(section))
         if name == "attack":
             parts.append(_presets())
@@ -56,6 +57,16 @@ def render() -> str:
         if registry.entries():
             parts += [f"## {title}\n", _registered(registry)]
     return "\n".join(parts)
+
+
+def _inner(section: type[Section], path: str) -> Iterator[str]:
+    """The sections inside a section, except for those that stand on their own at the top level as well."""
+    known = {inner for field in Config.model_fields.values() for inner in sections_in(field.annotation)}
+    for name, field in key_names(section).items():
+        for inner in sections_in(field.annotation):
+            if inner not in known and all(key.description for key in inner.model_fields.values()):
+                yield f"### `{path}.{name}`\n\n{inspect.getdoc(inner)}\n"
+                yield _table(inner, f"{path}.{name}.")
 
 
 def _named(registry: Registry) -> dict[type[Section] | None, str]:

@@ -32,7 +32,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "evaluation/sanity.py": "PGDConfig transfer adaptive"
     },
     "values of another key, `train.threat`": {
-        "config/sections.py": "transfer adaptive",
+        "config/training.py": "transfer adaptive",
         "training/attacker.py": "transfer adaptive",
         "training/loop.py": "transfer",
     },

@@ -5,7 +5,8 @@ from rtok.config.defenses import DefenseConfig, TokensConfig
 from rtok.config.head import HeadConfig
 from rtok.config.load import load_config
 from rtok.config.schema import Config
-from rtok.config.sections import DataConfig, ModelConfig, SurrogateConfig, TrainConfig
+from rtok.config.sections import DataConfig, ModelConfig, SurrogateConfig
+from rtok.config.training import TrainConfig
 
 __all__ = [
     "AttackConfig",

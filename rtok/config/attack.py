@@ -196,6 +196,10 @@ class AttackConfig(Section):
         """What says in a row of the results how much was tried; None where it does not apply."""
         return {"steps": None, "restarts": None, "queries": None}
 
+    def scaled(self, share: float) -> Self:
+        """The same attack with this share of its radius, and of its step size where it has one."""
+        return self if share == 1 else self.model_copy(update={"eps": share * self.eps})
+
     def at_radius(self, eps: float) -> AttackConfig:
         """The same attack with an Linf radius in pixels, for a curve, and no rounding.
 

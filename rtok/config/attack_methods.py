@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from typing_extensions import Self
 
 from rtok.config.attack import AttackConfig, Axis, Loss, Quantize, choose
 from rtok.config.registry import ATTACKS, SectionOf
@@ -84,6 +85,11 @@ class PGDConfig(AttackConfig):
     def counts(self) -> dict[str, int | None]:
         """Its steps and restarts."""
         return {**super().counts, "steps": self.steps, "restarts": self.restarts}
+
+    def scaled(self, share: float) -> Self:
+        """The same attack with this share of its radius and of its step size."""
+        scaled, step = super().scaled(share), self.step
+        return scaled if share == 1 or step is None else scaled.model_copy(update={"step": share * step})
 
     def at_radius(self, eps: float) -> AttackConfig:
         """The same attack with an Linf radius in pixels, and nothing else that bounds it."""

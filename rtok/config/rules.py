@@ -14,6 +14,7 @@ from rtok.config.registry import DATASETS
 from rtok.config.schema import Config
 from rtok.config.sections import ModelConfig
 from rtok.config.threats import GuessedConfig
+from rtok.config.types import as_fraction
 from rtok.errors import UserError
 from rtok.files import where
 from rtok.models.registry import find
@@ -126,6 +127,12 @@ def _attack_of_training(config: Config) -> Iterator[Problem]:
             yield Problem("attack.layer", "train attacks the features that it trains on: leave it out")
 
 
+def _radius_of_training(config: Config) -> Iterator[Problem]:
+    schedule, eps = config.train.eps_schedule, config.attacks[0].eps
+    if schedule and schedule.start > eps:
+        yield Problem("train.eps_schedule.start", f"must be at most attack.eps, {as_fraction(eps)}: the radius rises")
+
+
 def _micro_batch(config: Config) -> Iterator[Problem]:
     if config.train.micro_batch is not None and config.train.micro_batch > config.train.batch_size:
         yield Problem("train.micro_batch", f"must be at most train.batch_size, {config.train.batch_size}")
@@ -217,7 +224,10 @@ def _segmentation(config: Config) -> Iterator[Problem]:
 
 _EVALUATION = (_same_images, _trains_nothing, _measures_defenses, _threats)
 RULES: dict[str, tuple[Callable[[Config], Iterator[Problem]], ...]] = {
-    "train": (_trains_a_defense, _features_attacked, _one_attack, _attack_of_training, _micro_batch, _trackers),
+    "train": (
+        *(_trains_a_defense, _features_attacked, _one_attack, _attack_of_training),
+        *(_radius_of_training, _micro_batch, _trackers),
+    ),
     "attack": (_same_images, _trains_nothing, _objective_of_a_set, _one_attack, _eight_bits),
     "eval-features": (*_EVALUATION, _features_attacked, _activations),
     "eval-class": (*_EVALUATION, _classification),

@@ -15,9 +15,10 @@ from rtok.config.defenses import AnyDefense
 from rtok.config.environment import escape
 from rtok.config.head import HeadConfig
 from rtok.config.registry import ATTACKS, DEFENSES, THREATS
-from rtok.config.sections import AnalysisConfig, DataConfig, ModelConfig, SurrogateConfig, TrainConfig
+from rtok.config.sections import AnalysisConfig, DataConfig, ModelConfig, SurrogateConfig
 from rtok.config.segmentation import SegmentationConfig
 from rtok.config.threats import GuessedConfig, InformedConfig, QueryConfig, SanityConfig, ThreatName
+from rtok.config.training import TrainConfig
 from rtok.config.types import (
     BY_SHAPE,
     FilePath,
@@ -36,7 +37,7 @@ from rtok.config.types import (
 def _with_fractions(value: Any) -> Any:
     """Write radii and step sizes in 255ths, as people do."""
     if isinstance(value, dict):
-        named = ("eps", "step", "curve")
+        named = ("eps", "step", "start", "curve")
         return {key: as_fraction(one) if key in named else _with_fractions(one) for key, one in value.items()}
     return [_with_fractions(one) for one in value] if isinstance(value, list) else value
 

@@ -1,4 +1,4 @@
-"""The sections about the model, the data and the training."""
+"""The sections about the model and the data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from rtok.config.types import (
     Index,
     Listed,
     Mapped,
-    Positive,
     Real,
     Section,
     Single,
@@ -178,41 +177,3 @@ class AnalysisConfig(Section):
         "victim to `activations.csv` and `activations.png`.",
     )
     images: Count = Field(64, description="Measure on this many images, the first of the data.")
-
-
-class TrainConfig(Section):
-    """The training."""
-
-    steps: Count = Field(
-        50, description="Updates of the tokens (the paper: 50 for DINOv2, 300 for DeiT-III and OpenCLIP)."
-    )
-    batch_size: SmallCount = Field(8, description="Images per step, over all processes.")
-    lr: Positive = Field(1e-3, description="Learning rate.")
-    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="The optimizer.")
-    axis: Literal["token", "channel"] = Field(
-        "token", description="The axis of the cosine similarity that is trained; `token` is the original code's."
-    )
-    threat: Literal["transfer", "adaptive", "mixed"] = Field(
-        "transfer",
-        description="What the attack knows during training. `transfer`: only the plain backbone (the paper's); "
-        "`adaptive`: also the current tokens; `mixed`: half of the images each.",
-    )
-    warmup_steps: Index = Field(0, description="Steps over which the learning rate rises from 0.")
-    checkpoint_every: Count = Field(
-        10, description="Save a state that `--resume` can continue from every so many steps."
-    )
-    micro_batch: SmallCount | None = Field(
-        None, description="Images that pass through the model at once: less memory, same result. Null: the whole batch."
-    )
-    activation_checkpointing: bool = Field(
-        False,
-        description="Keep one activation per block and recompute the others: much less memory, a third "
-        "more work, same result.",
-    )
-
-    @field_validator("warmup_steps")
-    @classmethod
-    def _ends(cls, warmup_steps: int, info: ValidationInfo) -> int:
-        if warmup_steps >= info.data.get("steps", warmup_steps + 1):
-            raise expected(f"fewer than train.steps, {info.data['steps']}")
-        return warmup_steps

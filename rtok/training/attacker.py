@@ -14,6 +14,7 @@ from rtok.attacks.objective import FeatureCriterion, FixedSurrogate, Model, Obje
 from rtok.compute import Compute
 from rtok.data.loader import Batch
 from rtok.defenses import Defense
+from rtok.training.schedules import radius
 
 if TYPE_CHECKING:
     from rtok.config.schema import Config
@@ -32,6 +33,7 @@ class AttackedBatch:
         keys, visits: what each image's noise derives from.
         through_defense: the places of the images that are attacked through the defense; until then `adversarial` is
             clean there.
+        eps: the radius of the attack, in its units.
     """
 
     clean: Tensor
@@ -41,6 +43,7 @@ class AttackedBatch:
     keys: Sequence[str]
     visits: Sequence[int]
     through_defense: list[int]
+    eps: float
 
     @property
     def effect(self) -> tuple[Tensor, Tensor]:
@@ -59,21 +62,30 @@ class Attacker:
     def __init__(self, config: Config, compute: Compute, backbone: Backbone) -> None:
         self.compute = compute
         self.backbone = backbone
-        self.attack = build(config.attacks[0])
+        self.attack = config.attacks[0]
         self.axis = config.attacks[0].axis
         self.seed = config.seed
+        self.settings = config.train
         self.threat = config.train.threat
         self.batch_size = config.train.batch_size
         self.micro_batch = config.train.micro_batch
 
+    def radius(self, step: int) -> float:
+        """The attack's radius in its units at a step."""
+        return radius(self.settings, self.attack.eps, step)
+
     def on_plain(self, step: int, batch: Batch) -> AttackedBatch:
         """Attack the images that the plain backbone is attacked with; the others wait for `through`."""
         clean = batch.images.to(self.compute.device, non_blocking=True)
-        places = self._through_defense(step, len(clean))
+        eps = self.radius(step)
+        places = self._through_defense(step, len(clean)) if eps else []
+        same = clean.new_ones(len(clean))  # the cosine of an image that is not attacked
         attacked = AttackedBatch(
-            clean, clean.clone(), self._features(clean), clean.new_zeros(len(clean)), batch.keys, batch.visits, places
+            clean, clean.clone(), self._features(clean), same, batch.keys, batch.visits, places, eps
         )
         public = [b for b in range(len(clean)) if b not in places]
+        if not eps or not public:
+            return attacked
         found = self._craft(self.backbone, attacked, public)
         attacked.adversarial[public], attacked.undefended[public] = found.images, -found.loss
         return attacked
@@ -98,7 +110,8 @@ class Attacker:
             visits=[attacked.visits[b] for b in places],
             std=self.backbone.std,
         )
-        return craft(self.attack, attacked.clean[places], objective, context)
+        attack = build(self.attack.scaled(attacked.eps / self.attack.eps))
+        return craft(attack, attacked.clean[places], objective, context)
 
     def _through_defense(self, step: int, size: int) -> list[int]:
         """Which of this process's images meet the adaptive attack, whatever the number of processes."""

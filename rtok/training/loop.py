@@ -33,7 +33,7 @@ from rtok.version import __version__
 
 if TYPE_CHECKING:
     from rtok.config.schema import Config
-    from rtok.config.sections import TrainConfig
+    from rtok.config.training import TrainConfig
     from rtok.models.backbone import Backbone
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
@@ -60,6 +60,11 @@ def train(config: Config, **options: Unpack[RunOptions]) -> TrainResult:
         precision=config.precision, compile=config.compile, trackers=config.tracking, out=config.out
     )
     with Run.open(config, compute, journal=METRICS, keep_state=True, **options) as run:
+        if run.folder.longer and config.train.is_laid_out:
+            raise UserError(
+                f"{run.path} cannot be trained for more steps: its train.lr_schedule or train.eps_schedule is laid out "
+                "over all of them, so the steps that it has taken would be others. Train anew, in another folder."
+            )
         if config.train.batch_size % compute.processes:
             raise UserError(
                 f"train.batch_size is {config.train.batch_size}, which {compute.processes} processes cannot share "

@@ -13,6 +13,7 @@ from rtok.attacks.objective import cosine
 from rtok.compute import Compute
 from rtok.data.loader import Batch
 from rtok.training.attacker import AttackedBatch, Attacker
+from rtok.training.schedules import learning_rate
 from rtok.training.state import Trainee
 
 if TYPE_CHECKING:
@@ -33,24 +34,28 @@ class Trainer:
     def step(self, step: int, batch: Batch) -> list[dict[str, Any]]:
         """Attack one batch and update every defense with it; one row of metrics for each."""
         begin = time.perf_counter()
+        lr, eps = learning_rate(self.settings, step), self.attacker.radius(step)
         shared = self.attacker.on_plain(step, batch)
         shared_seconds = time.perf_counter() - begin
         rows = []
         for t in self.trainees:
             begin = time.perf_counter()
             attacked = self.attacker.through(t.defense, shared)
-            lr = self.warm_up(t, step)
+            for group in t.optimizer.param_groups:
+                group["lr"] = lr
             values = self.compute.mean(torch.stack([*self.update(t, attacked), *attacked.effect])).tolist()
             invariance, adversarial, undefended, image_mse = values
             which = {"count": t.count, "seed": t.seed} if t.name else {}
-            row = {"step": step, **which, "loss": -(invariance + adversarial), "invariance": invariance}
-            row |= {"adversarial": adversarial, "undefended": undefended, "image_mse": image_mse, "lr": lr}
+            loss = -(self.settings.invariance_weight * invariance + adversarial)
+            row = {"step": step, **which, "loss": loss, "invariance": invariance, "adversarial": adversarial}
+            row |= {"undefended": undefended, "image_mse": image_mse, "lr": lr}
+            row |= {"eps": eps} if self.settings.eps_schedule else {}
             rows.append({**row, "seconds": round(shared_seconds + time.perf_counter() - begin, 4)})
         return rows
 
     def update(self, t: Trainee, batch: AttackedBatch) -> tuple[Tensor, Tensor]:
-        """Maximize invariance + adversarial similarity over the defense alone; returns both means over the batch."""
-        B, axis = batch.clean.shape[0], self.settings.axis
+        """Maximize weight * invariance + adversarial similarity over the defense alone; both means over the batch."""
+        B, axis, weight = batch.clean.shape[0], self.settings.axis, self.settings.invariance_weight
         t.optimizer.zero_grad(set_to_none=True)
         model = t.defense.model(self.backbone)
         invariance, adversarial = [], []
@@ -58,7 +63,7 @@ class Trainer:
             images = torch.cat([batch.clean[part], batch.adversarial[part]])  # one forward for both terms
             clean, attacked = model(images).chunk(2)
             similarity = cosine(clean, batch.target[part], axis), cosine(attacked, batch.target[part], axis)
-            (-(similarity[0] + similarity[1]).sum() / B).backward()
+            (-(weight * similarity[0] + similarity[1]).sum() / B).backward()
             invariance.append(similarity[0].detach())
             adversarial.append(similarity[1].detach())
         for values in t.defense.parameters().values():
@@ -71,10 +76,3 @@ class Trainer:
         """Cut a batch into micro-batches."""
         micro_batch = self.settings.micro_batch or size
         return (slice(i, min(size, i + micro_batch)) for i in range(0, size, micro_batch))
-
-    def warm_up(self, t: Trainee, step: int) -> float:
-        """Set and return this step's learning rate: linear over `warmup_steps`, then constant."""
-        lr = self.settings.lr * min(1.0, step / max(1, self.settings.warmup_steps))
-        for group in t.optimizer.param_groups:
-            group["lr"] = lr
-        return lr

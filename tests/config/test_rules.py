@@ -37,6 +37,7 @@ def test_a_good_config_has_no_problem(command: str) -> None:
         ("train", {"attack": {"method": "autoattack"}}, "attack.method"),
         ("train", {"attack": {"target": "victim"}}, "attack.target"),
         ("train", {"train": {"batch_size": 4, "micro_batch": 5}}, "train.micro_batch"),
+        ("train", {"train": {"eps_schedule": {"start": "9/255"}}}, "train.eps_schedule.start"),
         ("train", {"attack": {"preset": "ensemble"}}, "attack.variants"),
         ("train", {"attack": {"init": "transfer"}}, "attack.init"),
         ("train", {"attack": {"preset": "square"}}, "attack.method"),

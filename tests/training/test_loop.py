@@ -50,11 +50,23 @@ def without_seconds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
 
-@pytest.mark.parametrize("threat", ["transfer", "adaptive", "mixed"])
-def test_a_step_is_the_papers(settings: dict[str, Any], threat: str) -> None:
+# Of three steps: the radius is 0, half and whole; the rate is 1/1, then half a cosine that ends after the last.
+SCHEDULES = {
+    "threat": "adaptive",
+    "invariance_weight": 0.25,
+    "eps_schedule": {"hold": 1 / 3, "ramp": 2 / 3},
+    "lr_schedule": "cosine",
+}
+
+
+@pytest.mark.parametrize("changes", [{}, {"threat": "adaptive"}, {"threat": "mixed"}, SCHEDULES], ids=str)
+def test_a_step_is_the_papers(settings: dict[str, Any], changes: dict[str, Any]) -> None:
     """Three steps written out without the package's attack and loop, in normalised space, as the paper has it."""
-    cfg = config(settings, train={"steps": 3, "batch_size": 3, "threat": threat})
+    cfg = config(settings, train={"steps": 3, "batch_size": 3, **changes})
     train(cfg)
+    threat, weight = changes.get("threat", "transfer"), changes.get("invariance_weight", 1.0)
+    scales = (0, 0.5, 1) if "eps_schedule" in changes else (1, 1, 1)
+    rates = (1, 0.75, 0.25) if "lr_schedule" in changes else (1, 1, 1)
     backbone = load_backbone(cfg.model.name, weights=cfg.model.weights, image_size=28)
     source = open_source(cfg.data, seed=0)
     batches = training_batches(source, Transform("squash", (28, 28)), batch_size=3, start=0, steps=3, seed=0)
@@ -76,7 +88,8 @@ def test_a_step_is_the_papers(settings: dict[str, Any], threat: str) -> None:
             start_noise("gaussian", "linf", 8 / 255, batch.images[b : b + 1].shape, batch.keys[b : b + 1], 0, 0, v)
             for b, v in enumerate(batch.visits)
         ]
-        x = clean + torch.cat(noise).clamp(-8 / 255, 8 / 255)
+        eps = scales[step] * 8 / 255
+        x = clean + torch.cat(noise).clamp(-eps, eps)
         x = (x * std + mean).clamp(0, 1)
         for _ in range(3):
             z = ((x - mean) / std).requires_grad_(True)
@@ -84,14 +97,21 @@ def test_a_step_is_the_papers(settings: dict[str, Any], threat: str) -> None:
             loss = F.cosine_similarity(attacked(pixels, 3 * step), target, dim=1).mean() * 3
             loss = loss + F.mse_loss(pixels, batch.images) * 3
             (gradient,) = torch.autograd.grad(loss, z)
-            z = clean + (z.detach() - 1e-2 * gradient.sign() - clean).clamp(-8 / 255, 8 / 255)
+            z = clean + (z.detach() - scales[step] * 1e-2 * gradient.sign() - clean).clamp(-eps, eps)
             x = (z * std + mean).clamp(0, 1)
-        x = (x * 255 + 1e-4).floor() / 255
+        x = (x * 255 + 1e-4).floor() / 255 if eps else batch.images
         terms = [F.cosine_similarity(backbone(images, r), target, dim=1).mean() for images in (batch.images, x)]
         adam.zero_grad()
-        (-sum(terms)).backward()
+        adam.param_groups[0]["lr"] = rates[step] * 1e-3
+        (-(weight * terms[0] + terms[1])).backward()
         adam.step()
     torch.testing.assert_close(tokens(cfg.out), r.detach(), rtol=0, atol=1e-5)
+    rows = metrics(cfg.out)
+    assert [row["lr"] for row in rows] == pytest.approx([rate * 1e-3 for rate in rates])
+    if "eps_schedule" in changes:
+        assert [row["eps"] for row in rows] == pytest.approx([scale * 8 / 255 for scale in scales])
+        assert rows[0]["undefended"] == 1 and rows[0]["image_mse"] == 0
+        assert rows[0]["loss"] == pytest.approx(-1.25 * rows[0]["invariance"], abs=1e-6)
 
 
 def test_it_writes_these_files_and_no_others(settings: dict[str, Any]) -> None:
