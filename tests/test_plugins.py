@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,6 +82,21 @@ def test_a_command_is_told_its_plugins(monkeypatch: pytest.MonkeyPatch, folder: 
     seen = []
     monkeypatch.setattr(COMMANDS["eval-features"], "run", lambda config, options: seen.append(options))
     assert run("--plugin", "toy.py").exit_code == 0
+    assert [plugin.path for plugin in seen[0].plugins] == [folder / "toy.py"]
+
+
+def test_a_resumed_run_needs_its_plugins_again(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    from rtok.cli.runs import COMMANDS
+
+    seen = []
+    monkeypatch.setattr(COMMANDS["eval-features"], "run", lambda config, options: seen.append(options))
+    (folder / "run").mkdir()
+    (folder / "run" / "config.yaml").write_text(CONFIG)
+    record = {"command": ["rtok", "eval-features"], "inputs": {"plugin toy.py": "0" * 64}}
+    (folder / "run" / "run.json").write_text(json.dumps(record))
+    refused = CliRunner().invoke(build(), ["resume", "run"])
+    assert refused.exit_code == 2 and "was started with toy.py: pass --plugin" in refused.stderr and not seen
+    assert CliRunner().invoke(build(), ["resume", "run", "--plugin", "toy.py"]).exit_code == 0
     assert [plugin.path for plugin in seen[0].plugins] == [folder / "toy.py"]
 
 

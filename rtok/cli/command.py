@@ -79,17 +79,22 @@ def add_run_command(app: typer.Typer, name: str, about: str) -> None:
 
 def resume(
     run: Annotated[Path, typer.Argument(parser=user_path, metavar="RUN", help="The folder of a run that was stopped.")],
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option(parser=user_path, metavar="FILE.py", help="A plugin that the run was started with. Repeatable."),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show the messages of libraries.")] = False,
 ) -> None:
     """Go on with a run that was stopped, from its folder alone."""
-    from rtok.plugins import load_installed
+    from rtok.plugins import load_installed, load_plugin
     from rtok.runs.resume import command_of
 
     load_installed()
+    plugins = [load_plugin(file) for file in plugin or ()]
     _quiet(verbose)
-    name, config = command_of(run)
+    name, config = command_of(run, [plugin.path.name for plugin in plugins])
     # Recorded under the command's own name: a run that is stopped again must be found again.
-    _run(name, config, Options(True, False, ("rtok", name, "--resume", "--out", str(run))))
+    _run(name, config, Options(True, False, ("rtok", name, "--resume", "--out", str(run)), plugins))
 
 
 def _run(name: str, config: Config, options: Options) -> None:

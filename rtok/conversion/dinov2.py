@@ -32,7 +32,8 @@ class Dinov2(Official):
 
     def usage(self, model: RobustModel, out: Path) -> str:
         """Return how to load the file."""
-        return f"a script of dinov2/eval with --config-file {out.with_suffix('.yaml')} --pretrained-weights {out}"
+        files = f"--config-file {out.with_suffix('.yaml')} --pretrained-weights {out}"
+        return f"a script of dinov2/eval with {files}  # {model.input}"
 
     def naming(self, source: Source, *, registers: bool = False) -> Naming:
         """Return the code base's names, which differ for models with registers."""

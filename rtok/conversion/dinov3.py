@@ -22,7 +22,7 @@ class Dinov3(Official):
 
     def usage(self, model: RobustModel, out: Path) -> str:
         """Return how to load the file."""
-        return f"DinoVisionTransformer(n_storage_tokens={model.registers}, ...), strictly"
+        return f"DinoVisionTransformer(n_storage_tokens={model.registers}, ...), strictly  # {model.input}"
 
     def naming(self, source: Source, *, registers: bool = False) -> Naming:
         """Return the code base's names."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rtok.errors import UserError
 
-_OTHER_FORMATS = (".onnx", ".yaml", ".yml", ".json")
+_SUFFIXES = (".pth", ".pt", ".safetensors")
 
 
 def save_tensors(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
@@ -28,6 +28,8 @@ def save_tensors(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str,
 
 
 def check_suffix(path: Path) -> None:
-    """Raise UserError if the suffix belongs to another format."""
-    if path.suffix in _OTHER_FORMATS:
-        raise UserError(f"'{path}': this format is written as .pth, .pt or .safetensors.")
+    """Raise UserError if the file's name does not end as those of this format do."""
+    if path.is_dir():
+        raise UserError(f"'{path}' is a folder: name a file.")
+    if path.suffix not in _SUFFIXES:
+        raise UserError(f"'{path}': this format is written as .pth, .pt or .safetensors: name a file that ends so.")

@@ -46,6 +46,17 @@ class RobustModel:
         """Return images in [0, 1] normalized, as other libraries expect them."""
         return (images - self.backbone.mean) / self.backbone.std
 
+    @property
+    def input(self) -> str:
+        """How images in [0, 1] become the input of other libraries, in words."""
+        mean, std = (", ".join(f"{v:g}" for v in t.flatten().tolist()) for t in (self.backbone.mean, self.backbone.std))
+        return f"images in [0, 1], minus mean ({mean}), by std ({std})"
+
+    @property
+    def first_patch(self) -> int:
+        """Where the patches begin in the sequence that other libraries return, after the class token and registers."""
+        return 1 + self.registers
+
     def with_tokens(self, key: str) -> dict[str, Tensor]:
         """Return the tensors to store, in the type of the file; `key` (1, registers, D) ends with the tokens."""
         state = dict(self.source.weights.source)

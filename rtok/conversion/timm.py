@@ -73,7 +73,8 @@ class Timm:
         """Return how to load the file."""
         name, kwargs = architecture(model)
         arguments = ", ".join(f"{key}={value!r}" for key, value in kwargs.items())
-        return f'timm.create_model("{name}", checkpoint_path="{out}", {arguments})'
+        load = f'timm.create_model("{name}", checkpoint_path="{out}", {arguments})'
+        return f"{load}  # {model.input}; forward_features has patches from {model.first_patch} on"
 
 
 def architecture(model: RobustModel) -> tuple[str, dict[str, Any]]:

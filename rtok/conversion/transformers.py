@@ -1,4 +1,4 @@
-"""transformers' format: a folder for `Dinov2WithRegistersModel` or `DINOv3ViTModel.from_pretrained`."""
+"""transformers' format: a folder for `from_pretrained` of `Dinov2WithRegistersModel` or `DINOv3ViTModel`."""
 
 from __future__ import annotations
 
@@ -25,19 +25,23 @@ from rtok.release import KEY, description
 from rtok.version import install
 
 _CLASSES = {"dinov2": "Dinov2WithRegistersModel", "dinov3": "DINOv3ViTModel"}
+_FILES = (".onnx", ".pt", ".pth", ".safetensors")
+_BICUBIC = 3  # of PIL and torchvision
 _REGISTERS = "embeddings.register_tokens"
 _MASK_TOKEN = "embeddings.mask_token"
 
 
 class Transformers:
-    """A folder with `config.json` and `model.safetensors`."""
+    """A folder with `config.json`, `preprocessor_config.json` and `model.safetensors`."""
 
     name = "transformers"
     reader = "transformers"
 
     def outputs(self, out: Path) -> list[Path]:
-        """Return the files that a conversion writes."""
-        return [out / "config.json", out / "model.safetensors"]
+        """Return the files that a conversion writes, in a folder."""
+        if out.suffix in _FILES:
+            raise UserError(f"'{out}': this format is a folder: leave {out.suffix} out, or choose another with --to.")
+        return [out / "model.safetensors", out / "config.json", out / "preprocessor_config.json"]
 
     def image_size(self, source: Source, wanted: tuple[int, int] | None) -> tuple[int, int]:
         """Return the size that the file's position grid is made for."""
@@ -70,6 +74,7 @@ class Transformers:
         metadata = model.metadata(self.name, image_size=model.backbone.image_size)
         config = {**_config(model), KEY: description(metadata)}
         (path / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        (path / "preprocessor_config.json").write_text(json.dumps(_preprocessor(model), indent=2) + "\n")
         # transformers requires the format "pt"
         save_file(model.with_tokens(_REGISTERS), path / "model.safetensors", metadata={"format": "pt", **metadata})
 
@@ -93,7 +98,8 @@ class Transformers:
 
     def usage(self, model: RobustModel, out: Path) -> str:
         """Return how to load the folder."""
-        return f'transformers.{_CLASSES[model.source.spec.family]}.from_pretrained("{out}")'
+        load = f'transformers.{_CLASSES[model.source.spec.family]}.from_pretrained("{out}")'
+        return f"{load}  # pixel_values from AutoImageProcessor; patches from position {model.first_patch} on"
 
 
 def _naming(source: Source) -> Naming:
@@ -101,6 +107,25 @@ def _naming(source: Source) -> Naming:
     if source.spec.family == "dinov3":
         return dinov3.transformers(swiglu=is_gated(tensors))
     return dinov2.transformers(registers=source.spec.registers > 0, swiglu=is_swiglu(tensors))
+
+
+def _preprocessor(model: RobustModel) -> dict[str, Any]:
+    """Return the `preprocessor_config.json`: resize the short side, crop the center, normalize."""
+    side = model.backbone.image_size[0]
+    return {
+        "image_processor_type": "BitImageProcessor",  # that of DINOv2's models
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"shortest_edge": side},
+        "resample": _BICUBIC,
+        "do_center_crop": True,
+        "crop_size": {"height": side, "width": side},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": model.backbone.mean.flatten().tolist(),
+        "image_std": model.backbone.std.flatten().tolist(),
+    }
 
 
 def _config(model: RobustModel) -> dict[str, Any]:

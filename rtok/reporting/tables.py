@@ -36,21 +36,17 @@ def print_results(results: Mapping[str, Any], console: Console | None = None) ->
     target = console or open_console()
     images = f"Measured on {counted(results['images'], 'image')}."
     for title, rows in by_attack(results["rows"]):
-        below = notes(rows, columns, results.get("differences", ()))
-        lines = [
-            Text(title, style="bold"),
-            results_table(rows, columns, width=target.width),
-            *map(Text, [images, *below]),
-            Text(),
-        ]
+        shown = fitting(rows, columns, width=target.width)
+        below = notes(rows, columns, results.get("differences", ()), shown)
+        lines = [Text(title, style="bold"), results_table(rows, shown), *map(Text, [images, *below]), Text()]
         guarded(partial(target.print, *lines, sep="\n"))
     if results.get("sanity"):
         found = results["sanity"]
         guarded(partial(target.print, Text(verdict(found), style="bold"), sanity_table(found), sep="\n"))
 
 
-def results_table(rows: Sequence[Row], columns: Sequence[Column], *, width: int = 80) -> Table:
-    """Return a rich table of `rows` that is at most `width` characters wide.
+def fitting(rows: Sequence[Row], columns: Sequence[Column], *, width: int = 80) -> list[Column]:
+    """Return the columns of a table of `rows` that is at most `width` characters wide.
 
     Columns give way in the order of their `keep` until the rest fits; a column that is null in every row is
     left out.
@@ -58,21 +54,28 @@ def results_table(rows: Sequence[Row], columns: Sequence[Column], *, width: int 
     shown = varying(rows, columns)
     # Measured without colors or wrapping: what the table would like to have.
     ruler = Console(width=1000)
-    while ruler.measure(table := _table(rows, shown)).maximum > width:
+    while ruler.measure(results_table(rows, shown)).maximum > width:
         optional = [column for column in shown if column.keep is not None]
         if not optional:
             break
         least = min(optional, key=lambda column: column.keep or 0)
         shown = [column for column in shown if column is not least]
-    return table
+    return shown
 
 
-def notes(rows: Sequence[Row], columns: Sequence[Column], differences: Sequence[Row] = ()) -> list[str]:
+def notes(
+    rows: Sequence[Row],
+    columns: Sequence[Column],
+    differences: Sequence[Row] = (),
+    shown: Sequence[Column] | None = None,
+) -> list[str]:
     """Say what all rows share, what the columns mean, what the intervals are, what the defense gains.
 
     Args:
         differences: those of `results.json`; the ones of these rows' attack are reported.
+        shown: the columns of the table, the only ones that are explained; None means all.
     """
+    shown = columns if shown is None else shown
     shared = []
     for column in columns:
         threats = _values_by_threat(rows, column)
@@ -85,11 +88,9 @@ def notes(rows: Sequence[Row], columns: Sequence[Column], differences: Sequence[
             told = [f"{', '.join(map(str, found))} ({threat})" for threat, found in threats.items() if found]
             shared.append(f"{column.title}: {', '.join(told)}")
     lines = ["; ".join(shared) + "."] if shared else []
-    explained = (
-        column for column in columns if column.meaning and any(row.get(column.key) is not None for row in rows)
-    )
+    explained = (column for column in shown if column.meaning and any(row.get(column.key) is not None for row in rows))
     lines += [f"{capital(column.title)}: {column.meaning}{_chance(rows, column)}." for column in explained]
-    if any(interval_of(row, column.key) for row in rows for column in columns if column.interval):
+    if any(interval_of(row, column.key) for row in rows for column in shown if column.interval):
         lines.append("Intervals are 95 %.")
     attack = Identity.of(rows[0]).attack_key
     of_attack = [row for row in differences if Identity.of(row).attack_key == attack]
@@ -142,7 +143,8 @@ def _in_note(column: Column, threats: Mapping[Any, Sequence[Any]]) -> bool:
     return column.identity and column.keep is not None and all(len(found) <= 1 for found in threats.values())
 
 
-def _table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
+def results_table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
+    """Return a rich table of `rows`, as wide as its columns need."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for column in columns:
         style = "bold cyan" if column.main else None

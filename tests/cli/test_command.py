@@ -159,7 +159,7 @@ def test_resume_goes_on_with_a_run_from_its_folder(
     found = load_config("train", "train.yaml", out="run")
     asked: list[Path] = []
     module = ModuleType("rtok.runs.resume")
-    vars(module)["command_of"] = lambda path: (asked.append(path), ("train", found))[1]
+    vars(module)["command_of"] = lambda path, plugins: (asked.append(path), ("train", found))[1]
     monkeypatch.setitem(sys.modules, "rtok.runs.resume", module)
     monkeypatch.setenv("HOME", str(Path.cwd()))
     assert run("resume", "~/run").exit_code == 0

@@ -121,6 +121,16 @@ def test_transformers_computes_our_features(
     assert sorted(path.name for path in out.iterdir()) == ["config.json", "model.safetensors"]
 
 
+def test_transformers_prepares_images_as_the_model_takes_them(robust: Any, tmp_path: Path) -> None:
+    made = robust("dinov2_vits14")
+    done = convert(made.path, tmp_path / "r", to="transformers", backbone_weights=made.weights, image_size=56)
+    pixels = torch.randint(0, 256, (3, 56, 56), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / "r")
+    found = processor(images=[pixels.permute(1, 2, 0).numpy()], return_tensors="pt")["pixel_values"]
+    assert torch.allclose(found, made.normalized(pixels[None] / 255), atol=1e-5)
+    assert done.usage.endswith("AutoImageProcessor; patches from position 6 on")
+
+
 def test_the_transformers_config_says_what_it_is(robust: Any, tmp_path: Path) -> None:
     made = robust("dinov2_vits14_reg")
     convert(made.path, tmp_path / "robust", to="transformers", backbone_weights=made.weights, dtype="bf16")
@@ -274,6 +284,7 @@ def test_a_format_that_cannot_hold_the_model_says_so(
     robust: Any, tmp_path: Path, name: str, to: str, message: str
 ) -> None:
     made = robust(name)
+    out = tmp_path / ("out" if to == "transformers" else "out.pth")
     with pytest.raises(UserError, match=message):
-        convert(made.path, tmp_path / "out", to=to, backbone_weights=made.weights)
-    assert not (tmp_path / "out").exists()
+        convert(made.path, out, to=to, backbone_weights=made.weights)
+    assert not out.exists()

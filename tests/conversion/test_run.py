@@ -38,7 +38,7 @@ def test_a_file_that_computes_something_else_is_not_kept(
     made = robust("dinov2_vits14")
     before = names(tmp_path)
     with pytest.raises(RuntimeError, match=rf"{to} file computes different features.*The file was not kept"):
-        convert(made.path, tmp_path / "out", to=to, backbone_weights=made.weights)
+        convert(made.path, tmp_path / {"dinov2": "out.pth"}.get(to, "out"), to=to, backbone_weights=made.weights)
     assert names(tmp_path) == before
 
 
@@ -71,10 +71,10 @@ def test_overwriting_a_folder_leaves_other_files_alone(robust: Any, tmp_path: Pa
     out.mkdir()
     (out / "README.md").write_text("mine")
     convert(made.path, out, to="transformers", backbone_weights=made.weights)
-    with pytest.raises(UserError, match=r"config.json' already exists"):
+    with pytest.raises(UserError, match=r"model.safetensors' already exists"):
         convert(made.path, out, to="transformers", backbone_weights=made.weights)
     convert(made.path, out, to="transformers", backbone_weights=made.weights, overwrite=True)
-    assert names(out) == ["README.md", "config.json", "model.safetensors"]
+    assert names(out) == ["README.md", "config.json", "model.safetensors", "preprocessor_config.json"]
 
 
 @pytest.mark.parametrize(
@@ -90,6 +90,9 @@ def test_overwriting_a_folder_leaves_other_files_alone(robust: Any, tmp_path: Pa
         ({"image_size": 224}, r"--image-size has no effect with --to dinov2"),
         ({"out": "r.onnx"}, r"written as .pth, .pt or .safetensors"),
         ({"out": "r.yaml"}, r"written as .pth, .pt or .safetensors"),
+        ({"to": "timm", "out": "robust"}, r"'robust': this format is written as .pth, .pt or .safetensors"),
+        ({"to": "timm", "out": "r.ckpt"}, r"written as .pth, .pt or .safetensors"),
+        ({"to": "transformers", "out": "r.safetensors"}, r"this format is a folder: leave .safetensors out"),
         ({"to": "onnx", "out": "r.pth"}, r"the name of an ONNX file ends in \.onnx"),
         ({"model": "dinov2_vits15"}, r"no backbone 'dinov2_vits15'.*Did you mean 'dinov2_vits14'"),
         ({"out": "."}, r"'.' is a folder: name what to write in it"),
@@ -123,4 +126,4 @@ def test_a_missing_package_is_named(
     made = robust("dinov2_vits14")
     monkeypatch.setitem(__import__("sys").modules, package, None)
     with pytest.raises(UserError, match=rf'{package}.*pip install "robustness-tokens\[convert\]"'):
-        convert(made.path, tmp_path / "out.onnx", to=to, backbone_weights=made.weights)
+        convert(made.path, tmp_path / {"onnx": "out.onnx"}.get(to, "out"), to=to, backbone_weights=made.weights)

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from rtok.reporting.tables import cell, notes, print_results, results_table, varying
+from rtok.reporting.tables import cell, fitting, notes, print_results, varying
 from rtok.results.columns import COLUMNS, Column
 
 FEATURES = COLUMNS["eval-features"]
@@ -19,8 +19,8 @@ def printed(results, width):
     return console.file.getvalue()
 
 
-def headings(table):
-    return [column.header for column in table.columns]
+def headings(columns):
+    return [column.heading for column in columns]
 
 
 AT_80 = """\
@@ -73,10 +73,20 @@ def test_every_width_is_kept_and_keeps_the_headline(rows, width):
 
 
 def test_columns_give_way_by_their_weight(rows):
-    wide, narrow = headings(results_table(rows, FEATURES, width=200)), headings(results_table(rows, FEATURES))
+    wide, narrow = headings(fitting(rows, FEATURES, width=200)), headings(fitting(rows, FEATURES))
     order = [column.heading for column in sorted(FEATURES, key=lambda column: column.keep or 99, reverse=True)]
     gone = set(wide) - set(narrow)
     assert gone and gone == set([heading for heading in order if heading in wide][-len(gone) :])
+
+
+def test_only_the_columns_that_are_shown_are_explained(rows):
+    seen = [row | {"new": 0.5} for row in rows]
+    new = Column("new", "new\nthing", keep=0, meaning="what nobody knows")
+    wide, narrow = (fitting(seen, [*FEATURES, new], width=width) for width in (200, 60))
+    assert "New thing: what nobody knows." in notes(seen, [*FEATURES, new], (), wide)
+    found = notes(seen, [*FEATURES, new], (), narrow)
+    assert "New thing: what nobody knows." not in found
+    assert [line[:15] for line in found if line.startswith("Cosine")] == ["Cosine to plain"]
 
 
 def test_one_table_an_attack(rows):
@@ -91,7 +101,7 @@ def test_several_token_files_get_their_columns(rows):
         return row | {"n": 50, "defense": row["defense"] and "results/run/rtokens-50.safetensors"}
 
     more = [other(row) for row in rows if row["victim"] != "plain"]
-    assert headings(results_table(rows + more, FEATURES))[:4] == ["threat", "victim", "defense", "token\ncount"]
+    assert headings(fitting(rows + more, FEATURES))[:4] == ["threat", "victim", "defense", "token\ncount"]
 
 
 @pytest.mark.parametrize(
