@@ -50,9 +50,6 @@ ALLOWED: dict[str, dict[str, str]] = {
         "cli/dry_run.py": "AdversarialSet",
     },
     "needs as many classes as its parts do": {"evaluation/tasks/classification.py": "AutoAttack AutoAttackConfig"},
-    "line styles; other threats get a solid line": {
-        "reporting/figures/counts.py": "transfer informed guessed adaptive"
-    },
     "`tokens:` is short for `defense:`, and was the key of version 0.1": {
         "attacks/stored.py": "tokens",
         "config/load.py": "tokens",

@@ -130,7 +130,8 @@ def _measuring(setup: Setup, command: str) -> Plan:
         files = [f"images/ ({images})", "manifest.csv", "attack.json", "examples.png"]
         return Plan(work, files, images * (3 * prod(setup.backbone.image_size) + _ROW) + _FIXED)
     curve = ["curve.csv"] if config.curve else []
-    files = ["results.json", "per_image.csv", *curve, "*.png", "config.yaml", "run.json"]
+    entries = [f"{config.protocol}-*.json"] if config.protocol else []
+    files = ["results.json", *entries, "per_image.csv", *curve, "*.png", "config.yaml", "run.json"]
     rows = images * max(1, sum(len(trial.victims) for trial in trials))
     return Plan(work, files, 2 * rows * _ROW + _FIXED)  # the journal and the table
 

@@ -17,11 +17,18 @@ def report(
     out: Annotated[Path, typer.Option(parser=user_path, metavar="DIR", help="The report's folder.")] = Path(
         "results/report"
     ),
+    leaderboard: Annotated[
+        bool,
+        typer.Option("--leaderboard", help="Rank the defenses of runs that followed one protocol, and nothing else."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the report in the folder.")] = False,
 ) -> None:
     """Write one report about several runs, as Markdown and as a self-contained HTML page."""
-    from rtok.reporting.report import write_report
+    from rtok.reporting.report import write_leaderboard, write_report
     from rtok.results.words import counted
 
-    written = write_report(runs, out, overwrite=overwrite)
-    typer.echo(f"report of {counted(written.runs, 'run')}: {written.html}, {written.markdown}")
+    write, what, noun = (
+        (write_leaderboard, "leaderboard", "defense") if leaderboard else (write_report, "report", "run")
+    )
+    written = write(runs, out, overwrite=overwrite)
+    typer.echo(f"{what} of {counted(written.count, noun)}: {written.html}, {written.markdown}")

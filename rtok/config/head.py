@@ -129,7 +129,7 @@ class HeadConfig(Section):
 
     def images(self, data: DataConfig) -> DataConfig:
         """The images of `split`, of the same data."""
-        return data.model_copy(update={"split": self.split, "limit": self.limit})
+        return data.model_copy(update={"split": self.split, "limit": self.limit, "limit_per_group": None})
 
     @property
     def reads_split(self) -> bool:

@@ -1,4 +1,4 @@
-"""The ready configs that come with the package: one per command and model, and those of the demos."""
+"""The ready configs that come with the package: one per command and model, the protocols, and those of the demos."""
 
 from __future__ import annotations
 
@@ -27,9 +27,15 @@ def ready_configs(command: str) -> dict[str, str]:
     return {name: texts[family].replace("MODEL", name) for name, family in models}
 
 
+def protocols() -> dict[str, str]:
+    """Return the texts of the protocols by their names; a model, defenses and images are still to be given."""
+    return {file.stem: file.read_text(encoding="utf-8") for file in sorted(READY.glob("protocols/*.yaml"))}
+
+
 def all_ready() -> dict[str, str]:
     """Return the text of every ready config by its full name, `COMMAND/NAME`."""
     found = {f"demo/{file.stem}": file.read_text(encoding="utf-8") for file in READY.glob("demo/*.yaml")}
+    found |= {f"protocols/{name}": text for name, text in protocols().items()}
     for file in READY.glob("recipes/*.yaml"):
         found |= {f"{file.stem}/{name}": text for name, text in ready_configs(file.stem).items()}
     return dict(sorted(found.items()))
@@ -61,7 +67,7 @@ def find_config(command: str, name: str | Path) -> Path | str:
         return path
     if path.is_dir():
         raise UserError(f"--config {name} is a folder; it takes a YAML file.")
-    ready = ready_configs(command)
+    ready = {**ready_configs(command), **protocols()}
     found = ready.get(str(name)) or all_ready().get(str(name))
     if found is not None:
         return found

@@ -236,12 +236,12 @@ RULES: dict[str, tuple[Callable[[Config], Iterator[Problem]], ...]] = {
 
 _ALL = ("model", "data", "attack", "precision", "compile", "seed", "out")
 _ATTACKERS = ("threats", "informed", "guessed", "query", "curve", "sanity")
-_MEASURING = (*_ALL, *_ATTACKERS, "defense", "surrogate", "control_draws", "batch_size")
+_MEASURING = (*_ALL, *_ATTACKERS, "defense", "check_weights", "surrogate", "control_draws", "batch_size")
 # The top-level keys that each command uses.
 USES: dict[str, tuple[str, ...]] = {
     "train": (*_ALL, "defense", "train", "tracking"),
-    "attack": (*_ALL, "surrogate", "head", "segmentation", "batch_size"),
-    "eval-features": (*_MEASURING, "analysis"),
+    "attack": (*_ALL, "surrogate", "check_weights", "head", "segmentation", "batch_size"),
+    "eval-features": (*_MEASURING, "analysis", "protocol"),
     "eval-class": (*_MEASURING, "head"),
     "eval-seg": (*_MEASURING, "head", "segmentation"),
 }

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field
 
 from rtok.config import strict_yaml
 from rtok.config.attack import AttackConfig
@@ -14,6 +14,7 @@ from rtok.config.attack_methods import AnyAttack, PGDConfig
 from rtok.config.defenses import AnyDefense
 from rtok.config.environment import escape
 from rtok.config.head import HeadConfig
+from rtok.config.ready import protocols
 from rtok.config.registry import ATTACKS, DEFENSES, THREATS
 from rtok.config.sections import AnalysisConfig, DataConfig, ModelConfig, SurrogateConfig
 from rtok.config.segmentation import SegmentationConfig
@@ -31,6 +32,7 @@ from rtok.config.types import (
     SmallCount,
     UniqueList,
     as_fraction,
+    expected,
 )
 
 
@@ -57,6 +59,12 @@ def _spelled_out(attack: Any) -> Any:
 def _paths(named: Any) -> list[Path]:
     """Return the paths of a key that also takes a section or null."""
     return named if isinstance(named, list) else [named] if isinstance(named, Path) else []
+
+
+def _known_protocol(name: str) -> str:
+    if name not in protocols():
+        raise expected(f"a protocol: {', '.join(protocols())}")
+    return name
 
 
 def _defaults_for_null(section: Any) -> Any:
@@ -112,6 +120,11 @@ class Config(Section):
         True, description="`attack`, `eval-*`: refuse a defense that was trained on other weights of the backbone."
     )
     analysis: AnalysisConfig = Field(AnalysisConfig(), description="`eval-features`: further measurements.")
+    protocol: Annotated[str, AfterValidator(_known_protocol)] | None = Field(
+        None,
+        description="`eval-features`: the protocol that the run follows. It then also writes an entry for "
+        "`rtok report --leaderboard` per defense, which names every setting that deviates.",
+    )
     tracking: Literal["none", "tensorboard", "wandb"] = Field(
         "none", description="`train`: where curves are logged besides the run folder."
     )

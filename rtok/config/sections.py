@@ -133,6 +133,10 @@ class DataConfig(Section):
         " 256/224 of the size, then the center. `random-crop`: for training only.",
     )
     limit: Count | None = Field(None, description="Use this many images. Null: all.")
+    limit_per_group: Count | None = Field(
+        None,
+        description="Use at most this many images of one class, or in data without classes of one photo. Null: all.",
+    )
     on_error: Literal["stop", "skip"] = Field(
         "stop", description="What to do with a file that cannot be decoded; skipped files are counted."
     )

@@ -42,7 +42,7 @@ class GuessedConfig(Section):
 
     def images(self, data: DataConfig) -> DataConfig:
         """The images that the attacker trains on, where the run's are `data`."""
-        return self.data or data.model_copy(update={"split": "train", "limit": None})
+        return self.data or data.model_copy(update={"split": "train", "limit": None, "limit_per_group": None})
 
 
 class QueryConfig(Section):

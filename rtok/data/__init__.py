@@ -23,7 +23,7 @@ __all__ = ["DecodeError", "ImageSource", "open_source"]
 def open_source(config: DataConfig, *, seed: int) -> ImageSource:
     """Open the data set that `data` names, divided by `data.holdout` and reduced to `data.limit` pictures.
 
-    `seed` decides which pictures a limit keeps, and nothing else.
+    `seed` decides which pictures the limits keep, and nothing else.
 
     Raises:
         UserError: unknown data set or split, missing folder, no images, or a package that is not installed.
@@ -36,4 +36,4 @@ def open_source(config: DataConfig, *, seed: int) -> ImageSource:
     source: ImageSource = DATASETS.find(config.name).load()(config)
     if config.holdout is not None:
         source = hold_out(source, config.holdout, config.split)
-    return source if config.limit is None else take(source, config.limit, seed=seed)
+    return take(source, config.limit, seed=seed, per_group=config.limit_per_group)

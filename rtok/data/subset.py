@@ -1,4 +1,4 @@
-"""`data.limit` and `data.holdout`: a part of a data set."""
+"""`data.limit`, `data.limit_per_group` and `data.holdout`: a part of a data set."""
 
 from __future__ import annotations
 
@@ -62,14 +62,16 @@ class Subset:
         return self.source.read(self.indices[index])
 
 
-def take(source: ImageSource, limit: int, *, seed: int) -> ImageSource:
+def take(source: ImageSource, limit: int | None, *, seed: int, per_group: int | None = None) -> ImageSource:
     """Choose `limit` pictures (or all, if there are fewer), evenly over the classes; without classes, over the groups.
+
+    Of no class (group) more than `per_group` are chosen; None sets no limit.
 
     A hash of (seed, key) orders the pictures of each class. The first picture of every class is chosen, then the second
     of every class, and so on. Where each picture is its own group, as in a plain folder, its rank therefore does not
     depend on other files. The chosen pictures keep their order in `source`.
     """
-    if limit >= len(source):
+    if per_group is None and (limit is None or limit >= len(source)):
         return source
     strata: Sequence[object] = source.groups if source.labels is None else source.labels
     # NumPy, because ImageNet has more than a million keys. The sorts are stable, so ties keep their order.
@@ -80,7 +82,9 @@ def take(source: ImageSource, limit: int, *, seed: int) -> ImageSource:
     first = np.searchsorted(stratum[by_stratum], stratum[by_stratum])
     rounds = np.empty_like(turn)
     rounds[by_stratum] = np.arange(len(source)) - first
-    chosen = np.sort(np.lexsort((turn, rounds))[:limit]).tolist()
+    order = np.lexsort((turn, rounds))
+    allowed = order if per_group is None else order[rounds[order] < per_group]
+    chosen = np.sort(allowed[:limit]).tolist()
     return _part(source, chosen)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Unpack
@@ -15,12 +16,13 @@ from rtok.evaluation.curve import write_curve
 from rtok.evaluation.guessed import GuessedDefenses
 from rtok.evaluation.loop import Evaluator
 from rtok.evaluation.plan import Planner, open_surrogate
+from rtok.evaluation.protocol import described, write_entries
 from rtok.evaluation.sanity import sanity
 from rtok.evaluation.task import Task
 from rtok.evaluation.threats import ThreatContext
 from rtok.evaluation.victims import Victim, control_victims, robust_victims
 from rtok.files import read_json, write_atomic, write_json
-from rtok.results.columns import paired_columns
+from rtok.results.columns import main_column, paired_columns
 from rtok.results.differences import paired_differences
 from rtok.results.summary import flat_rows, summarize, to_csv
 from rtok.runs.inputs import inputs_of
@@ -83,7 +85,7 @@ def open_evaluator(setup: Setup, task: Task, guessed: GuessedDefenses | None) ->
 
 
 def _measure(setup: Setup, evaluator: Evaluator, run: Run, done: set[str]) -> dict[str, Any]:
-    compute, source, task = setup.compute, setup.source, evaluator.task
+    config, compute, source, task = setup.config, setup.compute, setup.source, evaluator.task
     batches = setup.batches(done=done)
     evaluator.run(batches, run.journal, compute, total=len(source), done=len(done))
     skipped = sorted(set(compute.gather(list(batches.skipped))))
@@ -101,6 +103,7 @@ def _measure(setup: Setup, evaluator: Evaluator, run: Run, done: set[str]) -> di
         "skipped": len(skipped),
         "rows": summarize(rows, task.summarize),
         "differences": paired_differences(rows, paired),
+        "defenses": described(evaluator.victims),
     }
     if curve:
         results["curve"] = summarize(curve, task.summarize)
@@ -109,10 +112,21 @@ def _measure(setup: Setup, evaluator: Evaluator, run: Run, done: set[str]) -> di
         write_atomic(run.path / "per_image.csv", to_csv(rows))
         write_json(run.path / "results.json", results)
         task.draw(setup, evaluator, results["rows"], run.path)
+        _draw_tradeoff(results, run.path)
+        if config.protocol:
+            write_entries(setup, task, rows, results, run.path)
         if curve:
             write_curve(results["curve"], paired[0], run.path)
     run.finish(skipped=skipped)
     return results
+
+
+def _draw_tradeoff(results: Mapping[str, Any], out: Path) -> None:
+    """Draw what several defenses keep under attack against what they cost."""
+    from rtok.reporting.figures.tradeoff import tradeoff
+
+    trained = {file: about["trained"] for file, about in results["defenses"].items()}
+    tradeoff(results["rows"], trained, out / "tradeoff.png", main_column(results["command"]))
 
 
 def require_all(journal: Journal, *, found: int, wanted: int) -> None:

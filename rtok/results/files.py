@@ -74,12 +74,22 @@ class _Sanity(BaseModel):
     checks: list[_Check]
 
 
+class _Defense(BaseModel):
+    """What a defense is, and the settings of its training by dotted key."""
+
+    kind: str
+    sha256: str | None
+    parameters: Whole
+    trained: dict[str, Any]
+
+
 class _Results(BaseModel):
     command: str
     images: Whole
     rows: list[_Values]
     differences: list[_Difference] | None = None
     sanity: _Sanity | None = None
+    defenses: dict[str, _Defense] = Field(default_factory=dict)
 
     @field_validator("command")
     @classmethod
@@ -87,6 +97,34 @@ class _Results(BaseModel):
         if command not in COLUMNS:
             raise ValueError(f"is {command!r}, not {', '.join(COLUMNS)}")
         return command
+
+
+class _Model(BaseModel):
+    name: str
+    weights: str
+
+
+class _Data(BaseModel):
+    name: str
+    split: str
+    images: str
+
+
+class _Entry(BaseModel):
+    """What a run of a protocol says of one defense."""
+
+    protocol: str
+    name: str
+    deviations: dict[str, Any]
+    fixed: dict[str, Any]
+    model: _Model
+    data: _Data
+    defense: _Defense
+    sanity: str | None
+    versions: dict[str, str]
+    scores: list[_Values]
+    differences: list[_Difference]
+    rows: list[_Values]
 
 
 def renamed(row: Row) -> Row:
@@ -99,7 +137,7 @@ def renamed(row: Row) -> Row:
 
 
 def read_results(path: Path) -> Row:
-    """Read the results of an evaluation: its command, images, rows, differences and sanity checks.
+    """Read the results of an evaluation: its command, images, rows, differences, sanity checks and defenses.
 
     Raises:
         UserError: the file cannot be read, or does not hold what it should.
@@ -109,10 +147,24 @@ def read_results(path: Path) -> Row:
     except ValidationError as error:
         raise damaged(path, _first(error)) from error
     return {
-        **found.model_dump(include={"command", "images", "sanity"}),
+        **found.model_dump(include={"command", "images", "sanity", "defenses"}),
         "rows": [row.flat() for row in found.rows],
         "differences": [row.flat() for row in found.differences or ()],
     }
+
+
+def read_entry(path: Path) -> Row:
+    """Read the entry of a protocol, as `eval-features` writes it for each defense.
+
+    Raises:
+        UserError: the file cannot be read, or does not hold what it should.
+    """
+    try:
+        found = _Entry.model_validate(read_json(path))
+    except ValidationError as error:
+        raise damaged(path, _first(error)) from error
+    lists = {key: [row.flat() for row in getattr(found, key)] for key in ("scores", "differences", "rows")}
+    return {**found.model_dump(exclude=set(lists)), **lists}
 
 
 def read_json(path: Path, missing: str | None = None, hook: Callable[[Row], Row] | None = None) -> Row:
@@ -145,8 +197,8 @@ def _first(error: ValidationError) -> str:
     """Say the first mistake in words: `row 2: fidelity is not a number`."""
     first = error.errors()[0]
     part, *inner = first["loc"]
-    if part == "sanity":
-        return "the sanity section is malformed"
+    if part in ("sanity", "defenses", "defense", "model", "data", "versions", "deviations", "fixed"):
+        return f"the {part} section is malformed"
     wrong = first["msg"].removeprefix("Value error, ")
     if first["type"].startswith(("float", "finite", "greater", "less")):
         wrong = "is not a number"

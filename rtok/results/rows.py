@@ -117,6 +117,7 @@ class Identity:
 
 
 KEYS = tuple(field.name for field in fields(Identity))
+ATTACK_KEYS = ("attack", "norm", "eps", "units", "eps_pixel", "steps", "restarts")  # those that tell attacks apart
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rtok.results.columns import Column
-from rtok.results.rows import KEYS, Identity, Row
+from rtok.results.rows import ATTACK_KEYS, KEYS, Identity, Row
 from rtok.statistics import mean_interval, wilson
 
 Intervals = dict[str, list[float] | None]
@@ -97,6 +97,16 @@ def mean_over_draws(rows: Sequence[Row]) -> list[Row]:
                 row[name] = [part for member in members for part in member[name]]
         merged.append(row)
     return merged
+
+
+def over_attacks(rows: Sequence[Row], name: str) -> list[Row]:
+    """Average each image's numbers over the attacks of a victim under a threat; `name` is the attack of the result."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        who = tuple(row[key] for key in ("draw", *KEYS) if key not in ATTACK_KEYS)
+        groups.setdefault(who, []).append(row)
+    blank = {**dict.fromkeys(ATTACK_KEYS), "attack": name}
+    return [{**row, **blank} for members in groups.values() for row in mean_over_draws(members)]
 
 
 def to_csv(rows: Sequence[Row], columns: Sequence[str] = ("image",)) -> str:

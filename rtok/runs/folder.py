@@ -23,7 +23,9 @@ SUB_FOLDERS = ("images", "pictures", "heads", "guessed", "state", "tensorboard")
 # Everything a run can leave in its folder, so that --overwrite removes a run and nothing of the user's own.
 MARKS = ("config.yaml", "run.json", "attack.json")  # they mark the folder as a run
 TABLES = ("per_image.csv", "per_class.csv", "curve.csv", "activations.csv", "manifest.csv")
-RUN_FILES = (*MARKS, "metrics.jsonl", "rtokens*.safetensors", "results.json", *TABLES, "*.png", *SUB_FOLDERS)
+ENTRIES = "protocol-*.json"  # of a leaderboard
+RESULTS = ("results.json", ENTRIES, *TABLES, "*.png")
+RUN_FILES = (*MARKS, "metrics.jsonl", "rtokens*.safetensors", *RESULTS, *SUB_FOLDERS)
 # Keys that may differ between a run and its resumption: they say where and how fast, not what.
 _FREE_TRAIN_KEYS = ("train.micro_batch", "train.activation_checkpointing", "train.checkpoint_every")
 FREE_KEYS = ("out", "data.workers", "compile", "tracking", *_FREE_TRAIN_KEYS)

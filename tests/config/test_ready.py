@@ -41,7 +41,7 @@ def test_all_ready_configs_are_valid_and_counted(monkeypatch: pytest.MonkeyPatch
         assert yaml.safe_load(text)["model"]["name"] == name
         assert text.startswith("# ") and "MODEL" not in text
     assert len(texts) == 64
-    assert {name for name in all_ready() if not name.startswith("demo/")} == {
+    assert {name for name in all_ready() if not name.startswith(("demo/", "protocols/"))} == {
         f"{command}/{name}" for command, name in texts
     }
 
@@ -72,6 +72,7 @@ def test_every_ready_config_has_a_full_name() -> None:
     ready = all_ready()
     assert {"demo/train", "train/dinov2_vits14", "eval-features/openclip_vitb32"} <= set(ready)
     assert find_config("train", "demo/train") == ready["demo/train"]
+    assert find_config("eval-features", "protocol-v1") == ready["protocols/protocol-v1"]
     assert find_config("train", "train/dinov2_vits14") == find_config("train", "dinov2_vits14")
     assert set(named("dinov3_vits16")) == {"train/dinov3_vits16", "eval-features/dinov3_vits16"}
     assert set(named("train/dinov3_vits16")) == {"train/dinov3_vits16"}

@@ -46,6 +46,20 @@ def test_a_limit_above_the_size_takes_all() -> None:
     assert take(source, 9, seed=0) is source
 
 
+def test_no_class_has_more_than_its_limit() -> None:
+    source = labelled(20, 3, 9)
+    assert Counter(take(source, None, seed=0, per_group=4).labels or ()) == {0: 4, 1: 3, 2: 4}
+    assert Counter(take(source, 9, seed=0, per_group=4).labels or ()) == {0: 3, 1: 3, 2: 3}
+    # a limit on classes takes the pictures that a limit on all of them would take first
+    assert take(source, None, seed=5, per_group=2).keys == take(source, 6, seed=5).keys
+
+
+def test_without_classes_the_limit_is_of_groups() -> None:
+    keys = [f"{photo}#{tile}" for photo in "ab" for tile in range(5)]
+    assert Counter(take(Named(keys, [key[0] for key in keys]), 9, seed=0, per_group=3).groups) == {"a": 3, "b": 3}
+    assert take(plain(5), None, seed=0) is not None and len(take(plain(5), None, seed=0, per_group=1)) == 5
+
+
 def test_what_is_chosen_keeps_its_order_and_its_parts_together() -> None:
     source = labelled(20, 20)
     subset = take(source, 7, seed=3)

@@ -28,6 +28,8 @@ BASELINE = {
 }
 SANITY = {"images": 2, "checks": [{"check": "a", "seen": "b", "passed": True, "defense": "a.safetensors"}]}
 
+DEFENSE = {"kind": "tokens", "sha256": "ab", "parameters": 1152, "trained": {"train.steps": 50}}
+
 
 @pytest.fixture
 def write(tmp_path):
@@ -49,6 +51,8 @@ def test_what_tables_need_comes_back(write):
     assert found["rows"] == [kept] and found["differences"] == [{**kept, **BASELINE}]
     assert found["sanity"]["checks"] == [{**SANITY["checks"][0], "head_features": None}]
     assert read_results(write(sanity=None))["differences"] == []
+    assert read_results(write())["defenses"] == {}
+    assert read_results(write(defenses={"a.safetensors": DEFENSE}))["defenses"] == {"a.safetensors": DEFENSE}
 
 
 def test_version_01_called_the_defense_tokens(write):
@@ -94,6 +98,8 @@ def test_version_01_called_the_defense_tokens(write):
         ({"sanity": {"images": 1, "checks": [1]}}, "the sanity section is malformed"),
         ({"sanity": {"images": "1", "checks": []}}, "the sanity section is malformed"),
         ({"sanity": {"images": 1, "checks": [{**SANITY["checks"][0], "passed": "no"}]}}, "the sanity section"),
+        ({"defenses": {"a.safetensors": {**DEFENSE, "parameters": "3"}}}, "the defenses section is malformed"),
+        ({"defenses": [DEFENSE]}, "the defenses section is malformed"),
     ],
 )
 def test_a_damaged_file_is_refused_with_what_is_wrong(write, parts, said):

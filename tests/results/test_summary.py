@@ -6,7 +6,7 @@ import pytest
 
 from rtok.results.columns import Column
 from rtok.results.rows import Identity
-from rtok.results.summary import by_victim, flat_rows, mean_over_draws, means, summarize, to_csv
+from rtok.results.summary import by_victim, flat_rows, mean_over_draws, means, over_attacks, summarize, to_csv
 from rtok.statistics import mean_interval, wilson
 
 
@@ -36,6 +36,25 @@ def test_the_control_is_one_victim_with_the_mean_of_its_draws():
     assert [(one["value"], one["areas"]) for one in control.rows] == [(1.5, [0, 1]), (1.5, [0, 1])]
     assert mean_over_draws(rows) == control.rows
     assert [one.draws for one in by_victim([row("a", 1.0), *rows])] == [None, 2]
+
+
+def test_the_mean_over_attacks_keeps_draws_and_threats_apart():
+    rows = [
+        row(image, base + eps, "random", draw, threat=threat, attack=f"eps {eps}", eps=eps, steps=eps)
+        for threat, base in (("transfer", 0.0), ("adaptive", 10.0))
+        for draw in (0, 1)
+        for eps in (1, 3)
+        for image in "ab"
+    ]
+    found = over_attacks(rows, "mean")
+    assert [(r["image"], r["draw"], r["threat"], r["value"]) for r in found] == [
+        (image, draw, threat, value)
+        for threat, value in (("transfer", 2.0), ("adaptive", 12.0))
+        for draw in (0, 1)
+        for image in "ab"
+    ]
+    assert {(r["attack"], r["eps"], r["steps"]) for r in found} == {("mean", None, None)}
+    assert [one.draws for one in by_victim(found)] == [2, 2]
 
 
 def test_a_row_per_victim_with_its_means_and_intervals():

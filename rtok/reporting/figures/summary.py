@@ -8,7 +8,6 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from rtok.reporting.figures.canvas import GRAY, INK, VICTIM_COLORS, new_figure, save, tidy
-from rtok.reporting.figures.counts import count_curve
 from rtok.results.columns import Column, main_column
 from rtok.results.rows import Identity, Naming, Row, by_attack, interval_of
 
@@ -17,9 +16,8 @@ if TYPE_CHECKING:
 
 
 def summary_figures(rows: Sequence[Row], folder: Path, command: str) -> None:
-    """Draw a command's main column as `summary.png`, and for several token counts as `counts.png`."""
+    """Draw a command's main column as `summary.png`."""
     victim_bars(rows, folder / "summary.png", main_column(command))
-    count_curve(rows, folder / "counts.png", main_column(command))
 
 
 def victim_bars(rows: Sequence[Row], path: Path, column: Column) -> None:

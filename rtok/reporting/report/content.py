@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rtok.console import clock
@@ -12,25 +13,26 @@ from rtok.reporting.report.blocks import Block, Figure, Heading, Listing, Paragr
 from rtok.reporting.report.evaluations import evaluations, overview
 from rtok.reporting.report.runs import ATTACK, TRAIN, Run, distinct, model
 from rtok.reporting.tables import ABSENT
+from rtok.results.columns import main_column
 from rtok.results.words import counted
 
 LAST = 10  # steps at the end of a training whose means are shown
 CAPTIONS = {
     "activations": "The largest activation after each block",
-    "counts": "Effect of the number of tokens, with 95 % intervals",
     "curve": "Robustness of each victim at each radius",
     "curves": "Cosine to the plain clean features during training",
     "examples": "Clean images, adversarial images, and their difference",
     "features": "How far the features of each patch moved",
     "summary": "Each victim under each threat, with 95 % intervals",
+    "tradeoff": "What each defense keeps under attack against what it costs on clean images",
 }
 
 
-def content(runs: Sequence[Run], version: str) -> list[Block]:
-    """Return the whole report; `version` is that of the rtok that writes it."""
+def content(runs: Sequence[Run], version: str, drawn: Path) -> list[Block]:
+    """Return the whole report; `version` is that of the rtok that writes it, `drawn` a folder for its own figures."""
     trained = [run for run in runs if run.command == TRAIN]
     sets = [run for run in runs if run.command == ATTACK]
-    parts = [_start(runs, version), overview(runs), _evaluations(runs)]
+    parts = [_start(runs, version), overview(runs), _evaluations(runs, drawn)]
     parts += [_trainings(trained)] if trained else []
     parts += [_sets(sets)] if sets else []
     return [block for part in [*parts, _settings(runs)] for block in part]
@@ -48,14 +50,31 @@ def _start(runs: Sequence[Run], version: str) -> Iterator[Block]:
     yield Table(("run", "command", "model", "data", "state", "time"), rows, frozenset({5}))
 
 
-def _evaluations(runs: Sequence[Run]) -> Iterator[Block]:
+def _evaluations(runs: Sequence[Run], drawn: Path) -> Iterator[Block]:
     measured = [run for run in runs if run.results is not None]
     for command in distinct(run.command for run in measured):
         for name in distinct(model(run) for run in measured if run.command == command):
             members = [run for run in measured if run.command == command and model(run) == name]
             yield Heading(2, f"{command}: {name}")
             yield from evaluations(members)
+            yield from _tradeoff(members, drawn)
             yield from _figures(members)
+
+
+def _tradeoff(runs: Sequence[Run], drawn: Path) -> Iterator[Block]:
+    """The trade-off over several runs; a single run has drawn its own."""
+    from rtok.reporting.figures.tradeoff import tradeoff
+
+    if len(runs) == 1:
+        return
+    results = [run.results for run in runs if run.results]
+    rows = [row for found in results for row in found["rows"]]
+    trained = {file: about["trained"] for found in results for file, about in found["defenses"].items()}
+    command = runs[0].command
+    path = drawn / f"{command}-{len(list(drawn.iterdir()))}" / "tradeoff.png"
+    path.parent.mkdir()
+    if tradeoff(rows, trained, path, main_column(command)):
+        yield Figure(path, f"All runs: {CAPTIONS['tradeoff']}")
 
 
 def _trainings(runs: Sequence[Run]) -> Iterator[Block]:

@@ -7,12 +7,14 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rtok.errors import UserError
 from rtok.files import write_atomic
-from rtok.reporting.report.blocks import Figure
+from rtok.reporting.report.blocks import Block, Figure
 from rtok.reporting.report.content import content
 from rtok.reporting.report.html import to_html
+from rtok.reporting.report.leaderboard import leaderboard, read_entries
 from rtok.reporting.report.markdown import to_markdown
 from rtok.reporting.report.runs import read_runs
 from rtok.version import __version__
@@ -23,11 +25,11 @@ FIGURES = "figures"
 
 @dataclass(frozen=True)
 class Report:
-    """Where a report is, and how many runs it covers."""
+    """Where a report is, and how many runs (or entries) it covers."""
 
     markdown: Path
     html: Path
-    runs: int
+    count: int
 
 
 def write_report(runs: Sequence[Path], out: Path, *, overwrite: bool = False) -> Report:
@@ -39,7 +41,23 @@ def write_report(runs: Sequence[Path], out: Path, *, overwrite: bool = False) ->
     """
     found = read_runs(runs)
     _check(out, overwrite)
-    blocks = content(found, __version__)
+    with TemporaryDirectory() as drawn:
+        blocks = content(found, __version__, Path(drawn))
+        return _write(blocks, out, len(found), "rtok report")
+
+
+def write_leaderboard(runs: Sequence[Path], out: Path, *, overwrite: bool = False) -> Report:
+    """Write a leaderboard of the protocol's entries in these run folders, as a report is written.
+
+    Raises:
+        UserError: see `read_entries` and `write_report`; nothing has been written then.
+    """
+    entries = read_entries(runs)
+    _check(out, overwrite)
+    return _write(leaderboard(entries), out, len(entries), "rtok leaderboard")
+
+
+def _write(blocks: Sequence[Block], out: Path, count: int, title: str) -> Report:
     figures = [block.path for block in blocks if isinstance(block, Figure)]
     links = {path: f"{FIGURES}/{number:02}-{_slug(path)}" for number, path in enumerate(figures, start=1)}
     try:
@@ -49,11 +67,11 @@ def write_report(runs: Sequence[Path], out: Path, *, overwrite: bool = False) ->
         for path, link in links.items():
             write_atomic(out / link, images[path])
         markdown, html = (out / name for name in FILES)
-        write_atomic(html, to_html(blocks, images, "rtok report"))
+        write_atomic(html, to_html(blocks, images, title))
         write_atomic(markdown, to_markdown(blocks, links))
     except OSError as error:
         raise UserError(f"cannot write to {out}: {error.strerror}. Name another folder with --out.") from error
-    return Report(markdown, html, len(found))
+    return Report(markdown, html, count)
 
 
 def _check(out: Path, overwrite: bool) -> None:

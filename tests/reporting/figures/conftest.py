@@ -7,7 +7,7 @@ import importlib
 import numpy as np
 import pytest
 
-FIGURES = ("activations", "counts", "curves", "examples", "features", "segmentation", "summary")
+FIGURES = ("activations", "curves", "examples", "features", "segmentation", "summary", "tradeoff")
 
 
 @pytest.fixture

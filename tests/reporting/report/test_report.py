@@ -103,7 +103,7 @@ def test_a_training_an_evaluation_and_a_set(tmp_path: Path, rows: Rows) -> None:
     runs = [training(tmp_path / "a"), evaluation(tmp_path / "b", rows), adversarial_set(tmp_path / "c")]
     report = write_report(runs, tmp_path / "out")
     text = report.markdown.read_text()
-    assert report.runs == 3
+    assert report.count == 3
     assert "| a | train | dinov2_vits14 at 98 px | photos, test | finished | 1:23 |" in text
     # a column a threat
     assert cells(text, "robust (10)") == ["robust (10)", "0.692 ± 0.031", "0.652 ± 0.031", "0.281 ± 0.031"]
@@ -115,6 +115,20 @@ def test_a_training_an_evaluation_and_a_set(tmp_path: Path, rows: Rows) -> None:
     assert "| c | paper | features | dinov2_vits14 | 2 | 2.0 | 2.5 |" in text
     assert "| a | 0.1.0 | 2.15.0 | 0123456789 and changes | cpu, x86_64, fp32 |" in text
     assert "name: dinov2_vits14\n  image_size: 98" in text
+
+
+def test_the_trade_off_is_drawn_over_several_runs(tmp_path: Path, rows: Rows) -> None:
+    runs = []
+    for name, weight in (("a", 1.0), ("b", 4.0)):
+        file = f"{name}/rtokens.safetensors"
+        mine = [{**row, "defense": file} if row["victim"] == "robust" else row for row in rows]
+        about = {"kind": "tokens", "sha256": None, "parameters": 3, "trained": {"train.invariance_weight": weight}}
+        runs.append(evaluation(tmp_path / name, mine, defenses={file: about}))
+    text = write_report(runs, tmp_path / "both").markdown.read_text()
+    (link,) = re.findall(r"!\[All runs: .*\]\((figures/[\w.-]+)\)", text)
+    with Image.open(tmp_path / "both" / link) as image:
+        assert image.width > 500
+    assert "All runs:" not in write_report(runs[:1], tmp_path / "one").markdown.read_text()
 
 
 def test_figures_lie_beside_the_markdown_and_inside_the_html(tmp_path: Path, rows: Rows) -> None:
