@@ -104,7 +104,7 @@ class ExtraSource:
         """One record per image, memory-mapped."""
         return _load(self.files.entries)
 
-    @property
+    @cached_property
     def keys(self) -> Sequence[str]:
         """The images' paths relative to the root."""
         split = self.files.split
@@ -137,9 +137,9 @@ class ExtraSource:
         """Decode one file."""
         return read_image(self.root / self.keys[index])
 
-    def paths(self, index: int) -> list[Path]:
+    def paths(self, index: int) -> list[str]:
         """Return the file that a picture is read from."""
-        return [self.root / self.keys[index]]
+        return [f"{self.root}/{self.keys[index]}"]
 
     def __getstate__(self) -> dict[str, Any]:
         # NumPy would pickle the whole content of a memory-mapped array.

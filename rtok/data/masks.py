@@ -41,9 +41,9 @@ class MaskedFiles(Files):
     labels: None = None
     found: str = ""
 
-    def paths(self, index: int) -> list[Path]:
+    def paths(self, index: int) -> list[str]:
         """Return the image's file and the mask's."""
-        return [self.root / self.keys[index], self.root / self.masks[index]]
+        return [f"{self.root}/{self.keys[index]}", f"{self.root}/{self.masks[index]}"]
 
     def read_mask(self, index: int) -> NDArray[np.uint8]:
         """Return the class of every pixel (H, W), `IGNORE` where there is none.

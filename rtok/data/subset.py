@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -52,7 +51,7 @@ class Subset:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def paths(self, index: int) -> list[Path]:
+    def paths(self, index: int) -> list[str]:
         """Return the files that a picture is read from; none where the data has no files."""
         paths = getattr(self.source, "paths", None)
         return paths(self.indices[index]) if paths else []
