@@ -5,8 +5,8 @@ Nothing is computed twice: a clean pass serves every attack and threat, one `tra
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,7 +35,7 @@ class AttackRun:
 
     Attributes:
         hidden: the surrogate and the target give the features of a block inside the backbone, not the task's output.
-        start: a run on the public model whose result this one starts from, and which counts as a result too.
+        start: a run on the public model whose result this one starts from.
     """
 
     settings: AttackConfig
@@ -58,6 +58,7 @@ class Trial:
             fixed model.
         eps_pixel: the radius in pixels of [0, 1]; for normalized units the mean over the channels.
         start: what a `query` attack starts from; None for other threats.
+        contained: by the name of a weaker threat, what its attacker tries: this one can do the same, so it counts too.
     """
 
     name: str
@@ -70,6 +71,13 @@ class Trial:
     eps_pixel: float
     part: str = "rows"
     start: str | None = None
+    contained: Mapping[str, Sequence[AttackRun]] = field(default_factory=dict)
+
+    @property
+    def candidates(self) -> list[tuple[str, AttackRun]]:
+        """Every run that counts, with the threat it belongs to; the trial's own come first, and so win ties."""
+        by_threat = [(self.threat, self.runs), *self.contained.items()]
+        return [(threat, run) for threat, runs in by_threat for run in runs]
 
     def identity(self, seed: int) -> dict[str, Any]:
         """The columns that say how a row's adversarial images were made."""
@@ -103,7 +111,8 @@ class Evaluator:
 
     def __post_init__(self) -> None:
         self.models = {victim: self.task.model(victim) for victim in self.victims}
-        self._starts = {run.start for trial in self.trials for run in trial.runs}
+        runs = [(trial, run) for trial in self.trials for _, run in trial.candidates]
+        self._shared = {run.start for _, run in runs} | {run for trial, run in runs if run not in trial.runs}
 
     def run(self, batches: Iterable[Batch], journal: Journal, compute: Compute, total: int, done: int) -> None:
         """Evaluate every batch and append one record per image to the journal on the main process."""
@@ -121,7 +130,7 @@ class Evaluator:
         if batch.keys:
             images = batch.images.to(self.device, non_blocking=True)
             clean = {victim: self._output(self.models[victim], images, batch) for victim in self.victims}
-            made: dict[AttackRun, Tensor] = {}  # what later attacks start from
+            made: dict[AttackRun, Tensor] = {}  # what several trials try or start from
             for trial in self.trials:
                 for victim, columns in self._tried(trial, batch, images, clean, made).items():
                     who = {"part": trial.part, **trial.identity(self.seed), **victim.identity()}
@@ -136,14 +145,14 @@ class Evaluator:
     def craft(
         self, run: AttackRun, batch: Batch, images: Tensor, made: dict[AttackRun, Tensor] | None = None
     ) -> Tensor:
-        """Adversarial images (b, 3, H, W) of one attack; `made` keeps those that several others start from."""
+        """Adversarial images (b, 3, H, W) of one attack; `made` keeps those that are needed more than once."""
         made = {} if made is None else made
         if run in made:
             return made[run]
         start = None if run.start is None else self.craft(run.start, batch, images, made)
         context = Context(batch.keys, seed=self.seed, std=self.std, start=start)
         found = craft(run.attack, images, self.objective(run, batch, images), context)
-        if run in self._starts:
+        if run in self._shared:
             made[run] = found.images
         return found.images
 
@@ -170,28 +179,26 @@ class Evaluator:
     def _tried(
         self, trial: Trial, batch: Batch, images: Tensor, clean: dict[Victim, Tensor], made: dict[AttackRun, Tensor]
     ) -> dict[Victim, Columns]:
-        """Per victim the columns of its worst result, per image, over the trial's attacks."""
+        """Per victim the columns of its worst result, per image, over the trial's candidates.
+
+        `worst_from` is the threat which that result belongs to; `WORST_alone`, of the column that decides, is the worst
+        value among the trial's own runs.
+        """
         worst: dict[Victim, Columns] = {}
         model = trial.surrogate_model if self.task.wants_surrogate else None
-        for adversarial in self._candidates(trial, batch, images, made):
-            surrogate = [self._output(model, x, batch) for x in (images, adversarial)] if model else [None] * 2
+        decides, surrogate_clean = self.task.worst_by, self._output(model, images, batch) if model else None
+        for threat, run in trial.candidates:
+            adversarial = self.craft(run, batch, images, made)
+            surrogate = surrogate_clean, self._output(model, adversarial, batch) if model else None
             for victim in trial.victims:
                 output = self._output(self.models[victim], adversarial, batch)
                 view = View(batch, images, adversarial, clean[victim], clean[self.victims[0]], output, *surrogate)
                 columns = self.task.measure(view) | measure_added(self.task.command, view)
-                worst[victim] = _worse(worst[victim], columns, self.task.worst_by) if victim in worst else columns
+                columns["worst_from"] = [threat] * len(batch.keys)
+                found = _worse(worst[victim], columns, decides) if victim in worst else columns
+                alone = found[decides] if threat == trial.threat else worst[victim][f"{decides}_alone"]
+                worst[victim] = {**found, f"{decides}_alone": alone}
         return worst
-
-    def _candidates(
-        self, trial: Trial, batch: Batch, images: Tensor, made: dict[AttackRun, Tensor]
-    ) -> Iterator[Tensor]:
-        """Every attack's images, and once each what attacks start from: whoever goes on from there has it."""
-        seen: set[AttackRun] = set(trial.runs)
-        for run in trial.runs:
-            if run.start is not None and run.start not in seen:
-                seen.add(run.start)
-                yield self.craft(run.start, batch, images, made)
-            yield self.craft(run, batch, images, made)
 
     def _output(self, model: Model, images: Tensor, batch: Batch) -> Tensor:
         with torch.no_grad():
@@ -208,18 +215,18 @@ class Evaluator:
 
 
 def _worse(first: Columns, second: Columns, worst_by: str) -> Columns:
-    """Per image, all columns of whichever result is the worse one."""
-    keep = torch.as_tensor(first[worst_by]) <= torch.as_tensor(second[worst_by])
+    """Per image, all columns of whichever result is the worse one; of the first where neither is."""
+    keep = ~(torch.as_tensor(second[worst_by]) < torch.as_tensor(first[worst_by]))
 
-    def chosen(a: Any, b: Any) -> Tensor | list[list[Any]]:
+    def chosen(a: Any, b: Any) -> Tensor | list[Any]:
         if isinstance(a, Tensor):
             return torch.where(keep, a, b)
         return [a[i] if kept else b[i] for i, kept in enumerate(keep.tolist())]
 
-    return {name: chosen(first[name], second[name]) for name in first}
+    return {name: chosen(first[name], second[name]) for name in second}
 
 
-def _plain_numbers(column: Tensor | list[list[Any]]) -> list[Any]:
+def _plain_numbers(column: Tensor | list[Any]) -> list[Any]:
     """A column as Python values; NaN, which marks what does not apply, becomes None."""
     values = column.tolist() if isinstance(column, Tensor) else column
     return [None if value != value else value for value in values]

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class Planner:
-    """Plans trials; the attack on the public model is planned once for all that need it, and so run once."""
+    """Plans trials; the attack on the public model is planned once for all that need it, and so run once.
+
+    Every attacker has the public model, so under every threat what `transfer` finds counts too, whether or not the
+    config lists that threat: a row depends on its own threat alone, and no threat is reported weaker than `transfer`.
+    """
 
     setup: Setup
     task: Task
@@ -48,11 +52,15 @@ class Planner:
 
     def under(self, threat: str, attack: AttackConfig) -> Iterator[Trial]:
         """One attack under one threat: a trial for each model that it is crafted on."""
+        public = [self._transfer(member) for member in self._members("transfer", attack)]
         for scenario in THREATS.find(threat).load()(self.context, attack):
+            if threat == "transfer":
+                yield self._trial(attack, threat, scenario, public)
+                continue
             settings = scenario.attack or attack
             members = self._members(threat, settings)
-            runs = [run for member in members for run in self._runs(threat, scenario, member, attack)]
-            trial = self._trial(attack, threat, scenario, runs)
+            runs = [run for member in members for run in self._runs(scenario, member, public)]
+            trial = replace(self._trial(attack, threat, scenario, runs), contained={"transfer": public})
             yield (trial if scenario.attack is None else replace(trial, settings=settings, start=scenario.start))
 
     def _members(self, threat: str, attack: AttackConfig) -> list[AttackConfig]:
@@ -69,12 +77,8 @@ class Planner:
                 found.append(member)
         return found
 
-    def _runs(self, threat: str, scenario: Scenario, member: AttackConfig, attack: AttackConfig) -> list[AttackRun]:
-        if threat == "transfer":
-            return [self._transfer(member)]
-        start = None
-        if member.warm or scenario.start == "transfer":
-            start = self._transfer(member if member.warm else attack.members[0])
+    def _runs(self, scenario: Scenario, member: AttackConfig, public: Sequence[AttackRun]) -> list[AttackRun]:
+        start = self._transfer(member) if member.warm else public[0] if scenario.start == "transfer" else None
         return self._bound(scenario, member, start)
 
     def _bound(self, scenario: Scenario, member: AttackConfig, start: AttackRun | None) -> list[AttackRun]:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from rtok.runs.run import Run
     from rtok.setup import Setup
 
-# Per-image values by name: a tensor (b,) of numbers, or a list of b lists for what is added up over the data
-# set and shown in no table. Over the control's draws numbers are averaged and lists joined.
-Columns = dict[str, "Tensor | list[list[Any]]"]
+# Per-image values by name: a tensor (b,) of numbers, a list of b words, or a list of b lists for what is added up over
+# the data set and shown in no table. Over the control's draws numbers are averaged and lists joined.
+Columns = dict[str, "Tensor | list[Any]"]
 
 
 @dataclass(frozen=True)

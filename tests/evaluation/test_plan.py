@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from rtok.attacks import PGD, Context, FeatureCriterion, FixedSurrogate, Objective, Perturbed, craft
+from rtok.attacks import PGD, Attack, Context, Crafted, FeatureCriterion, FixedSurrogate, Objective, Perturbed, craft
 from rtok.config.schema import Config
 from rtok.data import open_source
 from rtok.data.loader import Batch, evaluation_batches
@@ -21,6 +21,7 @@ from rtok.data.transforms import Transform
 from rtok.defenses import RobustnessTokens
 from rtok.errors import UserError
 from rtok.evaluation import evaluate_features
+from rtok.evaluation.threats import BoundSurrogate
 from rtok.models import Backbone, load_backbone
 
 
@@ -28,12 +29,17 @@ def run(small: dict[str, Any], out: Path, **changes: Any) -> dict[str, Any]:
     return evaluate_features(Config.model_validate({**small, "batch_size": 7, "out": str(out), **changes}))
 
 
-def column(out: Path, **wanted: str) -> torch.Tensor:
-    """The headline of every image."""
+def images(out: Path, **wanted: str) -> list[dict[str, str]]:
+    """The rows of one victim under one threat, one per image."""
     with (out / "per_image.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if all(row[k] == v for k, v in wanted.items())]
     assert len(rows) == 7
-    return torch.tensor([float(row["cosine_to_plain"]) for row in rows])
+    return rows
+
+
+def column(out: Path, name: str = "cosine_to_plain", **wanted: str) -> torch.Tensor:
+    """The headline of every image, or another number."""
+    return torch.tensor([float(row[name]) for row in images(out, **wanted)])
 
 
 def opened(small: dict[str, Any]) -> tuple[Backbone, Batch]:
@@ -105,6 +111,58 @@ def test_what_an_attack_starts_from_is_a_result_too(
     assert torch.equal(adaptive, transfer)
 
 
+@pytest.fixture
+def only_on_plain(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """No attack finds anything on another model than the plain one; the list has, for each, whether it was on that."""
+    calls = list[bool]()
+
+    def crafted(attack: Attack, images: torch.Tensor, objective: Objective, context: Context) -> Crafted:
+        assert isinstance(objective.surrogate, BoundSurrogate)
+        calls.append(getattr(objective.surrogate.crafted_on, "role", None) == "plain")
+        found = craft(attack, images, objective, context)
+        return found if calls[-1] else replace(found, images=images)
+
+    monkeypatch.setattr("rtok.evaluation.loop.craft", crafted)
+    return calls
+
+
+def test_what_transfer_finds_counts_under_every_threat(
+    small: dict[str, Any], tmp_path: Path, only_on_plain: list[bool]
+) -> None:
+    """And is crafted once, for the rows and once for each radius of the curve."""
+    threats = ["adaptive", "guessed", "informed", "query", "transfer"]
+    more = {"guessed": small["tokens"], "query": {"queries": [1], "starts": ["cold"]}, "curve": [4 / 255]}
+    results = run(small, tmp_path / "run", threats=threats, **more)
+    figures = 1  # which show the images of transfer
+    assert sum(only_on_plain) == 2 + figures and len(only_on_plain) == 2 * (2 + 1 + 1 + 1 + 1) + figures
+    transfer, fidelity = (
+        column(tmp_path / "run", name, victim="robust", threat="transfer") for name in ("cosine_to_plain", "fidelity")
+    )
+    for threat in threats:
+        rows = images(tmp_path / "run", victim="robust", threat=threat)
+        assert {row["worst_from"] for row in rows} == {"transfer"}
+        assert torch.equal(column(tmp_path / "run", victim="robust", threat=threat), transfer)
+        alone = column(tmp_path / "run", "cosine_to_plain_alone", victim="robust", threat=threat)
+        torch.testing.assert_close(alone, transfer if threat == "transfer" else fidelity)
+    curve = {row["threat"]: row["cosine_to_plain"] for row in results["curve"] if row["victim"] == "robust"}
+    assert set(curve) == set(threats) and len(set(curve.values())) == 1
+
+
+def test_of_equal_results_the_threats_own_counts(
+    small: dict[str, Any], tmp_path: Path, only_on_plain: list[bool]
+) -> None:
+    attack = {"preset": "standard", "eps": 1e-9, "init": "none", "steps": 1}
+    run(small, tmp_path / "run", attack=attack, threats=["adaptive"])
+    assert {row["worst_from"] for row in images(tmp_path / "run", victim="robust")} == {"adaptive"}
+
+
+def test_a_row_does_not_depend_on_which_other_threats_are_listed(small: dict[str, Any], tmp_path: Path) -> None:
+    query = {"query": {"queries": [1], "starts": ["cold"]}}
+    alone = run(small, tmp_path / "alone", threats=["query"], **query)
+    beside = run(small, tmp_path / "beside", threats=["transfer", "query"], **query)
+    assert alone["rows"] == [row for row in beside["rows"] if row["threat"] == "query"]
+
+
 def test_restarts_do_not_weaken_a_start_from_transfer(small: dict[str, Any], tmp_path: Path) -> None:
     means = []
     for restarts in (1, 3):
@@ -121,7 +179,13 @@ def test_queries_cold_and_from_transfer(small: dict[str, Any], tmp_path: Path) -
     told = [(row["victim"], row["queries"], row["start"], row["steps"], row["attack"]) for row in rows]
     name = "standard, steps 3"
     assert told == [("robust", n, start, None, name) for n in (5, 40) for start in ("cold", "transfer")]
-    found = {(r["queries"], r["start"]): r["cosine_to_plain"] for r in rows}
+    found = {
+        (n, start): column(
+            tmp_path / "run", "cosine_to_plain_alone", threat="query", queries=str(n), start=start
+        ).mean()
+        for n in (5, 40)
+        for start in ("cold", "transfer")
+    }
     assert found[40, "cold"] < found[5, "cold"] and found[40, "transfer"] < found[5, "transfer"]
     warm = column(tmp_path / "run", threat="query", queries="5", start="transfer")
     assert (warm <= column(tmp_path / "run", threat="transfer", victim="robust") + 1e-6).all()
@@ -142,10 +206,11 @@ def test_guessed_tokens_are_attacked_through(
     objective = Objective(FixedSurrogate(lambda x: backbone(x, r)), FeatureCriterion(target, "channel"))
     adversarial = craft(PGD(steps=3), batch.images, objective, Context(batch.keys)).images
     expected = F.cosine_similarity(backbone(adversarial, r), target, dim=-1).mean(1)
-    torch.testing.assert_close(column(tmp_path / "run", threat="guessed"), expected, atol=1e-4, rtol=0)
+    found = column(tmp_path / "run", "cosine_to_plain_alone", threat="guessed")
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
     other = make_tokens("other", 5)
     run(small, tmp_path / "two", threats=["guessed"], guessed=[own, other])
-    assert not torch.allclose(column(tmp_path / "two", threat="guessed"), expected, atol=1e-4)
+    assert not torch.allclose(column(tmp_path / "two", "cosine_to_plain_alone", threat="guessed"), found, atol=1e-4)
 
 
 def test_the_attacker_trains_their_own_tokens(small: dict[str, Any], tmp_path: Path) -> None:
