@@ -166,6 +166,20 @@ def _same_images(config: Config) -> Iterator[Problem]:
             yield Problem("surrogate.model.image_size", f"must be {size}, as model.image_size")
 
 
+def _one_quantization(config: Config) -> Iterator[Problem]:
+    """Attacks of one evaluation are compared, and truncation instead of rounding alone weakens one."""
+    labels: dict[str, str] = {}
+    for attack in config.attacks:
+        if not attack.stored:
+            labels.setdefault(attack.quantize, attack.label)
+    if len(labels) > 1:
+        seen = ", ".join(f"{quantize} ({label})" for quantize, label in labels.items())
+        yield Problem(
+            "attack.quantize",
+            f"differs, so that the results do not compare: {seen}. Give all attacks the same, such as quantize: round",
+        )
+
+
 def _threats(config: Config) -> Iterator[Problem]:
     if "guessed" in config.threats and config.guessed is None:
         yield Problem("guessed", "is missing: name the attacker's token files, or write {train: 2}")
@@ -222,7 +236,7 @@ def _segmentation(config: Config) -> Iterator[Problem]:
         yield Problem("model.image_size", f"must be {side}: {whole}")
 
 
-_EVALUATION = (_same_images, _trains_nothing, _measures_defenses, _threats)
+_EVALUATION = (_same_images, _trains_nothing, _measures_defenses, _one_quantization, _threats)
 RULES: dict[str, tuple[Callable[[Config], Iterator[Problem]], ...]] = {
     "train": (
         *(_trains_a_defense, _features_attacked, _one_attack, _attack_of_training),

@@ -44,6 +44,9 @@ def test_a_good_config_has_no_problem(command: str) -> None:
         ("train", {"attack": {"preset": "intermediate"}}, "attack.layer"),
         ("attack", {"attack": {"preset": "ensemble"}}, "attack.variants"),
         ("attack", {"attack": {"init": "transfer"}}, "attack.init"),
+        ("eval-features", {"attack": ["paper", "standard"]}, "attack.quantize"),
+        ("eval-class", {"attack": ["standard", "autoattack"]}, "attack.quantize"),
+        ("eval-seg", {"attack": ["paper", "standard"]}, "attack.quantize"),
         ("eval-features", {"threats": ["guessed"]}, "guessed"),
         ("eval-features", {"threats": ["query"], "attack": {"preset": "l2"}}, "threats"),
         ("eval-class", {"threats": ["guessed"]}, "guessed"),
@@ -81,7 +84,7 @@ def test_a_good_config_has_no_problem(command: str) -> None:
         ),
         ("eval-features", {"defense": None}, "defense"),
         ("eval-features", {"defense": {}}, "defense"),
-        ("eval-features", {"attack": [{}, {"method": "autoattack"}]}, "attack.method"),
+        ("eval-features", {"attack": [{}, {"method": "autoattack", "quantize": "round"}]}, "attack.method"),
         ("eval-features", {"data": {"name": "photos", "resize": "random-crop"}}, "data.resize"),
         ("attack", {"data": {"name": "photos", "resize": "random-crop"}}, "data.resize"),
         (

@@ -49,7 +49,7 @@ def robustness_curve(rows: Sequence[Row], path: Path, column: Column) -> None:
         if plain and "plain" not in drawn:
             _line(axes, plain, column, GRAY, "-", "plain, transfer", band=False)
         axes.set_title(threat, fontsize=10, color=INK, loc="left")
-        tidy(axes, xlabel="Linf radius, of 255")
+        tidy(axes, xlabel="Linf radius, of 255 (no rounding)")
         axes.legend(frameon=False, fontsize=8)
     panels[0].set_ylabel(column.title, color=INK)
     save(figure, path)

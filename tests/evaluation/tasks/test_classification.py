@@ -35,7 +35,7 @@ from rtok.statistics import wilson
 
 FILES = ["config.yaml", "examples.png", "heads", "per_image.csv", "results.json", "run.json", "summary.png"]
 ATTACK = {"preset": "standard", "eps": "12/255", "steps": 3}
-AUTO = {"preset": "autoattack", "eps": "12/255", "version": "custom", "attacks": ["apgd-ce"]}
+AUTO = {"preset": "autoattack", "eps": "12/255", "quantize": "round", "version": "custom", "attacks": ["apgd-ce"]}
 COLOURS = {"blue": (60, 70, 160), "green": (70, 150, 80), "red": (150, 70, 70)}
 
 

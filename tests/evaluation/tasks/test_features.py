@@ -132,10 +132,12 @@ def test_adaptive_is_the_worse_of_its_two_targets(
     monkeypatch.setattr(FeatureTask, "measure", spy)
     cfg = config(settings, token_file, threats=["adaptive"], batch_size=7)
     evaluate_features(cfg)
-    away_from_plain, away_from_victim = (columns["cosine_to_plain"] for columns in seen)
+    away_from_plain, away_from_victim, transferred = (columns["cosine_to_plain"] for columns in seen)
     assert not torch.allclose(away_from_plain, away_from_victim)
+    alone = torch.tensor([float(row["cosine_to_plain_alone"]) for row in per_image(cfg.out)])
+    torch.testing.assert_close(alone, torch.minimum(away_from_plain, away_from_victim))
     found = torch.tensor([float(row["cosine_to_plain"]) for row in per_image(cfg.out)])
-    torch.testing.assert_close(found, torch.minimum(away_from_plain, away_from_victim))
+    torch.testing.assert_close(found, torch.minimum(alone, transferred))
 
 
 def test_the_control_is_the_mean_over_its_draws(settings: dict[str, Any], token_file: Path) -> None:
@@ -308,6 +310,7 @@ def _assert_same_rows(one: Path, two: Path) -> None:
             if key in (
                 "cosine",
                 "cosine_to_plain",
+                "cosine_to_plain_alone",
                 "mse",
                 "cosine_cls",
                 "cosine_cls_to_plain",
