@@ -12,14 +12,14 @@ PACKAGE = Path(rtok.__file__).parent
 # where each name may stand beside its registration, its settings and its own module
 ALLOWED: dict[str, dict[str, str]] = {
     "presets are data, an attack without `method` is PGD, `by_queries` is what `query` runs": {
-        "config/attack.py": "pgd autoattack square from transfer"
+        "config/attack.py": "pgd apgd autoattack square from transfer"
     },
     "defaults of keys": {"config/schema.py": "PGDConfig transfer informed adaptive"},
-    "re-exports": {"__init__.py": "PGD", "attacks/__init__.py": "PGD", "config/__init__.py": "TokensConfig"},
+    "re-exports": {"__init__.py": "PGD", "attacks/__init__.py": "APGD PGD", "config/__init__.py": "TokensConfig"},
     "a word for a place on disk": {"data/listing.py": "folder"},
     "a part of AutoAttack has the same name": {"attacks/autoattack.py": "square"},
     "the attack on the public model, which others start from and are compared with": {
-        "attacks/pgd.py": "transfer",
+        "attacks/restarts.py": "transfer",
         "config/attack_methods.py": "transfer",
         "config/rules.py": "transfer",
         "evaluation/adversarial.py": "transfer",

@@ -1,10 +1,12 @@
-"""Attacks: an algorithm (`PGD`), an objective (surrogate and criterion), and `craft`, which runs one on the other."""
+"""Attacks: an algorithm (`PGD`, `APGD`), an objective (surrogate and criterion), and `craft`, which runs them."""
 
+from rtok.attacks.apgd import APGD
 from rtok.attacks.base import Attack, Context, Crafted, Perturbed, build, craft
 from rtok.attacks.objective import Axis, FeatureCriterion, FixedSurrogate, LabelCriterion, Objective, cosine
 from rtok.attacks.pgd import PGD
 
 __all__ = [
+    "APGD",
     "PGD",
     "Attack",
     "Axis",

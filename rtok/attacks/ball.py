@@ -33,6 +33,15 @@ def project(adversarial: Tensor, images: Tensor, norm: str, eps: float, scale: T
     return (images + delta).clamp_(0, 1)
 
 
+def steepest(gradient: Tensor, norm: str, scale: Tensor) -> Tensor:
+    """The direction (B, C, H, W) of length one, in the norm and units of a radius, along which a loss rises most."""
+    if norm == "linf":
+        return gradient.sign()
+    gradient = gradient * scale  # chain rule from pixels to units
+    length = per_image(gradient.flatten(1).norm(dim=1))
+    return gradient / length.clamp(min=torch.finfo(gradient.dtype).tiny)
+
+
 def distance(adversarial: Tensor, images: Tensor, norm: str, scale: Tensor) -> Tensor:
     """How far each adversarial image lies from its clean one, (B,), in the norm and units of a radius."""
     delta = ((adversarial - images) / scale).flatten(1)

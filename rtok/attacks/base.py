@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from math import ceil
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -13,7 +11,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from rtok.attacks.ball import distance, per_image, pixel_scale, project, quantized
-from rtok.attacks.objective import Model, Objective, Step, Surrogate
+from rtok.attacks.objective import Objective, Passes
 from rtok.config.attack import AttackConfig
 from rtok.config.problems import report
 from rtok.config.registry import ATTACKS
@@ -86,14 +84,14 @@ class Crafted:
         images: (B, 3, H, W) in the ball and in [0, 1], then quantized as the attack's settings say. Quantization can
             move a pixel half a level (`round`) or one level (`floor`) beyond the radius.
         loss: (B,) as in `Perturbed`.
-        gradients, forwards: passes through the surrogate's models per image, averaged over the images and rounded up;
-            each gradient is one of the forward passes too.
+        gradients, forwards: (B,) how often the attack asked the surrogate's models about each image; each gradient is
+            one of the forward passes too.
     """
 
     images: Tensor
     loss: Tensor
-    gradients: int
-    forwards: int
+    gradients: Tensor
+    forwards: Tensor
 
 
 def craft(attack: Attack, images: Tensor, objective: Objective, context: Context | None = None) -> Crafted:
@@ -111,14 +109,13 @@ def craft(attack: Attack, images: Tensor, objective: Objective, context: Context
     check_shape(images)
     check_range(images)
     context = Context.of(images) if context is None else context
-    counted = _Counted(objective.surrogate)
-    found = attack.run(images, replace(objective, surrogate=counted), context)
+    passes = Passes.none(images)
+    found = attack.run(images, replace(objective, passes=passes), context)
     _check(attack.settings.method, images, found)
     made = found.images
     if attack.settings.stored is None and len(images):
         made = quantized(_inside(made, images, attack.settings, context.std), attack.settings.quantize)
-    gradients, forwards = (ceil(n / max(1, len(images))) for n in (counted.gradients, counted.forwards))
-    return Crafted(made, found.loss, gradients, forwards)
+    return Crafted(made, found.loss, passes.gradients, passes.forwards)
 
 
 def build(settings: AttackConfig) -> Attack:
@@ -142,23 +139,6 @@ def read_settings(section: type[Settings], settings: Settings | None, options: d
         return section.model_validate(options)
     except ValidationError as error:
         raise report(name, [describe(details, section) for details in error.errors()]) from None
-
-
-class _Counted:
-    """A surrogate that counts the images that pass through its models, with and without a gradient."""
-
-    def __init__(self, surrogate: Surrogate) -> None:
-        self.surrogate = surrogate
-        self.gradients = self.forwards = 0
-
-    def members(self, step: Step) -> Sequence[tuple[float, Model]]:
-        """The surrogate's own members."""
-        return [(weight, partial(self._pass, model)) for weight, model in self.surrogate.members(step)]
-
-    def _pass(self, model: Model, images: Tensor) -> Tensor:
-        self.forwards += len(images)
-        self.gradients += len(images) * (torch.is_grad_enabled() and images.requires_grad)
-        return model(images)
 
 
 def _check(name: str, images: Tensor, found: Perturbed) -> None:

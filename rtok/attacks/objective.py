@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -17,10 +17,16 @@ Chosen = slice | Tensor  # which of a batch's images: a part of it, or their pla
 
 @dataclass(frozen=True)
 class Step:
-    """Which step of an attack this is; surrogates that change with every step derive their seed from it."""
+    """Which step of an attack this is; surrogates that change with every step derive their seed from it.
+
+    Attributes:
+        draws: how often a surrogate that is drawn at random is drawn for this step, so that the gradient is averaged
+            over the draws (EOT; Athalye et al., 2018). Other surrogates ignore it.
+    """
 
     restart: int
     index: int
+    draws: int = 1
 
 
 class Surrogate(Protocol):
@@ -75,14 +81,19 @@ class FeatureCriterion:
 
     Args:
         target: (B, 1+P, D) features or (B, E) embeddings of the clean images, without gradient.
+        features: `all` tokens, or the class token (`cls`) alone, always over its channels.
     """
 
     target: Tensor
     axis: Axis
+    features: Literal["all", "cls"] = "all"
 
     def __call__(self, output: Tensor, images: Chosen) -> Tensor:
         """Minus the mean cosine to the target, (b,) in [-1, 1]."""
-        return -cosine(output, self.target[images], self.axis)
+        target = self.target[images]
+        if self.features == "cls" and output.ndim == 3:
+            output, target = output[:, 0], target[:, 0]
+        return -cosine(output, target, self.axis)
 
     def fooled(self, output: Tensor, images: Chosen) -> Tensor:
         """Never: features are not right or wrong."""
@@ -100,21 +111,27 @@ class LabelCriterion:
     Args:
         labels: (B,) for logits (B, K), or (B, H, W) for logits (B, K, H, W); int64.
         ignore_index: the label that counts nowhere.
-        loss: the cross-entropy, or the margin: the largest wrong logit minus the right one (Carlini & Wagner, 2017),
-            whose gradient does not fade where the model is sure.
+        loss: the cross-entropy; or the margin: the largest wrong logit minus the right one (Carlini & Wagner, 2017),
+            whose gradient does not fade where the model is sure; or `dlr`, the margin over the distance of the
+            largest logit from the third, which no scale of the logits changes (Croce & Hein, 2020, section 4).
+            With two classes that is the margin.
     """
 
     labels: Tensor
     ignore_index: int = 255
-    loss: Literal["cross-entropy", "margin"] = "cross-entropy"
+    loss: Literal["cross-entropy", "margin", "dlr"] = "cross-entropy"
 
     def __call__(self, output: Tensor, images: Chosen) -> Tensor:
         """Loss per image, (b,); zero for an image without a label that counts."""
-        labels, logits = self.labels[images], output.float()
-        if self.loss == "margin":
-            loss = self._margin(logits, labels)
-        else:
+        labels = self.labels[images]
+        logits = output if output.dtype == torch.float64 else output.float()
+        if self.loss == "cross-entropy":
             loss = F.cross_entropy(logits, labels, ignore_index=self.ignore_index, reduction="none")
+        else:
+            loss = self._margin(logits, labels)
+        if self.loss == "dlr" and logits.shape[1] > 2:
+            largest = logits.topk(3, dim=1).values
+            loss = loss / (largest[:, 0] - largest[:, 2]).clamp(min=1e-12)
         if loss.ndim == 1:
             return loss
         counted = (labels != self.ignore_index).flatten(1).sum(1).clamp(min=1)
@@ -128,8 +145,8 @@ class LabelCriterion:
         return (output.argmax(1) != labels) & (labels != self.ignore_index)
 
     def solved(self, loss: Tensor) -> Tensor:
-        """Whether the image is misclassified: known of the margin, and of one label an image."""
-        known = self.loss == "margin" and self.labels.ndim == 1
+        """Whether the image is misclassified: the sign of the margin tells, where an image has one label."""
+        known = self.loss != "cross-entropy" and self.labels.ndim == 1
         return loss > 0 if known else torch.zeros_like(loss, dtype=torch.bool)
 
     def _margin(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -140,6 +157,42 @@ class LabelCriterion:
         return (wrong - right)[:, 0] * counts
 
 
+class Look(NamedTuple):
+    """What an objective says of images (B, C, H, W); nothing carries a graph.
+
+    Attributes:
+        loss: (B,).
+        fooled: the weight (B,) of the surrogate's members that are wrong about the image, in [0, 1].
+        gradient: (B, C, H, W), of the loss with respect to the images.
+    """
+
+    loss: Tensor
+    fooled: Tensor
+    gradient: Tensor
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What an attack asked of its surrogate: per image (B,) the passes through its models.
+
+    Attributes:
+        forwards: all passes; gradients: those with a gradient, which are forward passes too.
+    """
+
+    forwards: Tensor
+    gradients: Tensor
+
+    @classmethod
+    def none(cls, images: Tensor) -> Passes:
+        """No passes yet of images (B, C, H, W)."""
+        return cls(*(torch.zeros(len(images), dtype=torch.int64, device=images.device) for _ in range(2)))
+
+    def add(self, places: Chosen, models: int, *, gradient: bool) -> None:
+        """Count a pass of the images at `places` through so many models."""
+        self.forwards[places] += models
+        self.gradients[places] += models * gradient
+
+
 @dataclass(frozen=True)
 class Objective:
     """A surrogate and a criterion, with the one gradient that an attack needs: that with respect to the images.
@@ -147,31 +200,43 @@ class Objective:
     Args:
         micro_batch: how many images go through the surrogate at once; None means all. The result does not depend on it.
         augment: what the surrogate sees of the images when a gradient is taken; None means the images.
+        places: which images of the criterion's batch it is asked about, (b,); None means all.
+        passes: counts what is asked.
     """
 
     surrogate: Surrogate
     criterion: Criterion
     micro_batch: int | None = None
     augment: Callable[[Tensor, slice, Step], Tensor] | None = None
+    places: Tensor | None = None
+    passes: Passes | None = None
+
+    def at(self, places: Tensor) -> Objective:
+        """The same for some of its images alone, at `places` (b,)."""
+        return replace(self, places=places if self.places is None else self.places[places])
+
+    def look(self, images: Tensor, step: Step) -> Look:
+        """Return the loss, its gradient and who is fooled."""
+        found = [self._look(images[part], part, step) for part in self._parts(images)]
+        return found[0] if len(found) == 1 else Look(*(torch.cat(values) for values in zip(*found, strict=True)))
 
     def loss_and_gradient(self, images: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         """Return the loss per image (B,) and its gradient (B, C, H, W); neither carries a graph."""
-        found = [self._gradient(images[part], part, step) for part in self._parts(images)]
-        return found[0] if len(found) == 1 else (torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found]))
+        seen = self.look(images, step)
+        return seen.loss, seen.gradient
 
-    def loss(self, images: Tensor, step: Step, chosen: Tensor | None = None) -> Tensor:
-        """Return the loss per image (B,) without a gradient; `chosen`: the images' places in the batch, if not all."""
-        return self.score(images, step, chosen)[0]
+    def loss(self, images: Tensor, step: Step) -> Tensor:
+        """Return the loss per image (B,) without a gradient."""
+        return self.score(images, step)[0]
 
     @torch.no_grad()
-    def score(self, images: Tensor, step: Step, chosen: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def score(self, images: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         """Return the loss per image (B,), and the weight (B,) of the surrogate's members that it fools, in [0, 1]."""
         losses, shares = [], []
         for part in self._parts(images):
-            places = part if chosen is None else chosen[part]
-            outputs = self._outputs(images[part], step)
-            losses.append(self._loss(outputs, places))
-            shares.append(_sum([weight * self.criterion.fooled(output, places) for weight, output in outputs]))
+            outputs = self._outputs(images[part], part, step)
+            losses.append(self._loss(outputs, part))
+            shares.append(self._fooled(outputs, part))
         return torch.cat(losses), torch.cat(shares)
 
     def _parts(self, images: Tensor) -> list[slice]:
@@ -179,19 +244,32 @@ class Objective:
         size = self.micro_batch or max(B, 1)
         return [slice(begin, min(B, begin + size)) for begin in range(0, max(B, 1), size)]
 
-    def _outputs(self, images: Tensor, step: Step) -> list[tuple[float, Tensor]]:
-        return [(weight, model(images)) for weight, model in self.surrogate.members(step)]
+    def _places(self, part: slice) -> Chosen:
+        return part if self.places is None else self.places[part]
 
-    def _loss(self, outputs: list[tuple[float, Tensor]], places: Chosen) -> Tensor:
-        return _sum([weight * self.criterion(output, places) for weight, output in outputs])
+    def _outputs(self, images: Tensor, part: slice, step: Step) -> list[tuple[float, Tensor]]:
+        members = self.surrogate.members(step)
+        if self.passes is not None:
+            gradient = torch.is_grad_enabled() and images.requires_grad
+            self.passes.add(self._places(part), len(members), gradient=gradient)
+        return [(weight, model(images)) for weight, model in members]
 
-    def _gradient(self, images: Tensor, part: slice, step: Step) -> tuple[Tensor, Tensor]:
+    def _loss(self, outputs: list[tuple[float, Tensor]], part: slice) -> Tensor:
+        return _sum([weight * self.criterion(output, self._places(part)) for weight, output in outputs])
+
+    @torch.no_grad()
+    def _fooled(self, outputs: list[tuple[float, Tensor]], part: slice) -> Tensor:
+        return _sum([weight * self.criterion.fooled(output, self._places(part)) for weight, output in outputs])
+
+    def _look(self, images: Tensor, part: slice, step: Step) -> Look:
         images = images.detach().requires_grad_(True)
         seen = images if self.augment is None else self.augment(images, part, step)
-        loss = self._loss(self._outputs(seen, step), part)
+        outputs = self._outputs(seen, part, step)
+        loss = self._loss(outputs, part)
+        fooled = self._fooled(outputs, part)
         # The sum, not the mean: an image's gradient must not depend on how many others are in its batch.
         (gradient,) = torch.autograd.grad(loss.sum(), images)
-        return loss.detach(), gradient
+        return Look(loss.detach(), fooled, gradient)
 
 
 def _sum(terms: list[Tensor]) -> Tensor:

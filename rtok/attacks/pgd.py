@@ -1,18 +1,19 @@
-"""Projected gradient descent, in pixel space, with three seams: start, normalize, project."""
+"""Projected gradient descent, in pixel space."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rtok.attacks.ball import per_image, pixel_scale, project, quantized
+from rtok.attacks.ball import per_image, pixel_scale, project, steepest
 from rtok.attacks.base import Context, Perturbed, read_settings
 from rtok.attacks.diversity import Diversity
-from rtok.attacks.noise import start_noise
 from rtok.attacks.objective import Objective, Step
+from rtok.attacks.restarts import strongest_of_restarts
 from rtok.config.attack_methods import PGDConfig
 
 
@@ -36,8 +37,8 @@ class PGD:
     def run(self, images: Tensor, objective: Objective, context: Context) -> Perturbed:
         """Craft one adversarial image per image (B, 3, H, W) in [0, 1].
 
-        `context.start`, where given, is where the first restart sets out. Of several restarts, an image keeps one that
-        fools the surrogate, if there is any, and among equals the one with the largest objective.
+        Of several restarts, an image keeps one that fools the surrogate, if there is any, and among equals the one with
+        the largest objective.
 
         Raises:
             UserError: `normalized` units without `std`.
@@ -47,37 +48,14 @@ class PGD:
         seen = objective
         if settings.diversity:
             seen = replace(objective, augment=Diversity(settings.diversity, context.keys, context.seed))
-        nothing = images.new_full((len(images),), -torch.inf)
-        best, fooled = Perturbed(images, nothing), nothing
-        for restart in range(settings.restarts if len(images) else 0):
-            begin = context.start
-            if begin is None or restart:
-                begin = images + scale * self._noise(images, context, restart)
-            found = self._descend(images, begin, scale, seen, restart)
-            if settings.restarts == 1:
-                return found
-            # As it will be used: in 8 bits, and by one draw of the surrogate, so that restarts compare.
-            final = quantized(found.images, settings.quantize)
-            loss, fools = objective.score(final, Step(0, -1))
-            keep = (fools > fooled) | ((fools == fooled) & (loss > best.loss))
-            kept = torch.where(per_image(keep), found.images, best.images)
-            best = Perturbed(kept, torch.where(keep, loss, best.loss))
-            fooled = torch.where(keep, fools, fooled)
-        return best
+        run = partial(self._descend, images, scale, seen)
+        return strongest_of_restarts(run, settings, images, objective, context)
 
-    def _noise(self, images: Tensor, context: Context, restart: int) -> Tensor:
-        settings, visits = self.settings, context.visits or [0] * len(images)
-        init = "uniform" if settings.init == "transfer" else settings.init
-        noise = [
-            start_noise(init, settings.norm, settings.eps, image[None].shape, [key], context.seed, restart, visit)
-            for image, key, visit in zip(images, context.keys, visits, strict=True)
-        ]
-        return torch.cat(noise).to(images, non_blocking=True)
-
-    def _descend(self, images: Tensor, start: Tensor, scale: Tensor, objective: Objective, restart: int) -> Perturbed:
+    def _descend(self, images: Tensor, scale: Tensor, objective: Objective, start: Tensor, restart: int) -> Perturbed:
         settings = self.settings
+        into_ball = partial(project, images=images, norm=settings.norm, eps=settings.eps, scale=scale)
         step = (settings.eps / 4 if settings.step is None else settings.step) * scale
-        adversarial = self._project(start, images, scale)
+        adversarial = into_ball(start)
         velocity = torch.zeros_like(images) if settings.momentum else None
         loss = images.new_full((images.shape[0],), -torch.inf)
         for k in range(settings.steps):
@@ -90,21 +68,10 @@ class PGD:
                 mean = per_image(gradient.abs().mean((1, 2, 3)))  # 0 where the loss is flat
                 unit = gradient / mean.clamp(min=torch.finfo(gradient.dtype).tiny)
                 gradient = velocity = settings.momentum * velocity + unit
-            moved = self._project(adversarial + step * self._normalize(gradient, scale), images, scale)
+            moved = into_ball(adversarial + step * steepest(gradient, settings.norm, scale))
             if settings.max_mse is None:
                 adversarial = moved
             else:
                 moving = (adversarial - images).square().mean((1, 2, 3)) < settings.max_mse
                 adversarial = torch.where(per_image(moving), moved, adversarial)
         return Perturbed(adversarial, loss)
-
-    def _normalize(self, gradient: Tensor, scale: Tensor) -> Tensor:
-        """The steepest direction of length one in the attack's units."""
-        if self.settings.norm == "linf":
-            return gradient.sign()
-        gradient = gradient * scale  # chain rule from pixels to units
-        length = per_image(gradient.flatten(1).norm(dim=1))
-        return gradient / length.clamp(min=torch.finfo(gradient.dtype).tiny)
-
-    def _project(self, adversarial: Tensor, images: Tensor, scale: Tensor) -> Tensor:
-        return project(adversarial, images, self.settings.norm, self.settings.eps, scale)

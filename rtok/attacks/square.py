@@ -62,7 +62,7 @@ class Square:
                 color = radius * _signs(numbers[open_, query, 2:, None, None])
                 tried = torch.where(square, images[open_] + color, best[open_])
             tried = quantized(project(tried, images[open_], "linf", 1.0, radius), settings.quantize)
-            found = objective.loss(tried, Step(0, query), open_)
+            found = objective.at(open_).loss(tried, Step(0, query))
             better = found > loss[open_]
             best[open_] = torch.where(better[:, None, None, None], tried, best[open_])
             loss[open_] = torch.where(better, found, loss[open_])

@@ -17,13 +17,25 @@ from rtok.config.types import Positive, Section, broken_rule, expected
 from rtok.errors import nearest
 
 Preset = Literal[
-    "paper", "standard", "standard-4", "l2", "autoattack", "momentum", "diverse", "intermediate", "ensemble", "square"
+    "paper",
+    "standard",
+    "standard-4",
+    "l2",
+    "apgd",
+    "apgd-ensemble",
+    "autoattack",
+    "momentum",
+    "diverse",
+    "intermediate",
+    "ensemble",
+    "square",
 ]
 Norm = Literal["linf", "l2"]
 Units = Literal["pixel", "normalized"]
 Quantize = Literal["round", "floor", "none"]
 Axis = Literal["token", "channel"]
-Loss = Literal["cross-entropy", "margin"]
+Features = Literal["all", "cls"]
+Loss = Literal["cross-entropy", "margin", "dlr"]
 
 DEFAULT_METHOD = "pgd"
 _DIVERSE = {"momentum": 1.0, "diversity": 0.5}
@@ -44,6 +56,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     "standard-4": {"eps": 4 / 255},
     # The radius of the `robustness` library's L2 ImageNet models (Engstrom et al., 2019).
     "l2": {"norm": "l2", "eps": 3.0},
+    "apgd": {"method": "apgd"},
+    # White-box, on features and on labels: each objective that can be the easiest one to raise, with as many restarts
+    # as AutoAttack's `plus` version gives APGD, and from where the attack on the plain model ends.
+    "apgd-ensemble": {
+        "method": "apgd",
+        "restarts": 5,
+        "variants": [{}, {"init": "transfer"}, {"loss": "dlr"}, {"features": "cls"}, {"layer": 0.5}],
+    },
     "autoattack": {"method": "autoattack"},
     # What transfers better than plain PGD, with the published settings: Dong et al., 2018 (momentum); Xie et al., 2019
     # (momentum and input diversity); features in the middle of the network, which models share more than its end.
@@ -77,14 +97,16 @@ class AttackConfig(Section):
         None,
         description="Named options, which the other keys change one by one. `paper`: the original code's "
         "attack; `standard` and `standard-4`: Linf PGD with a radius of 8/255 and 4/255; "
-        "`l2`: PGD with an L2 radius of 3.0; `autoattack`: AutoAttack on labels; `momentum`, `diverse`, "
+        "`l2`: PGD with an L2 radius of 3.0; `apgd`: Auto-PGD with 100 steps; `apgd-ensemble`: the strongest of its "
+        "variants with five restarts each, for white-box threats; `autoattack`: AutoAttack on labels; `momentum`, "
+        "`diverse`, "
         "`intermediate`: attacks that transfer better; `ensemble`: the strongest of these and PGD, per image; "
         "`square`: by scores only. Null: the defaults of this table.",
     )
     method: str = Field(
         DEFAULT_METHOD,
-        description="The algorithm: `pgd`, `autoattack` (on labels only) or `square` (without gradients, and with "
-        "`norm: linf`).",
+        description="The algorithm: `pgd`, `apgd`, `autoattack` (on labels only) or `square` (without gradients, and "
+        "with `norm: linf`).",
     )
     norm: Norm = Field(
         "linf",
@@ -108,9 +130,15 @@ class AttackConfig(Section):
     axis: Axis = Field(
         "channel", description="The axis of the cosine similarity that is attacked; the original code has `token`."
     )
+    features: Features = Field(
+        "all",
+        description="Which features the attack pulls away: the CLS token's and all patches', or the CLS token's alone "
+        "(`cls`), over its channels.",
+    )
     loss: Loss = Field(
         "cross-entropy",
-        description="What attacks on labels raise: the cross-entropy, or the margin of the best wrong class.",
+        description="What attacks on labels raise: the cross-entropy, the margin of the best wrong class, or `dlr`, "
+        "the margin over the spread of the largest logits (AutoAttack's).",
     )
 
     @classmethod
@@ -209,7 +237,7 @@ class AttackConfig(Section):
 
     def by_queries(self, queries: int) -> AttackConfig:
         """Square attack within this attack's radius."""
-        kept = ("norm", "eps", "units", "quantize", "target", "axis")
+        kept = ("norm", "eps", "units", "quantize", "target", "axis", "features")
         return read_attack({"method": "square", "queries": queries, **{key: getattr(self, key) for key in kept}})
 
     @property

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from typing_extensions import Self
 
-from rtok.config.attack import AttackConfig, Axis, Loss, Quantize, choose
+from rtok.config.attack import AttackConfig, Axis, Features, Loss, Quantize, choose
 from rtok.config.registry import ATTACKS, SectionOf
 from rtok.config.types import Count, FilePath, NotNegative, Positive, Section, UniqueList, broken_rule
 
@@ -22,10 +22,10 @@ class VariantConfig(Section):
     steps: Count | None = None
     restarts: Count | None = None
     init: Init | None = None
-    momentum: NotNegative | None = None
+    draws: Count | None = None
     axis: Axis | None = None
+    features: Features | None = None
     loss: Loss | None = None
-    diversity: Share | None = None
     layer: Positive | None = None
 
     @model_serializer(mode="wrap")
@@ -33,10 +33,19 @@ class VariantConfig(Section):
         return {key: value for key, value in serialize(self).items() if value is not None}
 
 
-class PGDConfig(AttackConfig):
-    """`method: pgd`: projected gradient descent (Madry et al., 2018), or an ensemble of its variants."""
+class PGDVariantConfig(VariantConfig):
+    """What one member of an ensemble of PGD can change besides."""
 
-    step: Positive | None = Field(None, description="The step size, in `units`. Null: a quarter of the radius.")
+    momentum: NotNegative | None = None
+    diversity: Share | None = None
+
+
+_VARIANTS = "An ensemble: each changes some of {}; per image and victim the strongest result counts."
+
+
+class GradientConfig(AttackConfig):
+    """What attacks that follow gradients have in common; one of them, or an ensemble of its variants."""
+
     steps: Count = Field(30, description="Gradient steps.")
     restarts: Count = Field(1, description="Independent starts; per image the strongest result counts.")
     init: Init = Field(
@@ -44,15 +53,10 @@ class PGDConfig(AttackConfig):
         description="The start: uniform in the ball, 0.01 * N(0, 1) in `units`, the image itself, or (`transfer`) "
         "what this attack finds on the plain model, for attackers who know more; further restarts are uniform.",
     )
-    momentum: NotNegative = Field(0.0, description="Decay of the accumulated gradient (MI-FGSM). 0: plain PGD.")
-    mse_weight: NotNegative = Field(
-        0.0, description="Weight of the pixel MSE in the objective; the original code has 1."
-    )
-    max_mse: Positive | None = Field(
-        None, description="An image stops moving once its pixel MSE reaches this. Null: it never stops."
-    )
-    diversity: Share = Field(
-        0.0, description="Chance that a step sees the image shrunk by up to a tenth and shifted (DI-FGSM)."
+    draws: Count = Field(
+        1,
+        description="EOT: how many draws of a random surrogate, such as that of `informed`, each gradient averages. A "
+        "fixed surrogate has only one.",
     )
     layer: Annotated[Positive, Field(le=1)] = Field(
         1.0,
@@ -60,9 +64,7 @@ class PGDConfig(AttackConfig):
         "its loss on labels.",
     )
     variants: UniqueList[VariantConfig] | None = Field(
-        None,
-        description="An ensemble: each changes some of `steps`, `restarts`, `init`, `momentum`, `axis`, `loss`, "
-        "`diversity` and `layer`; per image and victim the strongest result counts.",
+        None, description=_VARIANTS.format(", ".join(f"`{key}`" for key in VariantConfig.model_fields))
     )
 
     @property
@@ -92,10 +94,39 @@ class PGDConfig(AttackConfig):
         return scaled if share == 1 or step is None else scaled.model_copy(update={"step": share * step})
 
     def at_radius(self, eps: float) -> AttackConfig:
+        """The same attack with an Linf radius in pixels, from a start that fills it."""
+        init = "uniform" if self.init == "gaussian" else self.init
+        return super().at_radius(eps).model_copy(update={"init": init})
+
+
+class PGDConfig(GradientConfig):
+    """`method: pgd`: projected gradient descent (Madry et al., 2018), or an ensemble of its variants."""
+
+    step: Positive | None = Field(None, description="The step size, in `units`. Null: a quarter of the radius.")
+    momentum: NotNegative = Field(0.0, description="Decay of the accumulated gradient (MI-FGSM). 0: plain PGD.")
+    mse_weight: NotNegative = Field(
+        0.0, description="Weight of the pixel MSE in the objective; the original code has 1."
+    )
+    max_mse: Positive | None = Field(
+        None, description="An image stops moving once its pixel MSE reaches this. Null: it never stops."
+    )
+    diversity: Share = Field(
+        0.0, description="Chance that a step sees the image shrunk by up to a tenth and shifted (DI-FGSM)."
+    )
+    variants: UniqueList[PGDVariantConfig] | None = Field(  # type: ignore[assignment]
+        None, description=_VARIANTS.format(", ".join(f"`{key}`" for key in PGDVariantConfig.model_fields))
+    )
+
+    def at_radius(self, eps: float) -> AttackConfig:
         """The same attack with an Linf radius in pixels, and nothing else that bounds it."""
-        changes: dict[str, Any] = {"step": None, "mse_weight": 0.0, "max_mse": None}
-        changes["init"] = "uniform" if self.init == "gaussian" else self.init
-        return super().at_radius(eps).model_copy(update=changes)
+        return super().at_radius(eps).model_copy(update={"step": None, "mse_weight": 0.0, "max_mse": None})
+
+
+class APGDConfig(GradientConfig):
+    """`method: apgd`: Auto-PGD (Croce & Hein, 2020), which chooses its step sizes, or an ensemble of its variants."""
+
+    method: str = Field("apgd", description=AttackConfig.model_fields["method"].description)
+    steps: Count = Field(100, description="Gradient steps.")
 
 
 class SquareConfig(AttackConfig):
@@ -125,10 +156,10 @@ class SquareConfig(AttackConfig):
 class AutoAttackConfig(AttackConfig):
     """`method: autoattack`: the ensemble of Croce & Hein, 2020, on labels.
 
-    It has no `units` (its radius is in pixels), `axis` or `loss`, and `quantize` is `none` unless it is set.
+    Its radius is in pixels. It has no `units`, `axis`, `features` or `loss`, and `quantize` is `none` unless it is set.
     """
 
-    unused: ClassVar[frozenset[str]] = frozenset({"units", "axis", "loss"})
+    unused: ClassVar[frozenset[str]] = frozenset({"units", "axis", "features", "loss"})
     objectives: ClassVar[tuple[Literal["features", "labels", "masks"], ...]] = ("labels",)
 
     method: str = Field("autoattack", description=AttackConfig.model_fields["method"].description)
@@ -176,6 +207,7 @@ class StoredConfig(AttackConfig):
 
 
 ATTACKS.add("pgd", "rtok.attacks.pgd:PGD", about="projected gradient descent", section=PGDConfig)
+ATTACKS.add("apgd", "rtok.attacks.apgd:APGD", about="Auto-PGD, the stronger one", section=APGDConfig)
 ATTACKS.add("autoattack", "rtok.attacks.autoattack:AutoAttack", about="an ensemble on labels", section=AutoAttackConfig)
 ATTACKS.add("square", "rtok.attacks.square:Square", about="a random search by scores", section=SquareConfig)
 ATTACKS.add("from", "rtok.attacks.stored:AdversarialSet", about="a set from disk", section=StoredConfig)

@@ -170,7 +170,7 @@ class Evaluator:
         criterion: Criterion
         if run.hidden:
             with torch.no_grad():
-                criterion = FeatureCriterion(run.target(images), run.settings.axis)
+                criterion = FeatureCriterion(run.target(images), run.settings.axis, run.settings.features)
         else:
             output = self._output(run.target, images, batch)
             criterion = self.task.criterion(run.settings, batch, output)

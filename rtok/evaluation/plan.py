@@ -70,6 +70,8 @@ class Planner:
             changes: dict[str, object] = {}
             if self.task.objective == "features" and "loss" in type(member).model_fields:
                 changes["loss"] = "cross-entropy"  # a loss of labels
+            if self.task.objective == "labels" and member.depth == 1:
+                changes["features"] = "all"
             if threat == "transfer" and member.warm:
                 changes["init"] = "uniform"  # its own start
             member = member.model_copy(update=changes)

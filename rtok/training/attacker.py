@@ -63,7 +63,7 @@ class Attacker:
         self.compute = compute
         self.backbone = backbone
         self.attack = config.attacks[0]
-        self.axis = config.attacks[0].axis
+        self.axis, self.pulled = config.attacks[0].axis, config.attacks[0].features
         self.seed = config.seed
         self.settings = config.train
         self.threat = config.train.threat
@@ -102,7 +102,7 @@ class Attacker:
         return replace(attacked, adversarial=adversarial, undefended=undefended)
 
     def _craft(self, model: Model, attacked: AttackedBatch, places: list[int]) -> Crafted:
-        criterion = FeatureCriterion(attacked.target[places], self.axis)
+        criterion = FeatureCriterion(attacked.target[places], self.axis, self.pulled)
         objective = Objective(FixedSurrogate(model), criterion, self.micro_batch)
         context = Context(
             [attacked.keys[b] for b in places],

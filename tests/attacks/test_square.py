@@ -83,6 +83,7 @@ def test_a_misclassified_image_is_asked_no_more() -> None:
     objective = Objective(FixedSurrogate(model), LabelCriterion(torch.zeros(3).long(), loss="margin"))
     found = craft(Square(eps=EPS, queries=300), clean, objective, Context(KEYS))
     assert asked[:2] == [3, 2] and asked[-1] == 1 and len(asked) == 300
+    assert found.forwards[0] == 1 < found.forwards[1] < found.forwards[2] == 300 and found.forwards.sum() == sum(asked)
     assert torch.equal(found.images[0], clean[0])
     assert (found.loss > 0).tolist() == [True, True, False]
     labels = torch.zeros(3).long()

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from rtok.config import AttackConfig, Config
 from rtok.config.attack import read_attack
-from rtok.config.attack_methods import AutoAttackConfig, PGDConfig, SquareConfig, StoredConfig
+from rtok.config.attack_methods import APGDConfig, AutoAttackConfig, PGDConfig, SquareConfig, StoredConfig
 from rtok.config.registry import ATTACKS
 from rtok.config.validation import validate
 
@@ -24,6 +24,8 @@ PAPER = {  # the original code's attack
     "max_mse": 1e-4,
     "quantize": "floor",
     "axis": "token",
+    "features": "all",
+    "draws": 1,
     "target": "plain",
     "loss": "cross-entropy",
     "diversity": 0.0,
@@ -44,6 +46,8 @@ STANDARD = {
     "max_mse": None,
     "quantize": "round",
     "axis": "channel",
+    "features": "all",
+    "draws": 1,
     "target": "plain",
     "loss": "cross-entropy",
     "diversity": 0.0,
@@ -89,6 +93,8 @@ def test_every_option_is_filled_in(written: dict, resolved: dict) -> None:
     ("written", "message"),
     [
         ({"from": "a", "steps": 3}, "'from' stands alone, without steps"),
+        ({"method": "apgd", "momentum": 1}, "method apgd does not use momentum"),
+        ({"method": "apgd", "variants": [{"momentum": 1}]}, "momentum"),
         ({"method": "autoattack", "steps": 3}, "method autoattack does not use steps"),
         ({"preset": "paper", "method": "autoattack"}, None),
         ({"preset": "paper", "version": "custom"}, "method pgd does not use version"),
@@ -135,6 +141,19 @@ def test_an_ensemble_is_its_variants_at_one_radius() -> None:
         read_attack({"variants": [{"eps": 0.1}]})
 
 
+def test_an_ensemble_of_apgd() -> None:
+    attack = read_attack({"preset": "apgd-ensemble", "restarts": 2})
+    assert attack.label == "apgd-ensemble, restarts 2"
+    assert {(m.method, m.steps, m.restarts) for m in attack.members} == {("apgd", 100, 2)}
+    assert [(m.init, m.loss, m.features, m.layer) for m in attack.members] == [
+        ("uniform", "cross-entropy", "all", 1.0),
+        ("transfer", "cross-entropy", "all", 1.0),
+        ("uniform", "dlr", "all", 1.0),
+        ("uniform", "cross-entropy", "cls", 1.0),
+        ("uniform", "cross-entropy", "all", 0.5),
+    ]
+
+
 def test_square_is_for_linf() -> None:
     with pytest.raises(ValidationError, match="made for norm linf"):
         read_attack({"method": "square", "norm": "l2"})
@@ -162,6 +181,7 @@ def test_queries_keep_the_radius() -> None:
         ({}, PGDConfig),
         ({"preset": "paper"}, PGDConfig),
         ({"preset": "square"}, SquareConfig),
+        ({"preset": "apgd"}, APGDConfig),
         ({"method": "autoattack"}, AutoAttackConfig),
         ({"from": "sets/a"}, StoredConfig),
     ],
@@ -180,7 +200,7 @@ def test_what_is_asked_of_every_attack() -> None:
     assert read_attack({"steps": 3, "restarts": 2}).counts == {**nothing, "steps": 3, "restarts": 2}
     assert read_attack({"method": "square", "queries": 7}).counts == {**nothing, "queries": 7}
     assert read_attack({"preset": "autoattack"}).counts == read_attack({"from": "a"}).counts == nothing
-    for preset in ("paper", "l2", "ensemble", "square", "autoattack"):
+    for preset in ("paper", "l2", "apgd", "apgd-ensemble", "ensemble", "square", "autoattack"):
         attack = read_attack({"preset": preset}).at_radius(1 / 255)
         assert (attack.norm, attack.units, attack.eps, attack.quantize) == ("linf", "pixel", 1 / 255, "none")
         assert attack.preset == preset and read_attack(attack.model_dump()) == attack
@@ -220,12 +240,12 @@ def test_an_attack_from_outside_works_in_a_config() -> None:
     assert problem.startswith("attack.0.strenth: unknown key. Did you mean 'strength'? Valid here: preset, method")
     assert problems({"method": "noise", "steps": 5})[0].startswith("attack: method noise does not use steps")
     assert problems({"method": "noize"}) == [
-        "attack.method: \"noize\" was given; valid: pgd, autoattack, square, noise. Did you mean 'noise'?"
+        "attack.method: \"noize\" was given; valid: pgd, apgd, autoattack, square, noise. Did you mean 'noise'?"
     ]
 
 
 def test_an_attack_from_outside_is_gone_once_removed() -> None:
-    assert problems({"method": "noise"}) == ['attack.method: "noise" was given; valid: pgd, autoattack, square']
+    assert problems({"method": "noise"}) == ['attack.method: "noise" was given; valid: pgd, apgd, autoattack, square']
 
 
 def test_a_preset_is_for_its_method() -> None:

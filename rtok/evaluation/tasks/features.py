@@ -62,7 +62,7 @@ class FeatureTask(Task):
 
     def criterion(self, attack: AttackConfig, batch: Batch, target: Tensor) -> Criterion:
         """Minus the cosine to the target's clean features, over the attack's axis."""
-        return FeatureCriterion(target, attack.axis)
+        return FeatureCriterion(target, attack.axis, attack.features)
 
     def measure(self, view: View) -> Columns:
         """The columns of results.json, per image.
