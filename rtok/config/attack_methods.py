@@ -88,11 +88,6 @@ class GradientConfig(AttackConfig):
         """Its steps and restarts."""
         return {**super().counts, "steps": self.steps, "restarts": self.restarts}
 
-    def scaled(self, share: float) -> Self:
-        """The same attack with this share of its radius and of its step size."""
-        scaled, step = super().scaled(share), self.step
-        return scaled if share == 1 or step is None else scaled.model_copy(update={"step": share * step})
-
     def at_radius(self, eps: float) -> AttackConfig:
         """The same attack with an Linf radius in pixels, from a start that fills it."""
         init = "uniform" if self.init == "gaussian" else self.init
@@ -116,6 +111,11 @@ class PGDConfig(GradientConfig):
     variants: UniqueList[PGDVariantConfig] | None = Field(  # type: ignore[assignment]
         None, description=_VARIANTS.format(", ".join(f"`{key}`" for key in PGDVariantConfig.model_fields))
     )
+
+    def scaled(self, share: float) -> Self:
+        """The same attack with this share of its radius and of its step size."""
+        scaled, step = super().scaled(share), self.step
+        return scaled if share == 1 or step is None else scaled.model_copy(update={"step": share * step})
 
     def at_radius(self, eps: float) -> AttackConfig:
         """The same attack with an Linf radius in pixels, and nothing else that bounds it."""
