@@ -12,6 +12,8 @@ from torch import Tensor
 
 from rtok.attacks.objective import Criterion, Model
 from rtok.evaluation.victims import Victim
+from rtok.results.estimates import Images
+from rtok.results.summary import numbers
 
 if TYPE_CHECKING:
     from rtok.config.attack import AttackConfig
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from rtok.setup import Setup
 
 # Per-image values by name: a tensor (b,) of numbers, a list of b words, or a list of b lists for what is added up over
-# the data set and shown in no table. Over the control's draws numbers are averaged and lists joined.
+# the data set and shown in no table.
 Columns = dict[str, "Tensor | list[Any]"]
 
 
@@ -101,9 +103,9 @@ class Task(ABC):
     def measure(self, view: View) -> Columns:
         """Per-image values: column name to a tensor (b,), or to a list."""
 
-    @abstractmethod
-    def summarize(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """The columns of `results.json` for the per-image rows of one victim under one attack."""
+    def summarize(self, images: Images) -> dict[str, Any]:
+        """The columns of `results.json` for one victim under one attack, with `ci95`."""
+        return numbers(self.command, images)
 
     def draw(  # noqa: B027 (figures are optional)
         self, setup: Setup, evaluator: Evaluator, rows: Sequence[dict[str, Any]], out: Path

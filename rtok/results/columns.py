@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, Literal
 
 from rtok.errors import UserError, nearest
+from rtok.results.iou import Totals, mean_iou, pixel_accuracy
 
 
 @dataclass(frozen=True)
@@ -23,9 +25,12 @@ class Column:
         interval: tables show the row's `ci95[key]`.
         digits: decimals in tables.
         meaning: a sentence for below the table.
-        mean: how it comes from a column of `per_image.csv`: a `mean` with an interval clustered by group, a `share` of
-            the images with Wilson's interval, or None where the task computes it otherwise.
-        per_image: that column; its own key where nothing else is said.
+        mean: how it comes from the images: a `mean` of a number, a `share` of 0s and 1s, `pooled` from their sum;
+            None where it does not.
+        per_image: the per-image column that it comes from; its own key where nothing else is said.
+        among: a per-image column of 0s and 1s; images where it is not 1 do not count.
+        pooled: for `pooled`, the number (...) that totals (..., K, 3) of pixels give (`rtok.results.iou`).
+        limits: its range; intervals stay within.
         paired: victims are compared in it, image by image.
         clean: the column of the same measure on clean images.
         chance: the column of what guessing would give, which is said below the table.
@@ -40,8 +45,11 @@ class Column:
     interval: bool = False
     digits: int = 3
     meaning: str = ""
-    mean: Literal["mean", "share"] | None = None
+    mean: Literal["mean", "share", "pooled"] | None = None
     per_image: str = ""
+    among: str = ""
+    pooled: Callable[[Totals], Any] | None = None
+    limits: tuple[float, float] = (-inf, inf)
     paired: bool = False
     clean: str = ""
     chance: str = ""
@@ -68,96 +76,120 @@ _IDENTITY = (
     Column("queries", "queries", identity=True, keep=11),
     Column("start", "start", identity=True, keep=11),
 )
-_LINF = Column("image_linf_255", "Linf\n(of 255)", keep=4, digits=1, mean="mean")
+_LINF = Column("image_linf_255", "Linf\n(of 255)", keep=4, digits=1, mean="mean", limits=(0, inf))
+
+
+def _cosine(key: str, heading: str, **more: Any) -> Column:
+    return Column(key, heading, mean="mean", limits=(-1, 1), **more)
+
+
+def _share(key: str, heading: str, **more: Any) -> Column:
+    return Column(key, heading, mean="share", limits=(0, 1), **more)
+
+
+def _pooled(key: str, heading: str, per_image: str, pooled: Callable[[Totals], Any], **more: Any) -> Column:
+    about: dict[str, Any] = {"mean": "pooled", "per_image": per_image, "pooled": pooled, "limits": (0, 1)}
+    return Column(key, heading, paired=True, **about, **more)
+
 
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "eval-features": (
         *_IDENTITY,
-        Column(
+        _cosine(
             "cosine_to_plain",
             "cosine\nto plain",
             main=True,
             interval=True,
-            mean="mean",
             paired=True,
             clean="fidelity",
             meaning="the victim's features of the adversarial image to the plain model's of the clean one",
         ),
-        Column("fidelity", "fidelity", keep=9, mean="mean"),
-        Column("cosine", "cosine", keep=8, mean="mean"),
+        _cosine("fidelity", "fidelity", keep=9),
+        _cosine("cosine", "cosine", keep=8),
         Column(
             "retrieval",
             "retrieval",
             keep=8,
             interval=True,
             mean="mean",
+            limits=(0, 1),
             paired=True,
             clean="retrieval_clean",
             chance="retrieval_chance",
             meaning="share of an image's nearest clean images that it still finds when it is attacked",
         ),
-        Column("cosine_cls", "cosine\nCLS", keep=6, mean="mean"),
+        _cosine("cosine_cls", "cosine\nCLS", keep=6),
         replace(_LINF, keep=7),
-        Column("cosine_cls_to_plain", "CLS\nto plain", keep=5, mean="mean"),
-        Column("cosine_to_plain_token", "to plain,\ntoken axis", keep=4, mean="mean"),
-        Column("fidelity_token", "fidelity,\ntoken axis", keep=3, mean="mean"),
-        Column("cosine_token", "cosine,\ntoken axis", keep=2, mean="mean"),
-        Column("retrieval_clean", "retrieval,\nclean", keep=3, mean="mean", paired=True),
-        Column("mse", "MSE", keep=1, mean="mean"),
+        _cosine("cosine_cls_to_plain", "CLS\nto plain", keep=5),
+        _cosine("cosine_to_plain_token", "to plain,\ntoken axis", keep=4),
+        _cosine("fidelity_token", "fidelity,\ntoken axis", keep=3),
+        _cosine("cosine_token", "cosine,\ntoken axis", keep=2),
+        Column("retrieval_clean", "retrieval,\nclean", keep=3, mean="mean", limits=(0, 1), paired=True),
+        Column("mse", "MSE", keep=1, mean="mean", limits=(0, inf)),
         Column("retrieval_chance", "chance", keep=0),
     ),
     "eval-class": (
         *_IDENTITY,
-        Column(
+        _share(
             "adversarial_accuracy",
             "adversarial\naccuracy",
             main=True,
             interval=True,
-            mean="share",
             per_image="adversarial_correct",
             paired=True,
             clean="clean_accuracy",
         ),
-        Column("clean_accuracy", "clean\naccuracy", keep=8, mean="share", per_image="clean_correct", paired=True),
-        Column("flipped", "flipped", keep=7, mean="share"),
-        Column(
+        _share("clean_accuracy", "clean\naccuracy", keep=8, per_image="clean_correct", paired=True),
+        _share("flipped", "flipped", keep=7),
+        _share(
             "surrogate_success",
             "fooled",
             keep=5,
-            mean="share",
             per_image="surrogate_fooled",
             meaning="share of the images the surrogate had right that made it err",
         ),
-        Column(
+        _share(
             "accuracy_on_success",
             "right if\nfooled",
             keep=6,
+            per_image="adversarial_correct",
+            among="surrogate_fooled",
             meaning="the victim's accuracy on the images that fooled the surrogate",
         ),
         _LINF,
     ),
     "eval-seg": (
         *_IDENTITY,
-        Column(
+        _pooled(
             "adversarial_miou",
             "adversarial\nmIoU",
+            "adversarial_areas",
+            mean_iou,
             main=True,
             interval=True,
             clean="clean_miou",
             meaning="one confusion matrix over the data set",
         ),
-        Column("clean_miou", "clean\nmIoU", keep=8, interval=True),
+        _pooled("clean_miou", "clean\nmIoU", "clean_areas", mean_iou, keep=8, interval=True),
         Column(
             "adversarial_image_miou",
             "adversarial\nimage mIoU",
             keep=7,
             mean="mean",
+            limits=(0, 1),
             paired=True,
             clean="clean_image_miou",
             meaning="the mean over images of each image's own mIoU, which the original code reports",
         ),
-        Column("clean_image_miou", "clean\nimage mIoU", keep=6, mean="mean", paired=True),
-        Column("pixel_accuracy", "pixel\naccuracy", keep=5, meaning="of the adversarial images"),
+        Column("clean_image_miou", "clean\nimage mIoU", keep=6, mean="mean", limits=(0, 1), paired=True),
+        _pooled(
+            "pixel_accuracy",
+            "pixel\naccuracy",
+            "adversarial_areas",
+            pixel_accuracy,
+            keep=5,
+            meaning="of the adversarial images",
+        ),
         _LINF,
     ),
 }

@@ -6,37 +6,35 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rtok.results.columns import Column
+from rtok.results.estimates import difference
 from rtok.results.rows import Row
-from rtok.results.summary import Intervals, Measured, by_victim
-from rtok.statistics import paired_bootstrap
+from rtok.results.summary import Measured, by_victim
 
 BASELINE = ("victim", "threat", "defense", "kind", "head_features")  # `baseline_victim`, ... in a row
 
 
 def paired_differences(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
-    """Per robust victim and threat: robust minus its baselines, image by image.
+    """Per robust victim and threat: robust minus its baselines, on the same images.
 
     The baselines: the plain model (where it was not attacked under that threat, under `transfer`, which for the public
     model is the white-box attack); the random control of the same kind and token count; the first robust victim.
-    `ci95` holds cluster-bootstrap intervals at 95 % (None below two clusters).
+    `ci95` holds the intervals of the differences at 95 %, `sign_flip_p` exact p-values below ten clusters.
 
     Args:
         columns: the columns of `results.json` to compare.
     """
     groups = by_victim(rows)
     return [
-        {
-            **one.who.columns(),
-            **{f"baseline_{key}": getattr(other.who, key) for key in BASELINE},
-            **_compared(one, other, columns),
-        }
+        {**one.who.columns(), **compared(one, other, columns)}
         for one in groups
         if one.who.victim == "robust"
-        for other in _baselines(one, groups)
+        for other in baselines(one, groups)
     ]
 
 
-def _baselines(one: Measured, groups: Sequence[Measured]) -> Iterator[Measured]:
+def baselines(one: Measured, groups: Sequence[Measured]) -> Iterator[Measured]:
+    """The victims that a robust one is compared with."""
+
     def first(victim: str, threat: str = one.who.threat, **wanted: Any) -> list[Measured]:
         wanted |= {"attack": one.who.attack, "threat": threat, "victim": victim}
         matching = (other for other in groups if all(getattr(other.who, k) == wanted[k] for k in wanted))
@@ -49,17 +47,18 @@ def _baselines(one: Measured, groups: Sequence[Measured]) -> Iterator[Measured]:
             yield other
 
 
-def _compared(one: Measured, other: Measured, columns: Sequence[Column]) -> Row:
-    there = {row["image"]: row for row in other.rows}
-    pairs = [(row, there[row["image"]]) for row in one.rows if row["image"] in there]
-    result: Row = {}
-    intervals: Intervals = {}
-    for key, column in ((column.key, column.per_image) for column in columns):
-        known = [(a, b) for a, b in pairs if a[column] is not None and b[column] is not None]
-        result[key], intervals[key] = None, None
-        if known:
-            groups = [a["group"] for a, _ in known]
-            mean, low, high = paired_bootstrap([a[column] for a, _ in known], [b[column] for _, b in known], groups)
-            result[key] = mean
-            intervals[key] = None if low is None or high is None else [low, high]
-    return {**result, "ci95": intervals}
+def compared(one: Measured, other: Measured, columns: Sequence[Column]) -> Row:
+    """How far `one` is above `other` in `columns`, and what `other` is."""
+    there = {rows[0]["image"]: rows for rows in other.images}
+    pairs = [(rows, there[rows[0]["image"]]) for rows in one.images if rows[0]["image"] in there]
+    found = {column.key: difference(column, *_sides(pairs)) for column in columns}
+    return {
+        **{f"baseline_{key}": getattr(other.who, key) for key in BASELINE},
+        **{key: one.value for key, one in found.items()},
+        "ci95": {key: None if one.interval is None else list(one.interval) for key, one in found.items()},
+        "sign_flip_p": {key: one.p for key, one in found.items()},
+    }
+
+
+def _sides(pairs: Sequence[tuple[Sequence[Row], Sequence[Row]]]) -> tuple[list[Sequence[Row]], list[Sequence[Row]]]:
+    return [one for one, _ in pairs], [other for _, other in pairs]

@@ -9,20 +9,23 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rtok.results.columns import Column
+from rtok.results.columns import COLUMNS
+from rtok.results.estimates import Images, estimate
 from rtok.results.rows import ATTACK_KEYS, KEYS, Identity, Row
-from rtok.statistics import mean_interval, wilson
-
-Intervals = dict[str, list[float] | None]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The per-image rows of one victim under one attack; over several draws of the control each image's mean."""
+    """What the images say of one victim under one attack.
+
+    Attributes:
+        draws: how many draws of the control there are; None for other victims.
+        images: per image its rows, one for each draw.
+    """
 
     who: Identity
     draws: int | None
-    rows: list[Row]
+    images: Images
 
 
 def flat_rows(records: Iterable[Mapping[str, Any]], order: Sequence[str], part: str = "rows") -> list[Row]:
@@ -39,51 +42,47 @@ def flat_rows(records: Iterable[Mapping[str, Any]], order: Sequence[str], part: 
 
 def by_victim(rows: Sequence[Row]) -> list[Measured]:
     """Group per-image rows by their identity, in order of first appearance."""
-    groups: dict[tuple[Any, ...], list[Row]] = {}
+    groups: dict[tuple[Any, ...], dict[str, list[Row]]] = {}
     for row in rows:
-        groups.setdefault(tuple(row[key] for key in KEYS), []).append(row)
+        groups.setdefault(tuple(row[key] for key in KEYS), {}).setdefault(row["image"], []).append(row)
     found = []
-    for members in groups.values():
-        draws = {row["draw"] for row in members}
-        merged = mean_over_draws(members) if len(draws) > 1 else members
-        found.append(Measured(Identity.of(members[0]), None if None in draws else len(draws), merged))
+    for images in groups.values():
+        first = next(iter(images.values()))
+        draws = None if first[0]["draw"] is None else len(first)
+        found.append(Measured(Identity.of(first[0]), draws, list(images.values())))
     return found
 
 
-def summarize(rows: Sequence[Row], summary: Callable[[Sequence[Row]], Row]) -> list[Row]:
+def summarize(rows: Sequence[Row], summary: Callable[[Images], Row]) -> list[Row]:
     """One row per identity, in order of first appearance; `summary` gives its numbers."""
     return [
-        {**one.who.columns(), "draws": one.draws, "images": len(one.rows), **summary(one.rows)}
+        {**one.who.columns(), "draws": one.draws, "images": len(one.images), **summary(one.images)}
         for one in by_victim(rows)
     ]
 
 
-def means(rows: Sequence[Row], columns: Iterable[Column]) -> tuple[Row, Intervals]:
-    """Return the columns that are means over images, and their 95 % intervals.
+def numbers(command: str, images: Images) -> Row:
+    """Return the columns of a command for one victim, and their 95 % intervals as `ci95`; null for what is unknown.
 
-    Images whose value is null are left out; a column is null where all are, or where there is no interval.
+    Draws of the control are one victim, not more images: their mean counts, and how they vary is in its interval.
     """
-    summary: Row = {}
-    intervals: Intervals = {}
-    for column in columns:
-        if column.mean is None:
-            continue
-        known = [row for row in rows if row[column.per_image] is not None]
-        values = [row[column.per_image] for row in known]
-        summary[column.key] = statistics.fmean(values) if values else None
-        if column.mean == "share":
-            interval = wilson(sum(values), len(values))
-        else:
-            interval = mean_interval(values, [row["group"] for row in known]) if known else None
-        intervals[column.key] = None if interval is None else list(interval)
-    return summary, intervals
+    found = {column.key: estimate(column, images) for column in COLUMNS[command] if column.mean}
+    intervals = {key: None if one.interval is None else list(one.interval) for key, one in found.items()}
+    return {**{key: one.value for key, one in found.items()}, "ci95": intervals}
 
 
-def mean_over_draws(rows: Sequence[Row]) -> list[Row]:
-    """Average each image's numbers over the control's draws, and join its lists.
+def over_attacks(rows: Sequence[Row], name: str) -> list[Row]:
+    """Average each image's numbers over the attacks of a victim under a threat; `name` is the attack of the result."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        who = tuple(row[key] for key in ("draw", *KEYS) if key not in ATTACK_KEYS)
+        groups.setdefault(who, []).append(row)
+    blank = {**dict.fromkeys(ATTACK_KEYS), "attack": name}
+    return [{**row, **blank} for members in groups.values() for row in _image_means(members)]
 
-    The draws are one victim, not more images.
-    """
+
+def _image_means(rows: Sequence[Row]) -> list[Row]:
+    """Average each image's numbers, and join its lists."""
     images: dict[str, list[Row]] = {}
     for row in rows:
         images.setdefault(row["image"], []).append(row)
@@ -97,16 +96,6 @@ def mean_over_draws(rows: Sequence[Row]) -> list[Row]:
                 row[name] = [part for member in members for part in member[name]]
         merged.append(row)
     return merged
-
-
-def over_attacks(rows: Sequence[Row], name: str) -> list[Row]:
-    """Average each image's numbers over the attacks of a victim under a threat; `name` is the attack of the result."""
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        who = tuple(row[key] for key in ("draw", *KEYS) if key not in ATTACK_KEYS)
-        groups.setdefault(who, []).append(row)
-    blank = {**dict.fromkeys(ATTACK_KEYS), "attack": name}
-    return [{**row, **blank} for members in groups.values() for row in mean_over_draws(members)]
 
 
 def to_csv(rows: Sequence[Row], columns: Sequence[str] = ("image",)) -> str:

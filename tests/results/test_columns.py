@@ -24,7 +24,11 @@ def _own_columns(monkeypatch):
     [
         ("eval-features", "cosine_to_plain", ["cosine_to_plain", "retrieval", "retrieval_clean"]),
         ("eval-class", "adversarial_accuracy", ["adversarial_accuracy", "clean_accuracy"]),
-        ("eval-seg", "adversarial_miou", ["adversarial_image_miou", "clean_image_miou"]),
+        (
+            "eval-seg",
+            "adversarial_miou",
+            ["adversarial_miou", "clean_miou", "adversarial_image_miou", "clean_image_miou", "pixel_accuracy"],
+        ),
     ],
 )
 def test_main_and_paired_columns(command, main, paired):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rtok.results.columns import Column
 from rtok.results.differences import paired_differences
+from rtok.results.iou import group_totals, mean_iou
 from rtok.results.rows import KEYS
-from rtok.statistics import paired_bootstrap
+from rtok.statistics import difference_interval, pooled_interval, share_difference_interval, sign_flip_p
 
-MEAN = [Column("mean", "mean", per_image="value")]
+MEAN = [Column("mean", "mean", mean="mean", per_image="value")]
 VALUES = {
     ("plain", None, None): [0.1, 0.2, 0.3],
     ("random", None, 0): [0.2, 0.2, 0.2],
@@ -52,13 +54,44 @@ def test_robust_is_compared_with_its_baselines_image_by_image() -> None:
         ("b", "robust", "a"),
     ]
     groups = ["0", "0", "1"]
+    control = list(zip(VALUES["random", None, 0], VALUES["random", None, 1], strict=True))
     for row, a, b in (
-        (found[0], VALUES["robust", "a", None], [0.3, 0.2, 0.4]),
+        (found[0], VALUES["robust", "a", None], control),
         (found[1], VALUES["robust", "a", None], VALUES["plain", None, None]),
         (found[4], VALUES["robust", "b", None], VALUES["robust", "a", None]),
     ):
-        mean, low, high = paired_bootstrap(a, b, groups)
-        assert row["mean"] == pytest.approx(mean) and row["ci95"]["mean"] == pytest.approx([low, high])
+        assert row["mean"] == pytest.approx(np.mean(a) - np.mean(b))
+        assert row["ci95"]["mean"] == pytest.approx(difference_interval(a, b, groups))
+        assert row["sign_flip_p"]["mean"] in (0.5, 1.0)  # two clusters
+
+
+def test_differences_of_shares_and_of_pooled_numbers_have_their_own_intervals() -> None:
+    def of(seed: int, victim: str, **more: Any) -> list[dict[str, Any]]:
+        rng = np.random.default_rng(seed)
+        known = rows("transfer", victim, group="one")[:1] * 12
+        return [
+            {**row, "image": str(i), "group": i // 2, "hit": float(rng.random() < 0.6), "areas": areas(rng), **more}
+            for i, row in enumerate(known)
+        ]
+
+    def areas(rng: np.random.Generator) -> list[list[int]]:
+        return [[k, *sorted(rng.integers(1, 50, size=3).tolist())] for k in (0, 2)]
+
+    columns = [
+        Column("share", "share", mean="share", per_image="hit", limits=(0, 1)),
+        Column("miou", "mIoU", mean="pooled", per_image="areas", pooled=mean_iou, limits=(0, 1)),
+    ]
+    one, other = of(0, "robust"), of(1, "plain")
+    (found,) = paired_differences([*one, *other], columns)
+    groups = [row["group"] for row in one]
+    hits = [[row["hit"] for row in side] for side in (one, other)]
+    assert found["ci95"]["share"] == pytest.approx(share_difference_interval(*hits, groups))
+    sums = [group_totals([[row["areas"]] for row in side], groups) for side in (one, other)]
+    assert found["miou"] == pytest.approx(mean_iou(sums[0][0].sum(0)) - mean_iou(sums[1][0].sum(0)))
+    expected = pooled_interval(mean_iou, sums[0], groups, (0, 1), sums[1])
+    assert found["ci95"]["miou"] == pytest.approx(expected) and found["sign_flip_p"]["miou"] is None
+    assert found["sign_flip_p"]["share"] == pytest.approx(sign_flip_p(*hits, groups))
+    assert paired_differences([*of(0, "robust", areas=[]), *of(1, "plain", areas=[])], columns)[0]["miou"] is None
 
 
 def test_the_white_box_attack_on_the_public_model_is_transfer() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,11 +22,8 @@ from rtok.evaluation.tasks.headed import headed
 from rtok.evaluation.victims import Victim
 from rtok.heads.classifiers import Classifiers
 from rtok.heads.store import PLAIN
-from rtok.results.columns import COLUMNS
-from rtok.results.summary import means
 from rtok.runs.run import Run, RunOptions
 from rtok.setup import Setup
-from rtok.statistics import wilson
 
 if TYPE_CHECKING:
     from rtok.config.attack import AttackConfig
@@ -98,20 +94,6 @@ class ClassificationTask(Task):
         columns["surrogate_fooled"] = fooled
         columns["image_linf_255"] = view.image_linf_255
         return columns
-
-    def summarize(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Shares with Wilson intervals; null where there is nothing to divide by.
-
-        `surrogate_success` is over the images that the surrogate classified rightly, `accuracy_on_success`
-        over those among them that fooled it. Rows of the control are means over its draws: their interval is
-        that of one victim with the mean share.
-        """
-        summary, intervals = means(rows, COLUMNS[self.command])
-        fooled = [row["adversarial_correct"] for row in rows if row["surrogate_fooled"] == 1]
-        interval = wilson(sum(fooled), len(fooled))
-        summary["accuracy_on_success"] = statistics.fmean(fooled) if fooled else None
-        intervals["accuracy_on_success"] = None if interval is None else list(interval)
-        return {**summary, "ci95": intervals}
 
     def draw(self, setup: Setup, evaluator: Evaluator, rows: Sequence[dict[str, Any]], out: Path) -> None:
         """Draw the summary, and a few attacked images with what is made of them."""

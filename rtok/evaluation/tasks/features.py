@@ -21,8 +21,7 @@ from rtok.evaluation.retrieval import Gallery
 from rtok.evaluation.run import run_evaluation
 from rtok.evaluation.task import Columns, Task, View
 from rtok.evaluation.victims import Victim
-from rtok.results.columns import COLUMNS
-from rtok.results.summary import means
+from rtok.results.estimates import Images
 from rtok.runs.run import Run, RunOptions
 from rtok.setup import Setup
 
@@ -95,10 +94,9 @@ class FeatureTask(Task):
         columns["retrieval_clean"] = self.gallery.retrieval(keys, view.plain_clean, view.clean)
         return columns
 
-    def summarize(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Means over images, with 95 % intervals clustered by `group`; null where a column does not apply."""
-        summary, intervals = means(rows, COLUMNS[self.command])
-        return {**summary, "retrieval_chance": self.gallery.chance, "ci95": intervals}
+    def summarize(self, images: Images) -> dict[str, Any]:
+        """Beside the columns what guessing would retrieve."""
+        return {**super().summarize(images), "retrieval_chance": self.gallery.chance}
 
     def draw(self, setup: Setup, evaluator: Evaluator, rows: Sequence[dict[str, Any]], out: Path) -> None:
         """Draw the summary, the activations where they are asked for, and how far patches moved in a few images."""

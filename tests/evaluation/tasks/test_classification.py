@@ -31,7 +31,7 @@ from rtok.evaluation import evaluate_classification, make_adversarial_set
 from rtok.evaluation.loop import Evaluator
 from rtok.heads import probe, store
 from rtok.models import Backbone, load_backbone, registry
-from rtok.statistics import wilson
+from rtok.statistics import share_interval, wilson
 
 FILES = ["config.yaml", "examples.png", "heads", "per_image.csv", "results.json", "run.json", "summary.png"]
 ATTACK = {"preset": "standard", "eps": "12/255", "steps": 3}
@@ -343,7 +343,8 @@ def test_the_control_is_the_mean_over_its_draws(settings: dict[str, Any], head_f
     hits = [float(row["clean_correct"]) for row in rows]
     (row,) = rows_of(results, victim="random")
     assert len(hits) == 27 and row["clean_accuracy"] == pytest.approx(sum(hits) / 27)
-    assert row["ci95"]["clean_accuracy"] == pytest.approx(wilson(sum(hits) / 3, 9))
+    by_image = np.array(hits).reshape(9, 3)
+    assert row["ci95"]["clean_accuracy"] == pytest.approx(share_interval(by_image, range(9)))
 
 
 def test_rows_do_not_depend_on_the_batch(settings: dict[str, Any], tmp_path: Path) -> None:

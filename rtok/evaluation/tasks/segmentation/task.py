@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,14 +23,14 @@ from rtok.evaluation.victims import Victim
 from rtok.files import write_atomic
 from rtok.heads.segmentation.heads import SegmentationHeads, check_masks
 from rtok.heads.store import PLAIN
-from rtok.results.columns import COLUMNS
-from rtok.results.summary import means
+from rtok.results import iou
+from rtok.results.estimates import Images
+from rtok.results.iou import Areas
 
 if TYPE_CHECKING:
     from rtok.config.attack import AttackConfig
     from rtok.data.loader import Batch
     from rtok.evaluation.loop import Evaluator
-    from rtok.evaluation.tasks.segmentation.metrics import Areas
     from rtok.runs.run import Run
     from rtok.setup import Setup
 
@@ -96,37 +95,26 @@ class SegmentationTask(Task):
         columns: Columns = {}
         for name, predictions in (("clean", view.clean), ("adversarial", view.adversarial)):
             areas = [self._areas(key, prediction) for key, prediction in zip(view.batch.keys, predictions, strict=True)]
-            totals = [metrics.total([image], self._classes) for image in areas]
-            columns[f"{name}_image_miou"] = _column(map(metrics.mean_iou, totals))
-            columns[f"{name}_pixel_accuracy"] = _column(map(metrics.pixel_accuracy, totals))
-            columns[f"{name}_areas"] = [[image] for image in areas]  # one draw, which others may join
+            totals = [iou.total([image], self._classes) for image in areas]
+            columns[f"{name}_image_miou"] = _column(map(iou.mean_iou, totals))
+            columns[f"{name}_pixel_accuracy"] = _column(map(iou.pixel_accuracy, totals))
+            columns[f"{name}_areas"] = areas
         columns["image_linf_255"] = view.image_linf_255
         return columns
 
-    def summarize(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """IoU from one confusion matrix over the data set, and means of per-image values; with 95 % intervals.
-
-        Rows of the control hold several draws: their numbers are means over the draws.
-        """
-        groups = [row["group"] for row in rows]
-        summary, intervals = means(rows, COLUMNS[self.command])
-        ious: dict[str, np.ndarray] = {}
+    def summarize(self, images: Images) -> dict[str, Any]:
+        """Beside the columns the IoU of every class that occurs, clean and adversarial; the mean over draws."""
+        ious = []
         for name in ("clean", "adversarial"):
-            draws: list[Sequence[Areas]] = list(zip(*(row[f"{name}_areas"] for row in rows), strict=True))
-            totals = [metrics.total(images, self._classes) for images in draws]
-            ious[name] = metrics.mean_known(np.stack([metrics.class_iou(t) for t in totals]))
-            summary[f"{name}_miou"] = _mean(map(metrics.mean_iou, totals))
-            both = metrics.bootstrap_intervals(draws, groups, self._classes)
-            intervals[f"{name}_miou"], intervals[f"{name}_pixel_accuracy"] = both
-            summary[f"{name}_pixel_accuracy"] = _mean(map(metrics.pixel_accuracy, totals))
-        summary["pixel_accuracy"] = summary.pop("adversarial_pixel_accuracy")
-        intervals["pixel_accuracy"] = intervals.pop("adversarial_pixel_accuracy")
+            draws = zip(*([row[f"{name}_areas"] for row in rows] for rows in images), strict=True)
+            totals = [iou.total(areas, self._classes) for areas in draws]
+            ious.append(iou.mean_known(np.stack([iou.class_iou(t) for t in totals])))
         classes = {
-            name: [None if np.isnan(iou) else float(iou) for iou in pair]
-            for name, *pair in zip(self.source.class_names, ious["clean"], ious["adversarial"], strict=True)
+            name: [None if np.isnan(value) else float(value) for value in pair]
+            for name, *pair in zip(self.source.class_names, *ious, strict=True)
             if not np.isnan(pair).all()
         }
-        return {**summary, "ci95": intervals, "class_iou": classes}
+        return {**super().summarize(images), "class_iou": classes}
 
     def draw(self, setup: Setup, evaluator: Evaluator, rows: Sequence[dict[str, Any]], out: Path) -> None:
         """Write `per_class.csv` and draw the summary and the predictions on a few pictures."""
@@ -151,8 +139,3 @@ class SegmentationTask(Task):
 
 def _column(values: Iterable[np.ndarray]) -> Tensor:
     return torch.tensor([float(value) for value in values], dtype=torch.float64)
-
-
-def _mean(values: Iterable[np.ndarray]) -> float | None:
-    known = [float(value) for value in values if not np.isnan(value)]
-    return fmean(known) if known else None

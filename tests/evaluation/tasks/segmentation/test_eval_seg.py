@@ -94,7 +94,7 @@ def test_numbers_equal_a_direct_computation(seg_config: Configure, seg_settings:
             assert row[f"{state}_miou"] == pytest.approx(expected, abs=1e-9, rel=0)
             assert row[f"{state}_image_miou"] == pytest.approx(per_image, abs=1e-9, rel=0)
             low, high = row["ci95"][f"{state}_miou"]
-            assert low <= high
+            assert 0 <= low < high <= 1
         right = sum(int((p == y).sum()) for p, y in seen[f"{victim} adversarial"])
         counted = sum(int((y != 255).sum()) for _, y in seen[f"{victim} adversarial"])
         assert row["pixel_accuracy"] == pytest.approx(right / counted, abs=1e-9)

@@ -1,24 +1,14 @@
 """IoU against a slow count pixel by pixel, and against mmseg's own metric."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from rtok.evaluation.tasks.segmentation.metrics import (
-    areas,
-    bootstrap_intervals,
-    confusion,
-    mean_iou,
-    pixel_accuracy,
-    predicted_classes,
-    total,
-)
+from rtok.evaluation.tasks.segmentation.metrics import areas, confusion, predicted_classes
 from rtok.heads.segmentation import engine
+from rtok.results.iou import mean_iou, pixel_accuracy, total
 
 K = 6
 
@@ -97,32 +87,3 @@ def test_the_likeliest_class_is_found_a_few_classes_at_a_time(classes: int) -> N
     for size in ((11, 6), (5, 7), (3, 20)):
         expected = F.interpolate(logits, size, mode="bilinear", align_corners=False).argmax(1)
         assert torch.equal(predicted_classes(logits, size), expected)
-
-
-OF = [(0, mean_iou), (1, pixel_accuracy)]  # which of the intervals belongs to what
-
-
-@pytest.mark.parametrize(("which", "measure"), OF)
-def test_the_interval_covers_the_value_and_knows_groups(which: int, measure: Callable[[np.ndarray], float]) -> None:
-    def interval(draws: Sequence[Sequence[Any]], groups: Sequence[object]) -> list[float] | None:
-        return bootstrap_intervals(draws, groups, K)[which]
-
-    images = [areas(confusion(p, y, K)) for p, y in random_maps(20)]
-    low, high = interval([images], range(20)) or (0, 0)
-    assert low < measure(total(images, K)) < high
-    same = [images[0]] * 20
-    assert interval([same], range(20)) == pytest.approx([measure(total(same, K))] * 2)
-    assert interval([images], ["one"] * 20) is None
-    wide = interval([images], [i // 5 for i in range(20)])
-    assert wide is not None and wide != [low, high]
-    # the mean over draws
-    assert interval([images, images], range(20)) == pytest.approx([low, high])
-
-
-@pytest.mark.parametrize(("which", "measure"), OF)
-def test_the_interval_is_that_of_an_explicit_bootstrap(which: int, measure: Callable[[np.ndarray], float]) -> None:
-    images = [areas(confusion(p, y, K)) for p, y in random_maps(12)]
-    generator = np.random.default_rng(5)
-    resampled = [measure(total([images[i] for i in generator.integers(12, size=12)], K)) for _ in range(2000)]
-    expected = np.quantile(resampled, [0.025, 0.975])
-    assert bootstrap_intervals([images], range(12), K)[which] == pytest.approx(expected, abs=0.01)
