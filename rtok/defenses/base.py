@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from rtok.models.backbone import Backbone
 
+# What of a training's config is a seed, does not change what is trained, or is in the form of the defense.
+_NOT_METHOD = ("seed", "token_seed", "token_count", "defense", "tokens", "out", "tracking")
+
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Defense(ABC):
@@ -96,6 +99,20 @@ class Defense(ABC):
     def twin_key(self) -> tuple[Any, ...]:
         """What untrained twins depend on beside the draw: defenses with equal keys share their controls."""
         return tuple(self.settings().values())
+
+    @property
+    def method(self) -> str | None:
+        """What trained it, but for its seeds: equal for seeds of one training; None if the file does not say."""
+        if not self.config:
+            return None
+        trained = {key: value for key, value in self.config.items() if key not in _NOT_METHOD}
+        known = {"form": self.settings(), "fingerprint": self.fingerprint, "trained": trained}
+        return json.dumps(known, sort_keys=True, default=str)
+
+    @property
+    def training_seed(self) -> tuple[Any, Any]:
+        """The seed of its training's data and noise, and that of its start."""
+        return self.config.get("seed"), self.config.get("token_seed")
 
     @property
     @abstractmethod

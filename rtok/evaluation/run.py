@@ -24,6 +24,7 @@ from rtok.evaluation.victims import Victim, control_victims, robust_victims
 from rtok.files import read_json, write_atomic, write_json
 from rtok.results.columns import main_column, paired_columns
 from rtok.results.differences import paired_differences
+from rtok.results.methods import Seed, method_rows
 from rtok.results.summary import flat_rows, summarize, to_csv
 from rtok.runs.inputs import inputs_of
 from rtok.runs.journal import Journal
@@ -105,6 +106,8 @@ def _measure(setup: Setup, evaluator: Evaluator, run: Run, done: set[str]) -> di
         "differences": paired_differences(rows, paired),
         "defenses": described(evaluator.victims),
     }
+    if methods := method_rows(rows, _seeds(evaluator), task.summarize, paired):
+        results["methods"] = methods
     if curve:
         results["curve"] = summarize(curve, task.summarize)
     if compute.is_main:
@@ -127,6 +130,16 @@ def _draw_tradeoff(results: Mapping[str, Any], out: Path) -> None:
 
     trained = {file: about["trained"] for file, about in results["defenses"].items()}
     tradeoff(results["rows"], trained, out / "tradeoff.png", main_column(results["command"]))
+
+
+def _seeds(evaluator: Evaluator) -> dict[str, Seed]:
+    """Which seed of which training each defense file is, where it says so."""
+    trained = ((victim.file, victim.defense) for victim in evaluator.victims)
+    return {
+        file: Seed(defense.method, defense.training_seed)
+        for file, defense in trained
+        if file is not None and defense is not None and defense.method is not None
+    }
 
 
 def require_all(journal: Journal, *, found: int, wanted: int) -> None:
