@@ -27,18 +27,18 @@ def gains(differences: Sequence[Row], columns: Iterable[Column], files: Mapping[
         victims.setdefault(Identity.of(row), []).append(row)
     return [
         f"{capital(column.title)} under {who.threat_label}, {who.victim_label(naming)}: "
-        f"{', '.join(gain(row, column.key, files, who.threat) for row in rows)}."
+        f"{', '.join(gain(row, column.key, files) for row in rows)}."
         for who, rows in victims.items()
     ]
 
 
-def gain(row: Row, key: str, files: Mapping[str, str], threat: str) -> str:
-    """Say how far a victim under `threat` is above a baseline: `+0.081 ± 0.020 over plain (sign-flip p 0.031)`."""
+def gain(row: Row, key: str, files: Mapping[str, str]) -> str:
+    """Say how far a victim is above a baseline: `+0.081 ± 0.020 over plain (sign-flip p 0.031)`."""
     start = "baseline_"
     other = Identity.of({name.removeprefix(start): row[name] for name in row if name.startswith(start)})
     words = {"random": "the random control", "plain": "plain"}
     baseline = words.get(other.victim) or other.victim_label(Naming(files))
-    under = "" if other.threat == threat else f" under {other.threat}"
+    under = "" if other.threat == row["threat"] else f" under {other.threat}"
     p = (row.get("sign_flip_p") or {}).get(key)
     exact = "" if p is None else f" (sign-flip p {p:.2g})"
     return f"{with_interval(row[key], interval_of(row, key), sign='+')} over {baseline}{under}{exact}"

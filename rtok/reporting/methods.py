@@ -24,6 +24,6 @@ def _sentence(row: Row, column: Column, heads: bool, counts: bool) -> str:
     victim = detailed(f"robust over {counted(row['seeds'], 'seed')}", details)
     number = with_interval(row[key], interval_of(row, key), column.digits)
     spread = f"standard deviation over seeds {row['std'][key]:.{column.digits}f}" if key in row["std"] else ""
-    gains = [gain(other, key, {}, who.threat) for other in row["differences"] if other.get(key) is not None]
+    gains = [gain(other, key, {}) for other in row["differences"] if other.get(key) is not None]
     parts = "; ".join(filter(None, [number, spread, *gains]))
     return f"{capital(column.title)} under {who.threat_label}, {victim}: {parts}."

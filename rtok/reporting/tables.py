@@ -17,9 +17,10 @@ from rich.text import Text
 
 from rtok.console import guarded, is_main_process, open_console
 from rtok.reporting.differences import gains
+from rtok.reporting.methods import over_seeds
 from rtok.reporting.sanity import sanity_table, verdict
 from rtok.results.columns import COLUMNS, Column
-from rtok.results.rows import Identity, Naming, Row, by_attack, interval_of
+from rtok.results.rows import Naming, Row, by_attack, interval_of, same_attack
 from rtok.results.words import capital, counted, with_interval
 
 ABSENT = "–"  # noqa: RUF001 (an en dash stands for null)
@@ -38,6 +39,7 @@ def print_results(results: Mapping[str, Any], console: Console | None = None) ->
     for title, rows in by_attack(results["rows"]):
         shown = fitting(rows, columns, width=target.width)
         below = notes(rows, columns, results.get("differences", ()), shown)
+        below += over_seeds(same_attack(results.get("methods", ()), rows), columns)
         lines = [Text(title, style="bold"), results_table(rows, shown), *map(Text, [images, *below]), Text()]
         guarded(partial(target.print, *lines, sep="\n"))
     if results.get("sanity"):
@@ -92,9 +94,7 @@ def notes(
     lines += [f"{capital(column.title)}: {column.meaning}{_chance(rows, column)}." for column in explained]
     if any(interval_of(row, column.key) for row in rows for column in shown if column.interval):
         lines.append("Intervals are 95 %.")
-    attack = Identity.of(rows[0]).attack_key
-    of_attack = [row for row in differences if Identity.of(row).attack_key == attack]
-    return lines + gains(of_attack, columns, Naming.of(rows).files)
+    return lines + gains(same_attack(differences, rows), columns, Naming.of(rows).files)
 
 
 def varying(rows: Sequence[Row], columns: Sequence[Column]) -> list[Column]:

@@ -35,6 +35,7 @@ class _Values(BaseModel):
             "numbers": {key: row[key] for key in measured if key in row},
             "ci95": row.get("ci95"),
             "baseline": {key: row[_PREFIX + key] for key in BASELINE if _PREFIX + key in row},
+            **{key: row[key] for key in ("sign_flip_p", "defenses", "seeds", "std", "differences") if key in row},
         }
 
     @field_validator("who", "baseline", check_fields=False)
@@ -53,10 +54,25 @@ class _Difference(_Values):
     """A robust victim minus a baseline."""
 
     baseline: Identity
+    sign_flip_p: dict[str, Number | None] | None = None
 
     def flat(self) -> Row:
         baseline = self.baseline.columns()
-        return {**super().flat(), **{_PREFIX + key: baseline[key] for key in BASELINE}}
+        named = {_PREFIX + key: baseline[key] for key in BASELINE}
+        return {**super().flat(), **named, "sign_flip_p": self.sign_flip_p}
+
+
+class _Method(_Values):
+    """Seeds of one training, taken together."""
+
+    defenses: list[str]
+    seeds: Whole
+    std: dict[str, Number]
+    differences: list[_Difference]
+
+    def flat(self) -> Row:
+        own = {"defenses": self.defenses, "seeds": self.seeds, "std": self.std}
+        return {**super().flat(), **own, "differences": [row.flat() for row in self.differences]}
 
 
 class _Check(BaseModel):
@@ -88,6 +104,7 @@ class _Results(BaseModel):
     images: Whole
     rows: list[_Values]
     differences: list[_Difference] | None = None
+    methods: list[_Method] | None = None
     sanity: _Sanity | None = None
     defenses: dict[str, _Defense] = Field(default_factory=dict)
 
@@ -137,7 +154,7 @@ def renamed(row: Row) -> Row:
 
 
 def read_results(path: Path) -> Row:
-    """Read the results of an evaluation: its command, images, rows, differences, sanity checks and defenses.
+    """Read the results of an evaluation: command, images, rows, differences, methods, sanity checks and defenses.
 
     Raises:
         UserError: the file cannot be read, or does not hold what it should.
@@ -150,6 +167,7 @@ def read_results(path: Path) -> Row:
         **found.model_dump(include={"command", "images", "sanity", "defenses"}),
         "rows": [row.flat() for row in found.rows],
         "differences": [row.flat() for row in found.differences or ()],
+        "methods": [row.flat() for row in found.methods or ()],
     }
 
 

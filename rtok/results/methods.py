@@ -62,7 +62,7 @@ def _method_row(
         "images": len(images),
         **summary(images),
         "std": _deviations([summary(one.images) for one in members]),
-        "differences": [compared(together, other, columns) for other in others],
+        "differences": [{**together.who.columns(), **compared(together, other, columns)} for other in others],
     }
 
 

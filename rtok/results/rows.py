@@ -155,6 +155,12 @@ def by_attack(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
     return [(attack_title(group), group) for group in groups.values()]
 
 
+def same_attack(candidates: Iterable[Row], rows: Sequence[Row]) -> list[Row]:
+    """Return those of the attack of `rows`, a group of `by_attack`."""
+    attack = Identity.of(rows[0]).attack_key
+    return [row for row in candidates if Identity.of(row).attack_key == attack]
+
+
 def attack_title(rows: Sequence[Mapping[str, Any]]) -> str:
     """Say what the attack of these rows was: `attack standard: Linf radius 8/255 in pixels, 30 steps`."""
     first = Identity.of(rows[0])

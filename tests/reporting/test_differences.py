@@ -45,6 +45,12 @@ def test_budgets_of_queries_are_told_apart(differences):
     ]
 
 
+def test_the_exact_p_value_of_few_clusters_is_told(differences):
+    rows = [{**differences[0], "sign_flip_p": {"cosine_to_plain": p}} for p in (0.03125, None)]
+    assert gains(rows[:1], FEATURES, {})[0].endswith("+0.081 ± 0.020 over the random control (sign-flip p 0.031).")
+    assert "sign-flip" not in gains(rows[1:], FEATURES, {})[0]
+
+
 def test_the_first_column_that_was_compared_is_told(differences):
     rows = [{**row, "cosine_to_plain": None, "mse": -0.5, "ci95": {"mse": [-0.6, -0.4]}} for row in differences]
     assert gains(rows, [*FEATURES, MSE], {})[0].startswith("MSE under transfer, robust: -0.500 ± 0.100 over")

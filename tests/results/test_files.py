@@ -45,12 +45,17 @@ def write(tmp_path):
 
 
 def test_what_tables_need_comes_back(write):
-    found = read_results(write(differences=[{**ROW, **BASELINE}], sanity=SANITY))
+    difference = {**BASELINE, "sign_flip_p": {"cosine_to_plain": 0.25, "fidelity": None}}
+    method = {"defenses": ["a", "b"], "seeds": 2, "std": {"cosine_to_plain": 0.01}}
+    parts = {"differences": [{**ROW, **difference}], "sanity": SANITY}
+    found = read_results(write(methods=[{**ROW, **method, "differences": parts["differences"]}], **parts))
     assert (found["command"], found["images"]) == ("eval-features", 5)
     kept = {key: value for key, value in ROW.items() if key not in ("draws", "class_iou")}
-    assert found["rows"] == [kept] and found["differences"] == [{**kept, **BASELINE}]
+    assert found["rows"] == [kept] and found["differences"] == [{**kept, **difference}]
+    assert found["methods"] == [{**kept, **method, "differences": found["differences"]}]
     assert found["sanity"]["checks"] == [{**SANITY["checks"][0], "head_features": None}]
-    assert read_results(write(sanity=None))["differences"] == []
+    without = read_results(write(sanity=None))
+    assert without["differences"] == without["methods"] == []
     assert read_results(write())["defenses"] == {}
     assert read_results(write(defenses={"a.safetensors": DEFENSE}))["defenses"] == {"a.safetensors": DEFENSE}
 

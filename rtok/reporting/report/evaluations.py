@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rtok.reporting.differences import gains
+from rtok.reporting.methods import over_seeds
 from rtok.reporting.report.blocks import Block, Heading, Paragraph, Table
 from rtok.reporting.report.runs import Run, distinct, model
 from rtok.reporting.sanity import check_lines, verdict
 from rtok.reporting.tables import cell, notes, varying
 from rtok.results.columns import COLUMNS, Column, main_column
-from rtok.results.rows import Identity, Naming, Row, attack_title, by_attack
+from rtok.results.rows import Identity, Naming, Row, attack_title, by_attack, same_attack
 from rtok.results.words import capital, counted
 
 _RUN = Column("run", "run", identity=True, keep=12)
@@ -78,11 +79,10 @@ def _gained(run: Run, group: Sequence[Row], columns: Sequence[Column], several: 
     of_run = [row for row in group if row["run"] == run.name]
     if not of_run or run.results is None:
         return
-    attack = Identity.of(of_run[0]).attack_key
-    same = [row for row in run.results["differences"] if Identity.of(row).attack_key == attack]
+    same, methods = (same_attack(run.results[part], of_run) for part in ("differences", "methods"))
     images = f"{run.name}: measured" if several else "Measured"
     lines = [f"{images} on {counted(run.results['images'], 'image')}.", *gains(same, columns, Naming.of(of_run).files)]
-    yield Paragraph(" ".join(lines))
+    yield Paragraph(" ".join([*lines, *over_seeds(methods, columns)]))
 
 
 def _sanity(run: Run, several: bool) -> Iterator[Block]:
