@@ -13,7 +13,7 @@ from rtok.attacks.ball import per_image, pixel_scale, project, steepest
 from rtok.attacks.base import Context, Perturbed, read_settings
 from rtok.attacks.diversity import Diversity
 from rtok.attacks.objective import Objective, Step
-from rtok.attacks.restarts import strongest_of_restarts
+from rtok.attacks.restarts import Strongest, as_used, strongest_of_restarts
 from rtok.config.attack_methods import PGDConfig
 
 
@@ -35,10 +35,12 @@ class PGD:
         self.settings = read_settings(PGDConfig, settings, options)
 
     def run(self, images: Tensor, objective: Objective, context: Context) -> Perturbed:
-        """Craft one adversarial image per image (B, 3, H, W) in [0, 1].
+        """Craft one adversarial image per image (B, 3, H, W) in [0, 1]: where its last step ends.
 
-        Of several restarts, an image keeps one that fools the surrogate, if there is any, and among equals the one with
-        the largest objective.
+        An image that fooled the surrogate on the way and comes back right in the end is given back as it fooled: any
+        image in the ball that does is a success. Features are never wrong, so there the last step counts, as published;
+        `APGD` returns the largest loss. Of several restarts, an image keeps one that fools the surrogate, if there is
+        any, and among equals the one with the largest objective.
 
         Raises:
             UserError: `normalized` units without `std`.
@@ -54,18 +56,20 @@ class PGD:
     def _descend(self, images: Tensor, scale: Tensor, objective: Objective, start: Tensor, restart: int) -> Perturbed:
         settings = self.settings
         into_ball = partial(project, images=images, norm=settings.norm, eps=settings.eps, scale=scale)
-        step = (settings.eps / 4 if settings.step is None else settings.step) * scale
+        step = self._step() * scale
         adversarial = into_ball(start)
         velocity = torch.zeros_like(images) if settings.momentum else None
-        loss = images.new_full((images.shape[0],), -torch.inf)
+        loss, on_the_way = images.new_full((images.shape[0],), -torch.inf), Strongest.none(images)
         for k in range(settings.steps):
-            loss, gradient = objective.loss_and_gradient(adversarial, Step(restart, k))
+            loss, fooled, gradient = objective.look(adversarial, Step(restart, k, settings.draws))
+            on_the_way.offer(adversarial, loss, fooled)
             if settings.mse_weight:
                 # The gradient of -mse_weight * mean((adversarial - images)^2), in closed form.
                 pull = 2 * settings.mse_weight / images[0].numel()
                 gradient = gradient.sub(adversarial - images, alpha=pull)
             if velocity is not None:
-                mean = per_image(gradient.abs().mean((1, 2, 3)))  # 0 where the loss is flat
+                # The published L1 norm but for a factor, which no direction depends on; 0 where the loss is flat.
+                mean = per_image(gradient.abs().mean((1, 2, 3)))
                 unit = gradient / mean.clamp(min=torch.finfo(gradient.dtype).tiny)
                 gradient = velocity = settings.momentum * velocity + unit
             moved = into_ball(adversarial + step * steepest(gradient, settings.norm, scale))
@@ -74,4 +78,23 @@ class PGD:
             else:
                 moving = (adversarial - images).square().mean((1, 2, 3)) < settings.max_mse
                 adversarial = torch.where(per_image(moving), moved, adversarial)
-        return Perturbed(adversarial, loss)
+        return Perturbed(self._fooling(adversarial, on_the_way, objective), loss)
+
+    def _step(self) -> float:
+        settings = self.settings
+        if settings.step is not None:
+            return settings.step
+        # MI-FGSM's steps are as long as they must be to end at the radius (Dong et al., 2018, algorithm 1).
+        return settings.eps / (settings.steps if settings.momentum else 4)
+
+    def _fooling(self, last: Tensor, on_the_way: Strongest, objective: Objective) -> Tensor:
+        """The last images; of those that fooled the surrogate before, whichever is stronger as it will be used."""
+        places = (on_the_way.fooled > 0).nonzero().squeeze(1)
+        if not len(places):
+            return last
+        there, best = objective.at(places), Strongest.none(last[places])
+        for images in (last[places], on_the_way.images[places]):
+            best.offer(images, *as_used(images, self.settings, there))
+        last = last.clone()
+        last[places] = best.images
+        return last

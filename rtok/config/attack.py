@@ -38,7 +38,11 @@ Features = Literal["all", "cls"]
 Loss = Literal["cross-entropy", "margin", "dlr"]
 
 DEFAULT_METHOD = "pgd"
-_DIVERSE = {"momentum": 1.0, "diversity": 0.5}
+# MI-FGSM as published, but for the radius (Dong et al., 2018, section 4.1): 10 steps of a tenth of the radius from the
+# image itself, which without `step` is what momentum has.
+_MOMENTUM = {"momentum": 1.0, "steps": 10, "init": "none"}
+# The same with the published chance of input diversity (Xie et al., 2019); here images shrink, where theirs grow.
+_DIVERSE = {**_MOMENTUM, "diversity": 0.5}
 # What each preset changes in its method's defaults; those of `pgd` are what the field means by Linf PGD.
 PRESETS: dict[str, dict[str, Any]] = {
     # The original code's attack, in normalized space: its radius is about 1.8/255 in pixels.
@@ -65,14 +69,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "variants": [{}, {"init": "transfer"}, {"loss": "dlr"}, {"features": "cls"}, {"layer": 0.5}],
     },
     "autoattack": {"method": "autoattack"},
-    # What transfers better than plain PGD, with the published settings: Dong et al., 2018 (momentum); Xie et al., 2019
-    # (momentum and input diversity); features in the middle of the network, which models share more than its end.
-    "momentum": {"momentum": 1.0},
+    # What transfers better than plain PGD; models share more of the middle of the network than of its end.
+    "momentum": _MOMENTUM,
     "diverse": _DIVERSE,
     "intermediate": {"layer": 0.5},
-    "ensemble": {
-        "variants": [{}, {"init": "transfer"}, {"loss": "margin"}, {"momentum": 1.0}, _DIVERSE, {"layer": 0.5}]
-    },
+    "ensemble": {"variants": [{}, {"init": "transfer"}, {"loss": "margin"}, _MOMENTUM, _DIVERSE, {"layer": 0.5}]},
     "square": {"method": "square"},
 }
 

@@ -97,7 +97,10 @@ class GradientConfig(AttackConfig):
 class PGDConfig(GradientConfig):
     """`method: pgd`: projected gradient descent (Madry et al., 2018), or an ensemble of its variants."""
 
-    step: Positive | None = Field(None, description="The step size, in `units`. Null: a quarter of the radius.")
+    step: Positive | None = Field(
+        None,
+        description="The step size, in `units`. Null: a quarter of the radius, or with `momentum` radius over steps.",
+    )
     momentum: NotNegative = Field(0.0, description="Decay of the accumulated gradient (MI-FGSM). 0: plain PGD.")
     mse_weight: NotNegative = Field(
         0.0, description="Weight of the pixel MSE in the objective; the original code has 1."

@@ -131,7 +131,8 @@ def informed(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]
 class FreshTwins:
     """The plain model and fresh untrained twins of a defense at every step.
 
-    A twin depends on (seed, restart, step, its number) alone, so an image's result does not depend on its batch.
+    A twin depends on (seed, restart, step, its number) alone, so an image's result does not depend on its batch. An
+    attack whose step asks for several draws gets as many times more twins.
     """
 
     plain: Victim
@@ -142,11 +143,11 @@ class FreshTwins:
 
     def __call__(self, step: Step) -> Sequence[tuple[float, Victim]]:
         """The plain model with its weight; the twins share the rest."""
-        found = [(self.plain_weight, self.plain)]
-        for number in range(self.draws):
+        found, twins = [(self.plain_weight, self.plain)], self.draws * step.draws
+        for number in range(twins):
             draw = ("informed", step.restart, step.index, *([number] if number else []))
             twin = self.plain.with_defense(self.defense.untrained(self.seed, *draw))
-            found.append(((1 - self.plain_weight) / self.draws, twin))
+            found.append(((1 - self.plain_weight) / twins, twin))
         return found
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import foolbox
 import pytest
 import torch
 from torch import Tensor, nn
 
-from rtok.attacks import PGD, Context, FeatureCriterion, FixedSurrogate, LabelCriterion, Objective, craft
-from rtok.attacks.objective import Step
+from rtok.attacks import APGD, PGD, Context, FeatureCriterion, FixedSurrogate, LabelCriterion, Objective, craft
+from rtok.attacks.objective import Model, Step
 from rtok.errors import UserError
 
 STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
@@ -227,6 +228,56 @@ def test_a_restart_that_fools_the_model_is_kept_over_one_with_a_larger_loss() ->
     one, many = (craft(PGD(eps=0.1, steps=1, restarts=r), clean, objective).images for r in (1, 12))
     fooled = [model(found).argmax(1) != 0 for found in (one, many)]
     assert not fooled[0].all() and fooled[1].all()
+
+
+@pytest.mark.parametrize("restarts", [1, 2])
+def test_an_image_that_fooled_the_model_on_the_way_is_kept(restarts: int) -> None:
+    """Class 1 wins in a narrow band of brightness, which the second step leaves towards a larger loss."""
+
+    def model(images: Tensor) -> Tensor:
+        mean = images.mean((1, 2, 3))[:, None]
+        inside = (mean > 0.5) & (mean < 0.53)
+        right = torch.tensor([[0.1, 0.0, 0.0]]) - mean * torch.tensor([[1e-3, 0.0, 0.0]])
+        return torch.where(inside, right + torch.tensor([[-0.1, 0.5, -9.0]]), right)
+
+    clean = torch.tensor([0.45, 0.2]).view(2, 1, 1, 1).expand(2, 3, 2, 2)
+    objective = Objective(FixedSurrogate(model), LabelCriterion(torch.zeros(2).long()))
+    found = craft(PGD(eps=0.1, step=0.06, steps=2, restarts=restarts, init="none"), clean, objective)
+    means = found.images.mean((1, 2, 3))
+    assert means[0] == pytest.approx(0.51, abs=0.002) and means[1] == pytest.approx(0.3, abs=0.002)
+    # Only the image that fooled it is looked at again: there and at its end.
+    assert found.gradients.tolist() == [2 * restarts] * 2
+    assert (found.forwards - found.gradients).tolist() == ([2, 0] if restarts == 1 else [6, 2])
+
+
+def test_a_step_asks_for_the_draws_that_are_set(network: nn.Module, images: Tensor) -> None:
+    asked: list[Step] = []
+
+    class Asked(FixedSurrogate):
+        def members(self, step: Step) -> Sequence[tuple[float, Model]]:
+            asked.append(step)
+            return super().members(step)
+
+    objective = Objective(Asked(network), FeatureCriterion(network(images), "channel"))
+    found = craft(PGD(steps=2, draws=3), images, objective)
+    assert asked == [Step(0, 0, 3), Step(0, 1, 3)] and found.gradients.tolist() == [2] * 6  # a fixed one has one draw
+    craft(APGD(steps=2, draws=4), images, objective)
+    assert asked[2:] == [Step(0, 0, 4), Step(0, 1, 4), Step(0, 2, 4)]
+
+
+def test_momentum_ends_at_the_radius(images: Tensor) -> None:
+    """Published: as many steps of radius / steps, from the image itself."""
+    preset = PGD(preset="momentum", eps=0.05, quantize="none")
+    assert (preset.settings.steps, preset.settings.momentum, preset.settings.init) == (10, 1.0, "none")
+    brighter = Objective(FixedSurrogate(lambda x: x.flatten(1)), FeatureCriterion(-torch.ones(6, 432), "channel"))
+    inner = images.clamp(0.2, 0.8)
+    moved = []
+    for steps in (3, 10):
+        found = craft(PGD(momentum=1.0, steps=steps, init="none", eps=0.05, quantize="none"), inner, brighter)
+        moved.append((found.images - inner).abs().amax())
+    assert moved[0] == pytest.approx(0.05, abs=1e-6) and moved[1] == pytest.approx(0.05, abs=1e-6)
+    one = craft(PGD(momentum=1.0, steps=10, init="none", eps=0.05, quantize="none", max_mse=1e-9), inner, brighter)
+    torch.testing.assert_close((one.images - inner).abs().amax(), torch.tensor(0.005))  # a single step: a tenth
 
 
 def test_settings_come_as_keywords() -> None:

@@ -123,14 +123,15 @@ def test_label() -> None:
 def test_an_ensemble_is_its_variants_at_one_radius() -> None:
     attack = read_attack({"preset": "ensemble", "eps": "4/255", "steps": 7})
     assert attack.label == "ensemble, eps 0.0156863, steps 7"
-    assert [(m.eps, m.steps, m.variants) for m in attack.members] == [(4 / 255, 7, None)] * 6
+    assert [(m.eps, m.variants) for m in attack.members] == [(4 / 255, None)] * 6
+    assert [m.steps for m in attack.members] == [7, 7, 7, 10, 10, 7]  # MI-FGSM has its own
     changed = [(m.init, m.loss, m.momentum, m.diversity, m.layer) for m in attack.members]
     assert changed == [
         ("uniform", "cross-entropy", 0.0, 0.0, 1.0),
         ("transfer", "cross-entropy", 0.0, 0.0, 1.0),
         ("uniform", "margin", 0.0, 0.0, 1.0),
-        ("uniform", "cross-entropy", 1.0, 0.0, 1.0),
-        ("uniform", "cross-entropy", 1.0, 0.5, 1.0),
+        ("none", "cross-entropy", 1.0, 0.0, 1.0),
+        ("none", "cross-entropy", 1.0, 0.5, 1.0),
         ("uniform", "cross-entropy", 0.0, 0.0, 0.5),
     ]
     again = read_attack(attack.model_dump(mode="json"))

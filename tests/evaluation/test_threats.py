@@ -59,6 +59,13 @@ def test_the_first_of_several_draws_is_the_only_one_of_one() -> None:
     assert torch.equal(values(several), values(one))
 
 
+def test_an_attack_can_ask_for_more_draws() -> None:
+    usual, asked = twins(draws=6)(Step(1, 2)), twins(draws=2)(Step(1, 2, draws=3))
+    assert [weight for weight, _ in asked] == pytest.approx([weight for weight, _ in usual])
+    for (_, a), (_, b) in zip(usual[1:], asked[1:], strict=True):
+        assert torch.equal(values(a), values(b))
+
+
 def test_guessed_tokens_weigh_the_same_and_may_come_later() -> None:
     guesses: list[Victim] = []
     config: Any = SimpleNamespace(model=SimpleNamespace(name="a"))
