@@ -15,8 +15,9 @@ COMMAND = "eval-features"
 # What the user of a protocol chooses: the model, the defenses, the images to draw from, and how the run is carried out.
 # `analysis` and `curve` add to the results and change none of them.
 FREE = (
-    *("model.name", "model.weights", "defense", "data.name", "data.root", "data.extra", "data.holdout"),
-    *("data.verify", "data.workers", "batch_size", "compile", "analysis", "curve", "out"),
+    *("model.name", "model.weights", "model.normalization", "defense"),
+    *("data.name", "data.root", "data.extra", "data.holdout", "data.verify", "data.workers"),
+    *("batch_size", "compile", "analysis", "curve", "out"),
 )
 
 
@@ -47,10 +48,9 @@ def _is_free(key: str) -> bool:
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every value of nested mappings and lists with its dotted path."""
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
-    if inner is None:
+    """Yield every value of nested mappings and lists with its dotted path; an empty one is a value."""
+    if not value or not isinstance(value, dict | list):
         yield path, value
         return
-    for key, part in inner:
+    for key, part in value.items() if isinstance(value, dict) else enumerate(value):
         yield from _leaves(part, f"{path}.{key}" if path else str(key))

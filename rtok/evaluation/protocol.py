@@ -61,7 +61,10 @@ def write_entries(setup: Setup, task: Task, per_image: Sequence[Row], results: M
         "protocol": config.protocol,
         "deviations": deviations(config),
         "fixed": fixed(config),
-        "model": {"name": config.model.name, "weights": setup.backbone.fingerprint()},
+        "model": {
+            **{"name": config.model.name, "weights": setup.backbone.fingerprint()},
+            "normalization": config.model.normalization,
+        },
         "data": {
             **{"name": config.data.name, "split": config.data.split},
             "images": images_identity(setup.source, whole=True),

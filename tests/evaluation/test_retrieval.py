@@ -65,7 +65,7 @@ def test_copies_of_an_image_are_found_in_the_order_of_the_data() -> None:
     """Ten images, six of them copies: which copies are among the four nearest does not change with the last bits."""
     vectors = torch.eye(10, dtype=torch.float64)
     vectors[5:] = vectors[4]
-    last_bits = 1 + 1e-13 * torch.arange(10)  # the last copy would be the nearest
+    last_bits = 1 + 1e-13 * torch.arange(10, dtype=torch.float64)  # the last copy would be the nearest
     gallery = Gallery([str(i) for i in range(10)], vectors * last_bits[:, None])
     (nearest,) = gallery._nearest(["4"], vectors[4:5])
     assert sorted(nearest.tolist()) == [5, 6, 7, 8]
