@@ -84,6 +84,14 @@ def is_plain(value: object) -> bool:
     return isinstance(value, Tensor) and value.layout is torch.strided and not value.is_quantized
 
 
+def find_tensor(content: Mapping[str, Any], key: str) -> Tensor | None:
+    """Return the one plain tensor of that name, at the top of a checkpoint or under `state_dict`, or None."""
+    inner = content.get("state_dict")
+    entries = inner if isinstance(inner, Mapping) else content
+    found = [value for name, value in entries.items() if str(name).removeprefix("module.") == key]
+    return found[0] if len(found) == 1 and is_plain(found[0]) else None
+
+
 def whole_model(content: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return the backbone's weights in a model with tokens (`model.*`); an empty dictionary for other content."""
     inner = content.get("state_dict")

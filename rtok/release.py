@@ -20,18 +20,20 @@ if TYPE_CHECKING:
 KEY = "rtok"
 FORMAT = "rtok-model-1"
 TOKENS_KEY, TOKENS_FORMAT = "rtokens", "rtok-tokens-1"  # the one tensor of a token file, and what its metadata says
+DEFENSE_FORMAT = "rtok-defense-1"  # what the metadata of every other defense's file says
 
 
-def describe(tokens: Mapping[str, str], target: str, **more: Any) -> dict[str, Any]:
-    """Return what a model with tokens inside says of itself.
+def describe(defense: Mapping[str, str], target: str, **more: Any) -> dict[str, Any]:
+    """Return what a model with a defense inside says of itself.
 
     Args:
-        tokens: the metadata of the tokens' own file.
+        defense: the metadata of the defense's own file.
         more: what the format adds.
     """
-    backbone = tokens["backbone"] or None
+    backbone = defense["backbone"] or None
     about = {"format": FORMAT, "rtok_version": __version__, "target": target, "backbone": backbone}
-    return {**about, **more, "tokens": dict(tokens)}
+    # `tokens` whatever the kind: the name that version 0.1 reads
+    return {**about, **more, "tokens": dict(defense)}
 
 
 def to_metadata(description: Mapping[str, Any]) -> dict[str, str]:
@@ -40,25 +42,46 @@ def to_metadata(description: Mapping[str, Any]) -> dict[str, str]:
 
 
 def description(metadata: Mapping[str, str]) -> dict[str, Any] | None:
-    """Return the description in a file's metadata, or None when it holds no model with tokens inside."""
+    """Return the description in a file's metadata, or None when it holds no model with a defense inside."""
     try:
         found = json.loads(metadata.get(KEY, "null"))
     except (ValueError, RecursionError):
         return None
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         return None
-    tokens = found.get("tokens")
-    whole = isinstance(tokens, dict) and {"n", "dim", "image_size", "config"} <= tokens.keys()
+    defense = found.get("tokens")
+    whole = isinstance(defense, dict) and {"image_size", "config"} <= defense.keys()
     return found if whole and {"target", "backbone", "rtok_version"} <= found.keys() else None
 
 
+def made_with(metadata: Mapping[str, str]) -> Mapping[str, str]:
+    """Return what a file's metadata says of its defense, alone in the file or inside a model."""
+    about = description(metadata)
+    return metadata if about is None else about["tokens"]
+
+
+def in_words(defense: Mapping[str, str]) -> str:
+    """Say what defense has this metadata, such as `5 robustness tokens` or `a defense of the kind 'x'`."""
+    if "n" in defense and defense.get("format") == TOKENS_FORMAT:
+        return f"{defense['n']} robustness tokens"
+    return f"a defense of the kind '{defense.get('kind', 'unknown')}'"
+
+
 def refuse_robust(checkpoint: Checkpoint, path: Path) -> None:
-    """Refuse a model with tokens inside where a backbone's own weights are wanted, as a UserError."""
+    """Refuse a model with a defense inside where a backbone's own weights are wanted, as a UserError."""
     about = description(checkpoint.metadata)
     if about is not None:
         raise UserError(
-            f"'{path}' is not a plain backbone: it has {about['tokens']['n']} robustness tokens inside "
+            f"'{path}' is not a plain backbone: it has {in_words(about['tokens'])} inside "
             f"({about['target']}, made by rtok {about['rtok_version']}). Give the weights it was made from."
+        )
+
+
+def check_format(about: Mapping[str, str], path: Path, known: str) -> None:
+    """Refuse the file of a defense whose metadata names another format than `known`, as a UserError."""
+    if about.get("format", known) not in (known, "pt"):  # "pt" is what transformers writes
+        raise UserError(
+            f"'{path}' has the format '{about['format']}'; this rtok reads '{known}'. Upgrade rtok."
         )
 
 

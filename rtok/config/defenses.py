@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from typing_extensions import Self
@@ -44,11 +44,45 @@ class TokensConfig(DefenseConfig):
         return [self.model_copy(update={"count": count}) for count in self.counts]
 
 
+class DeepTokensConfig(TokensConfig):
+    """Deep tokens: extra tokens of their own for every block."""
+
+    kind: Annotated[str, NameIn(DEFENSES)] = Field("deep-tokens", description="The kind of defense.")
+    count: Annotated[Listed[UniqueList[SmallCount]] | Single[SmallCount], BY_SHAPE] = Field(
+        10, description="How many tokens per block; a list trains all its counts in one run."
+    )
+
+
+class LoRAConfig(DefenseConfig):
+    """LoRA: low-rank changes of linear layers, W + alpha / rank * B A."""
+
+    kind: Annotated[str, NameIn(DEFENSES)] = Field("lora", description="The kind of defense.")
+    rank: SmallCount = Field(8, description="The rank of each change.")
+    alpha: Positive | None = Field(None, description="The change is alpha / rank * B A. Null: the rank, so B A.")
+    targets: UniqueList[Literal["qkv", "proj", "fc1", "fc2"]] = Field(
+        ["qkv", "proj", "fc1", "fc2"],
+        description="The layers of a block that change: `qkv` and `proj` of the attention, `fc1` and `fc2` of the MLP.",
+    )
+    blocks: Annotated[Listed[UniqueList[Index]] | Single[Literal["all"]], BY_SHAPE] = Field(
+        "all", description="The blocks that change: `all`, or a list of their numbers from 0."
+    )
+
+
 DEFENSES.add(
     KIND,
     "rtok.defenses.tokens:RobustnessTokens",
     about="extra input tokens, trained on a frozen backbone",
     section=TokensConfig,
+)
+
+DEFENSES.add(
+    "deep-tokens",
+    "rtok.defenses.deep_tokens:DeepTokens",
+    about="tokens of their own for every block",
+    section=DeepTokensConfig,
+)
+DEFENSES.add(
+    "lora", "rtok.defenses.lora:LoRA", about="low-rank changes of the frozen weights, which merge", section=LoRAConfig
 )
 
 

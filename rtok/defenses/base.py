@@ -17,6 +17,7 @@ from rtok.errors import UserError
 from rtok.files import write_atomic
 from rtok.models.defended import Defended, Features
 from rtok.models.entry import Entry
+from rtok.release import DEFENSE_FORMAT
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -124,9 +125,19 @@ class Defense(ABC):
         """The number of extra tokens, n; None for a kind that adds none."""
         return None
 
+    @property
+    def has_control(self) -> bool:
+        """Whether an untrained twin differs from the plain model: where it does not, the plain model is the control."""
+        return True
+
     def model(self, backbone: Backbone) -> Features:
-        """Return the backbone with this defense inside, as one pure function of the images."""
-        return Defended(backbone, self.entry())
+        """Return the backbone with this defense inside, as one pure function of the images.
+
+        What depends on the parameters alone is computed here, once: later changes of theirs need another call.
+        """
+        if not backbone.takes_entries:
+            raise UserError(backbone.why_closed)
+        return Defended(backbone, self.entry().bind(backbone.vit.blocks))
 
     def to(self, device: torch.device) -> Self:
         """Return the defense on another device."""
@@ -140,6 +151,7 @@ class Defense(ABC):
     def metadata(self) -> dict[str, str]:
         """What it was made for, as the metadata of a file."""
         return {
+            "format": DEFENSE_FORMAT,
             "kind": self.kind,
             "backbone": self.backbone or "",
             "image_size": json.dumps(self.image_size),
@@ -185,8 +197,9 @@ class Defense(ABC):
 
 
 def same_twins(defenses: Any) -> dict[Hashable, Defense]:
-    """Return the first defense of each `twin_key`, in the order of the keys."""
+    """Return the first defense of each `twin_key`, in the order of the keys; those without a control are left out."""
     found: dict[Any, Defense] = {}
     for defense in defenses:
-        found.setdefault(defense.twin_key, defense)
+        if defense.has_control:
+            found.setdefault(defense.twin_key, defense)
     return dict(sorted(found.items()))

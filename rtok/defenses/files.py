@@ -9,6 +9,7 @@ from rtok.checkpoints import read_checkpoint
 from rtok.config.defenses import DEFENSES
 from rtok.defenses.base import Defense
 from rtok.errors import UserError
+from rtok.release import made_with
 
 
 def load_defense(path: Path) -> Defense:
@@ -18,7 +19,7 @@ def load_defense(path: Path) -> Defense:
         UserError: the file is unreadable, damaged, or of a kind that is not registered.
     """
     content = read_checkpoint(Path(path))
-    kind = content.metadata.get("kind", "tokens")
+    kind = made_with(content.metadata).get("kind", "tokens")
     if kind not in DEFENSES:
         raise UserError(
             f"'{path}' holds a defense of the kind '{kind}', which this rtok does not know. Known are "

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from rtok.checkpoints import Checkpoint, is_plain, read_checkpoint
+from rtok.checkpoints import Checkpoint, read_checkpoint
 from rtok.defenses.base import Defense
+from rtok.defenses.reading import read_parameter
 from rtok.errors import UserError
 from rtok.models.entry import AppendedTokens
-from rtok.release import TOKENS_FORMAT, TOKENS_KEY, description, parse_made_for
+from rtok.release import TOKENS_FORMAT, TOKENS_KEY, check_format, made_with, parse_made_for
 from rtok.seeding import image_seed
 from rtok.version import __version__
 
@@ -95,7 +96,7 @@ class RobustnessTokens(Defense):
     @property
     def metadata(self) -> dict[str, str]:
         """What the tokens were made for, as the metadata of a file."""
-        return {"format": TOKENS_FORMAT, **super().metadata, "n": str(self.count), "dim": str(self.dim)}
+        return {**super().metadata, "format": TOKENS_FORMAT, "n": str(self.count), "dim": str(self.dim)}
 
     @classmethod
     def load(cls, path: Path) -> RobustnessTokens:
@@ -111,44 +112,10 @@ class RobustnessTokens(Defense):
     @classmethod
     def parse(cls, content: Checkpoint, path: Path) -> RobustnessTokens:
         """Take the tokens out of a checkpoint that was read; `path` is for the message of the UserError."""
-        values = _find(content, path)
-        _check_values(values, path)
-        # a clone: a slice of a whole-model file would keep all of it in memory
-        return cls(values.detach().float().clone(), **parse_made_for(_metadata(content, path), path))
-
-
-def _find(content: Checkpoint, path: Path) -> Tensor:
-    """Return the one tensor `rtokens` of a checkpoint, at its top or under `state_dict`."""
-    inner = content.get("state_dict")
-    entries = inner if isinstance(inner, Mapping) else content
-    found = [value for key, value in entries.items() if str(key).removeprefix("module.") == TOKENS_KEY]
-    if len(found) != 1 or not is_plain(found[0]):
-        raise UserError(
-            f"'{path}' holds no robustness tokens: there is no tensor '{TOKENS_KEY}' in it. "
-            "Give a token file of rtok, or the original's rtokens.pt or last.ckpt."
+        hint = "Give a token file of rtok, or the original's rtokens.pt or last.ckpt."
+        values = read_parameter(
+            content, path, TOKENS_KEY, noun="robustness tokens", shape=(1, "count", "width"), hint=hint
         )
-    return found[0]
-
-
-def _check_values(values: Tensor, path: Path) -> None:
-    if values.dim() != 3 or values.shape[0] != 1 or 0 in values.shape or not values.is_floating_point():
-        raise UserError(
-            f"The tokens in '{path}' have the shape {tuple(values.shape)} ({values.dtype}); "
-            "tokens are floating-point numbers of shape (1, count, width)."
-        )
-    if not values.isfinite().all():
-        raise UserError(
-            f"The tokens in '{path}' hold NaN or infinity: their training diverged. Train them again, "
-            "with a lower learning rate."
-        )
-
-
-def _metadata(content: Checkpoint, path: Path) -> Mapping[str, str]:
-    """Return what a file says of its tokens; a file that others wrote says nothing of ours."""
-    robust = description(content.metadata)
-    about: Mapping[str, str] = content.metadata if robust is None else robust["tokens"]
-    if about.get("format", TOKENS_FORMAT) not in (TOKENS_FORMAT, "pt"):  # "pt" is what transformers writes
-        raise UserError(
-            f"'{path}' has the token format '{about['format']}'; this rtok reads '{TOKENS_FORMAT}'. Upgrade rtok."
-        )
-    return about
+        about = made_with(content.metadata)  # a file that others wrote says nothing of ours
+        check_format(about, path, TOKENS_FORMAT)
+        return cls(values, **parse_made_for(about, path))

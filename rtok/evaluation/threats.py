@@ -113,11 +113,12 @@ def transfer(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]
 def informed(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:
     """The attacker knows the kind of defense, not its values: the plain model and fresh untrained twins at every step.
 
-    The attacker has the public head: one that was fitted on robust features is as private as the defense.
+    The attacker has the public head: one that was fitted on robust features is as private as the defense. Defenses whose
+    untrained twin is the plain model are left out: this attack on them would be `transfer`.
     """
     settings, groups = context.config.informed, dict[tuple[object, ...], list[Victim]]()
     for victim in context.robust:
-        if victim.defense is not None:
+        if victim.defense is not None and victim.defense.has_control:
             groups.setdefault(victim.defense.twin_key, []).append(victim)
     for victims in groups.values():
         assert victims[0].defense is not None

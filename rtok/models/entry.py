@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from rtok.errors import UserError
 
 RunBlock = Callable[[int, Any, Tensor, "Tensor | None"], Tensor]
 
@@ -17,14 +20,23 @@ class Entry:
 
     What an entry adds to the sequence stands at its end: the features are read before it. An entry keeps no state from
     one call to the next.
+
+    Attributes:
+        own_blocks: the blocks that run in place of the model's own; None where those run.
     """
+
+    own_blocks: Sequence[Any] | None = None
+
+    def bind(self, blocks: Sequence[Any]) -> Entry:
+        """Return the entry made ready for a model with these blocks: what it computes of them, it computes here."""
+        return self
 
     def begin(self, sequence: Tensor, rope: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Change what enters block 0: the sequence (B, N, D) and its rotary table (P, 2 * head width) or None."""
         return sequence, rope
 
-    def run_block(self, index: int, block: Any, sequence: Tensor, rope: Tensor | None) -> Tensor:
-        """Run block `index` (from 0)."""
+    def run_block(self, index: int, block: Any, sequence: Tensor, rope: Tensor | None = None) -> Tensor:
+        """Run block `index` (from 0), a module or any function that is called like one."""
         return block(sequence) if rope is None else block(sequence, rope=rope)
 
 
@@ -40,13 +52,72 @@ class AppendedTokens(Entry):
 
     def begin(self, sequence: Tensor, rope: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Append the tokens."""
-        extra = self.values.to(sequence).expand(sequence.shape[0], -1, -1)
-        sequence = torch.cat([sequence, extra], dim=1)
-        if rope is not None:
-            count, width = extra.shape[1], rope.shape[-1] // 2
-            identity = torch.cat([rope.new_zeros(count, width), rope.new_ones(count, width)], dim=-1)
-            rope = torch.cat([rope, identity])
+        return appended(sequence, self.values), unturned(rope, self.values.shape[1])
+
+
+@dataclass(frozen=True, eq=False)
+class TokensInEveryBlock(Entry):
+    """Tokens (L, n, D): n of their own join the end of the sequence in every block, and leave after it."""
+
+    values: Tensor
+
+    def bind(self, blocks: Sequence[Any]) -> Entry:
+        """Refuse a model of another depth, as a UserError."""
+        if len(blocks) != len(self.values):
+            raise UserError(f"The tokens are for {len(self.values)} blocks, but the model has {len(blocks)}.")
+        return self
+
+    def begin(self, sequence: Tensor, rope: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Make room for the tokens in the rotary table, which is the same for all blocks."""
+        return sequence, unturned(rope, self.values.shape[1])
+
+    def run_block(self, index: int, block: Any, sequence: Tensor, rope: Tensor | None = None) -> Tensor:
+        """Run a block with its tokens."""
+        longer = appended(sequence, self.values[index : index + 1])
+        return super().run_block(index, block, longer, rope)[:, : sequence.shape[1]]
+
+
+@dataclass(frozen=True, eq=False)
+class Entries(Entry):
+    """Several entries as one: each enters the model that the ones before it have made."""
+
+    parts: tuple[Entry, ...]
+    own_blocks: Sequence[Any] | None = None
+
+    def bind(self, blocks: Sequence[Any]) -> Entry:
+        """Bind one after the other."""
+        bound = []
+        for part in self.parts:
+            bound.append(part.bind(blocks))
+            blocks = bound[-1].own_blocks or blocks
+        return Entries(tuple(bound), blocks)
+
+    def begin(self, sequence: Tensor, rope: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Let one after the other change what enters."""
+        for part in self.parts:
+            sequence, rope = part.begin(sequence, rope)
         return sequence, rope
+
+    def run_block(self, index: int, block: Any, sequence: Tensor, rope: Tensor | None = None) -> Tensor:
+        """Run a block inside the first, that inside the second, and so on."""
+        run = block
+        for part in self.parts:
+            run = partial(part.run_block, index, run)
+        return run(sequence, rope)
+
+
+def appended(sequence: Tensor, tokens: Tensor) -> Tensor:
+    """Return a sequence (B, N, D) with tokens (1, n, D) or (B, n, D) at its end."""
+    return torch.cat([sequence, tokens.to(sequence).expand(sequence.shape[0], -1, -1)], dim=1)
+
+
+def unturned(rope: Tensor | None, count: int) -> Tensor | None:
+    """Return a rotary table with the identity rotation for `count` more positions."""
+    if rope is None:
+        return None
+    width = rope.shape[-1] // 2
+    identity = torch.cat([rope.new_zeros(count, width), rope.new_ones(count, width)], dim=-1)
+    return torch.cat([rope, identity])
 
 
 NOTHING = Entry()
@@ -80,9 +151,10 @@ def run_blocks(
         run_block: runs a block instead of the entry's own method, which it has to call.
     """
     run = run_block or entry.run_block
+    blocks = entry.bind(vit.blocks).own_blocks or vit.blocks
     sequence, rope = entry.begin(sequence, rope)
     found: dict[int, Tensor] = {}
-    for index, block in enumerate(vit.blocks[: max(after) + 1]):
+    for index, block in enumerate(blocks[: max(after) + 1]):
         sequence = run(index, block, sequence, rope)
         if index in after:
             found[index] = sequence

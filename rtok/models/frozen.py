@@ -19,9 +19,24 @@ class FrozenLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Map (..., in_features) to (..., out_features)."""
-        if input.requires_grad and not self.weight.requires_grad and _through_onednn(input):
-            return _OneDNNLinear.apply(input, self.weight, self.bias)
-        return F.linear(input, self.weight, self.bias)
+        return linear(input, self.weight, self.bias)
+
+
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return `F.linear`, through oneDNN where `FrozenLinear` says so."""
+    if input.requires_grad and not weight.requires_grad and _through_onednn(input):
+        output: Tensor = _OneDNNLinear.apply(input, weight, bias)
+        return output
+    return F.linear(input, weight, bias)
+
+
+def product(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return `F.linear` without a graph, on a CPU computed with oneDNN: for the inside of an autograd function."""
+    if _through_onednn(input):
+        # the operator that torch.compile uses for a linear layer on the CPU
+        output: Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
+        return output
+    return F.linear(input, weight, bias)
 
 
 def freeze_linears(module: nn.Module) -> None:
@@ -45,16 +60,10 @@ class _OneDNNLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(weight)
-        return _product(input, weight, bias)
+        return product(input, weight, bias)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (weight,) = ctx.saved_tensors
-        return _product(gradient, weight.t(), None), None, None
-
-
-def _product(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    # the operator that torch.compile uses for a linear layer on the CPU
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
-    return product
+        return product(gradient, weight.t(), None), None, None
