@@ -102,7 +102,8 @@ class _ChangedLinear(nn.Module):
 
     def __init__(self, layer: nn.Module, factors: Factors, scale: float) -> None:
         super().__init__()
-        weight, self.bias, self.scale = layer.weight, layer.bias, scale
+        weight, self.scale = layer.weight, scale
+        self.bias: Tensor | None = layer.bias
         self.factors: Factors | None = None
         if weight.requires_grad:  # a model that is trained itself
             self.weight = merged(weight, factors, scale)
@@ -161,8 +162,10 @@ def _with(module: nn.Module, path: Sequence[str], layer: _ChangedLinear) -> nn.M
     own = copy.copy(module)
     inner = layer if len(path) == 1 else _with(module.get_submodule(path[0]), path[1:], layer)
     own._modules = {**module._modules, path[0]: inner}
-    if layer.factors is not None and hasattr(module, "qkv_bias_separate"):
-        own.qkv_bias_separate = True  # timm's `EvaAttention` would take the weight out of its layer
+    if path[0] == "qkv" and getattr(module, "q_bias", None) is not None:
+        # timm's `EvaAttention` has the bias beside the layer, and then takes the weight out of it
+        layer.bias = torch.cat([module.q_bias, module.k_bias, module.v_bias])  # type: ignore[list-item, assignment]
+        own._parameters = {**module._parameters, "q_bias": None}
     return own
 
 
