@@ -80,9 +80,7 @@ def refuse_robust(checkpoint: Checkpoint, path: Path) -> None:
 def check_format(about: Mapping[str, str], path: Path, known: str) -> None:
     """Refuse the file of a defense whose metadata names another format than `known`, as a UserError."""
     if about.get("format", known) not in (known, "pt"):  # "pt" is what transformers writes
-        raise UserError(
-            f"'{path}' has the format '{about['format']}'; this rtok reads '{known}'. Upgrade rtok."
-        )
+        raise UserError(f"'{path}' has the format '{about['format']}'; this rtok reads '{known}'. Upgrade rtok.")
 
 
 def parse_made_for(about: Mapping[str, str], path: Path) -> dict[str, Any]:

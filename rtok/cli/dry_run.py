@@ -143,8 +143,9 @@ def _trials(setup: Setup, command: str) -> list[Trial]:
     plain, robust = Victim("plain", backbone), list[Victim]()
     if command != "attack":
         heads = config.head.robust_victims if labels and config.head else (None,)
-        robust = robust_victims(resolve_defenses(config.defense_paths), backbone, heads)
-        robust_victims(resolve_defenses(config.guessed_paths), backbone)
+        # an outline has no weights to check
+        robust = robust_victims(resolve_defenses(config.defense_paths), backbone, heads, check_weights=False)
+        robust_victims(resolve_defenses(config.guessed_paths), backbone, check_weights=False)
     control = control_victims(robust, config.control_draws, backbone, config.seed)
     several = task.several_targets
     context = ThreatContext(config, plain, _surrogate(setup), control, robust, [plain], several_targets=several)
@@ -166,7 +167,7 @@ def _surrogate(setup: Setup) -> Victim:
     if chosen.defense is None:
         return victim
     defense = load_defense(chosen.defense)
-    defense.check(backbone, chosen.defense)
+    defense.check(backbone, chosen.defense, weights=False)
     return victim.with_defense(defense)
 
 

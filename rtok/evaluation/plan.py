@@ -12,6 +12,7 @@ from rtok.attacks.base import build
 from rtok.attacks.stored import AdversarialSet
 from rtok.config.attack import AttackConfig, read_attack
 from rtok.config.threats import THREATS
+from rtok.errors import UserError
 from rtok.evaluation.loop import AttackRun, Trial
 from rtok.evaluation.task import Task
 from rtok.evaluation.threats import BoundSurrogate, ModelOf, Scenario, ThreatContext, transfer
@@ -44,6 +45,12 @@ class Planner:
         for radius in config.curve or ():
             at_radius = self.of_attack(config.attacks[0].at_radius(radius))
             found += [replace(trial, part="curve", name=config.attacks[0].label) for trial in at_radius]
+        if not found:
+            kinds = {victim.defense.kind for victim in self.context.robust if victim.defense is not None}
+            raise UserError(
+                f"threats: {', '.join(config.threats)} attacks no defense of the kind {' or '.join(sorted(kinds))}: "
+                "its untrained twin is the plain model. Add transfer or adaptive."
+            )
         return found
 
     def of_attack(self, attack: AttackConfig) -> list[Trial]:

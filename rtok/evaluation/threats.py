@@ -113,8 +113,8 @@ def transfer(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]
 def informed(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:
     """The attacker knows the kind of defense, not its values: the plain model and fresh untrained twins at every step.
 
-    The attacker has the public head: one that was fitted on robust features is as private as the defense. Defenses whose
-    untrained twin is the plain model are left out: this attack on them would be `transfer`.
+    The attacker has the public head: one that was fitted on robust features is as private as the defense. Defenses
+    whose untrained twin is the plain model are left out: this attack on them would be `transfer`.
     """
     settings, groups = context.config.informed, dict[tuple[object, ...], list[Victim]]()
     for victim in context.robust:

@@ -1,4 +1,4 @@
-"""Low-rank changes of a model's linear layers (Hu et al., 2022): merged where it is frozen, cheap where it is trained."""
+"""Low-rank changes of linear layers (Hu et al., 2022): merged where they are frozen, cheap where they are trained."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from rtok.errors import UserError
 from rtok.models.entry import Entry
@@ -24,9 +23,7 @@ _PATHS = {
     "fc1": (("mlp.fc1",), ("mlp.fc1_g", "mlp.fc1_x")),
     "fc2": (("mlp.fc2",),),
 }
-_BY_NAME = {
-    path.rpartition(".")[2]: path for choices in _PATHS.values() for paths in choices for path in paths
-}
+_BY_NAME = {path.rpartition(".")[2]: path for choices in _PATHS.values() for paths in choices for path in paths}
 
 
 def layer_path(name: str) -> str:
