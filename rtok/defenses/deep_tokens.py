@@ -57,8 +57,8 @@ class DeepTokens(Defense):
         if not backbone.takes_entries:
             raise UserError(backbone.why_closed)
         values = _draw((backbone.depth, settings.count, backbone.dim), settings.init_std, seed)
-        made_for = {"backbone": backbone.spec.name, "image_size": backbone.image_size, "version": __version__}
-        return cls(values, settings.init_std, **made_for)
+        name, size = backbone.spec.name, backbone.image_size
+        return cls(values, settings.init_std, backbone=name, image_size=size, version=__version__)
 
     @classmethod
     def parse(cls, content: Checkpoint, path: Path) -> DeepTokens:

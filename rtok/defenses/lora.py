@@ -124,7 +124,10 @@ class LoRA(Defense):
             raise UserError(f"'{path}' has damaged metadata: the form of its LoRA. Copy it again.") from error
         values = {}
         for layer in layers:
-            shapes = {"A": (len(blocks), rank, "inputs"), "B": (len(blocks), "outputs", rank)}
+            shapes: dict[str, tuple[int | str, ...]] = {
+                "A": (len(blocks), rank, "inputs"),
+                "B": (len(blocks), "outputs", rank),
+            }
             for factor, shape in shapes.items():
                 name = f"{layer}_{factor}"
                 values[name] = read_parameter(content, path, name, noun=cls.noun, shape=shape)

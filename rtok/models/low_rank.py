@@ -97,7 +97,7 @@ class _ChangedLinear(nn.Module):
     a training step never computes it.
     """
 
-    def __init__(self, layer: nn.Module, factors: Factors, scale: float) -> None:
+    def __init__(self, layer: Any, factors: Factors, scale: float) -> None:
         super().__init__()
         weight, self.scale = layer.weight, scale
         self.bias: Tensor | None = layer.bias
@@ -146,7 +146,7 @@ def _changed(block: nn.Module, factors: Mapping[str, Factors], scale: float) -> 
     """Return a block that shares everything with the given one but the changed layers."""
     result = block
     for path, pair in factors.items():
-        layer = block.get_submodule(path)
+        layer: Any = block.get_submodule(path)
         wanted = tuple(layer.weight.shape)
         if wanted != (len(pair[1]), pair[0].shape[1]):
             raise UserError(f"The low-rank change of {path} is for another width than the layer's, {wanted}.")
@@ -161,7 +161,7 @@ def _with(module: nn.Module, path: Sequence[str], layer: _ChangedLinear) -> nn.M
     own._modules = {**module._modules, path[0]: inner}
     if path[0] == "qkv" and getattr(module, "q_bias", None) is not None:
         # timm's `EvaAttention` has the bias beside the layer, and then takes the weight out of it
-        layer.bias = torch.cat([module.q_bias, module.k_bias, module.v_bias])  # type: ignore[list-item, assignment]
+        layer.bias = torch.cat([module.q_bias, module.k_bias, module.v_bias])  # type: ignore[list-item]
         own._parameters = {**module._parameters, "q_bias": None}
     return own
 
