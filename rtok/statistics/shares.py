@@ -39,8 +39,8 @@ def newcombe(both: float, first: float, second: float, n: float) -> Interval | N
         raise ValueError(f"newcombe: {both}, {first} and {second} pairs among {n}")
     if n == 0:
         return None
-    shares = (np.asarray(count / n) for count in (both, first, second))
-    return _single(newcombe_bounds(*shares, n=np.asarray(n)))
+    a, b, c = (np.asarray(count / n) for count in (both, first, second))
+    return _single(newcombe_bounds(a, b, c, np.asarray(n)))
 
 
 def share_interval(values: ArrayLike, groups: Sequence[Hashable]) -> Interval | None:
