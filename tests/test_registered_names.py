@@ -17,7 +17,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "defaults of keys": {"config/schema.py": "PGDConfig transfer informed adaptive"},
     "re-exports": {"__init__.py": "PGD", "attacks/__init__.py": "APGD PGD", "config/__init__.py": "TokensConfig"},
     "a word for a place on disk": {"data/listing.py": "folder"},
-    "a part of AutoAttack has the same name": {"attacks/autoattack.py": "square"},
+    "parts of AutoAttack are these": {"attacks/autoattack.py": "square APGD Square"},
     "the attack on the public model, which others start from and are compared with": {
         "attacks/restarts.py": "transfer",
         "config/attack_methods.py": "transfer",

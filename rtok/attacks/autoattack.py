@@ -1,40 +1,66 @@
-"""AutoAttack (Croce & Hein, 2020) on labels, through pyautoattack."""
+"""AutoAttack (Croce & Hein, 2020) on labels: its members, run one after the other on what still resists."""
 
 from __future__ import annotations
 
-import logging
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from rtok.attacks.apgd import APGD
 from rtok.attacks.ball import project
 from rtok.attacks.base import Context, Perturbed, read_settings
-from rtok.attacks.objective import LabelCriterion, Objective, Step, Surrogate
+from rtok.attacks.objective import Chosen, FixedSurrogate, LabelCriterion, Model, Objective, Passes, Step, single
+from rtok.attacks.square import FIRST_SHARE, HALVINGS, Square
 from rtok.config.attack_methods import AutoAttackConfig
 from rtok.errors import UserError
 from rtok.seeding import image_seed
 
-# What pyautoattack runs, in its order.
+# The members of each version, in their order.
 VERSIONS = {
     "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
     "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
 }
 # The loss of these is the difference of logits ratio, which compares the third (dlr) or fourth largest logit.
 FEWEST_CLASSES = {"apgd-dlr": 3, "apgd-t": 4}
+# AutoAttack's numbers: steps of APGD and FAB, queries of Square attack, classes that targeted attacks try (fewer where
+# there are fewer), and the restarts of `plus` for attacks without a target.
+STEPS, QUERIES, TARGETS, RESTARTS = 100, 5000, 9, 5
 _NORMS = {"linf": "Linf", "l2": "L2"}
-_TARGETS = 9  # classes that the targeted attacks try, in every version; fewer where there are fewer
+_FIRST = Step(0, 0)
+
+# From clean images that still resist, with their objective and context, to adversarial ones.
+Attempt = Callable[[Tensor, Objective, Context], Tensor]
+
+
+@dataclass(frozen=True)
+class TargetedDLR(LabelCriterion):
+    """Towards a wrong class: the targeted difference of logits ratio (Croce & Hein, 2020, section 4).
+
+    Args:
+        targets: (B,) the wrong classes; there are at least four classes.
+    """
+
+    targets: Tensor | None = None
+
+    def __call__(self, output: Tensor, images: Chosen) -> Tensor:
+        """(z_t - z_y) / (z_1 - (z_3 + z_4) / 2), (b,), with the logits z_1 >= z_2 >= ... in order."""
+        assert self.targets is not None
+        logits = single(output)
+        right, wrong = (logits.gather(1, classes[images, None])[:, 0] for classes in (self.labels, self.targets))
+        largest = logits.topk(4, dim=1).values
+        return (wrong - right) / (largest[:, 0] - largest[:, 2:].mean(1)).clamp(min=1e-12)
 
 
 class AutoAttack:
-    """AutoAttack's ensemble against the labels of a `LabelCriterion`, one image after the other.
+    """AutoAttack's ensemble against the labels of a `LabelCriterion`.
 
-    pyautoattack draws its noise for a whole batch at once, so that 10 to 15 % of the images change with the
-    batch. Here every image runs alone, with a seed of its own: its result depends on no other image, batch
-    size or process.
+    Every member tries all images that have withstood those before it. APGD and Square attack are rtok's, FAB is
+    pyautoattack's, and so is Square attack for L2. All randomness is an image's own, so a result does not depend on the
+    batch: what draws its noise for a batch at once (FAB's restarts, Square attack for L2) runs image by image.
 
     An image that resists, or that the surrogate misclassifies anyway, comes back unchanged: that a victim
     withstands it says nothing. A surrogate that changes at every step (`informed`) stays at its first step,
@@ -60,16 +86,30 @@ class AutoAttack:
         """
         if not isinstance(objective.criterion, LabelCriterion):
             raise UserError("attack.method: autoattack attacks labels, and features have none: use pgd.")
-        labels, model = objective.criterion.labels, _Frozen(objective.surrogate)
-        with torch.no_grad(), _contained(images.device):
-            found = [
-                self._attack(model, images[b : b + 1], labels[b : b + 1], image_seed(context.seed, key, "autoattack"))
-                for b, key in enumerate(context.keys)
-            ]
-        adversarial = torch.cat(found) if found else images
-        # It goes beyond the radius by rounding errors (7e-6 of 255 were seen).
-        adversarial = project(adversarial, images, self.settings.norm, self.settings.eps)
-        return Perturbed(adversarial, objective.loss(adversarial, Step(0, 0)))
+        members = [*objective.surrogate.members(_FIRST)]
+        passes = Passes.none(images)
+        criterion = LabelCriterion(objective.criterion.labels, objective.criterion.ignore_index)
+        frozen = Objective(FixedSurrogate(_mean(members)), criterion, objective.micro_batch, passes=passes)
+        adversarial, devices = images.clone(), [images.device] if images.is_cuda else []
+        with torch.random.fork_rng(devices):  # pyautoattack seeds the global generators
+            with torch.no_grad():
+                logits = frozen.output(images, _FIRST)
+            resists = logits.argmax(1) == criterion.labels
+            for attempt in self._attempts(logits, criterion):
+                places = resists.nonzero().squeeze(1)
+                if not len(places):
+                    break
+                there = frozen.at(places)
+                found = attempt(images[places], there, _some(context, places))
+                # FAB goes on beyond the radius, and by rounding errors others do.
+                found = project(found, images[places], self.settings.norm, self.settings.eps)
+                fooled = there.score(found, _FIRST)[1] > 0
+                adversarial[places[fooled]] = found[fooled]
+                resists[places[fooled]] = False
+        if objective.passes is not None:
+            objective.passes.forwards.add_(passes.forwards, alpha=len(members))
+            objective.passes.gradients.add_(passes.gradients, alpha=len(members))
+        return Perturbed(adversarial, objective.loss(adversarial, _FIRST))
 
     def chosen(self, classes: int) -> list[str]:
         """The attacks that run on a model of this many classes."""
@@ -90,51 +130,101 @@ class AutoAttack:
                     f"{classes}: leave it out."
                 )
 
-    def _attack(self, model: nn.Module, image: Tensor, label: Tensor, seed: int) -> Tensor:
-        """Run the ensemble on one image (1, 3, H, W)."""
-        import pyautoattack
+    def _attempts(self, logits: Tensor, criterion: LabelCriterion) -> Iterator[Attempt]:
+        """What is tried in turn, given the logits (B, K) of the clean images."""
+        classes = logits.shape[1]
+        restarts = RESTARTS if self.settings.version == "plus" else 1
+        # From the second most likely class on; the most likely one of an image that is attacked is its label.
+        ranked = logits.argsort(1, descending=True)[:, 1 : TARGETS + 1].T
+        for name in self.chosen(classes):
+            if name in ("apgd-ce", "apgd-dlr"):
+                loss = replace(criterion, loss="cross-entropy" if name == "apgd-ce" else "dlr")
+                yield from (partial(self._apgd, loss, restart) for restart in range(restarts))
+            elif name == "apgd-t":
+                losses = [TargetedDLR(criterion.labels, criterion.ignore_index, targets=t) for t in ranked]
+                yield from (partial(self._apgd, loss, 0) for loss in losses)
+            elif name == "fab":
+                yield from (partial(self._fab, None, restart) for restart in range(restarts))
+            elif name == "fab-t":
+                yield from (partial(self._fab, rank, 0) for rank in range(2, len(ranked) + 2))
+            else:
+                yield self._square
 
-        classes = model(image).shape[1]
-        ensemble: Any = pyautoattack.AutoAttack(
-            model,
-            norm=_NORMS[self.settings.norm],
-            eps=self.settings.eps,
-            seed=seed,
-            device=image.device,
-            version="custom",
-            attacks=self.chosen(classes),
+    def _apgd(
+        self, criterion: LabelCriterion, restart: int, images: Tensor, objective: Objective, context: Context
+    ) -> Tensor:
+        settings = self.settings
+        apgd = APGD(norm=settings.norm, eps=settings.eps, steps=STEPS)
+        context = replace(context, visits=[restart] * len(images))  # a start of its own
+        return apgd.run(images, replace(objective, criterion=criterion), context).images
+
+    def _fab(self, rank: int | None, restart: int, images: Tensor, objective: Objective, context: Context) -> Tensor:
+        """FAB, towards the class at this rank (1 is the most likely) or any class; only restarts draw noise."""
+        from pyautoattack.fab_pt import FABAttack_PT
+
+        if restart and len(images) > 1:
+            return _one_by_one(partial(self._fab, rank, restart), images, objective, context)
+        norm, device = _NORMS[self.settings.norm], images.device
+        predict = partial(objective.output, step=_FIRST)
+        fab = FABAttack_PT(predict, norm=norm, n_iter=STEPS, eps=self.settings.eps, device=device)
+        fab.target_class = rank
+        if restart:
+            torch.manual_seed(image_seed(context.seed, context.keys[0], "fab", restart))
+        found: Tensor = fab.attack_single_run(
+            images, _labels(objective), use_rand_start=restart > 0, is_targeted=rank is not None
         )
-        ensemble.apgd.n_restarts = ensemble.fab.n_restarts = 5 if self.settings.version == "plus" else 1
-        targets = min(_TARGETS, classes - 1)
-        ensemble.apgd_targeted.n_target_classes = ensemble.fab.n_target_classes = targets
-        adversarial, _ = ensemble.run_standard_evaluation(image, label, batch_size=1)
-        return adversarial
+        return found
+
+    def _square(self, images: Tensor, objective: Objective, context: Context) -> Tensor:
+        if self.settings.norm == "linf":
+            margin = replace(_labeled(objective), loss="margin")
+            square = _Square(eps=self.settings.eps, queries=QUERIES + 2, quantize="none")
+            return square.run(images, replace(objective, criterion=margin), context).images
+        from pyautoattack.square import SquareAttack
+
+        if len(images) > 1:
+            return _one_by_one(self._square, images, objective, context)
+        with torch.no_grad():
+            found: Tensor = SquareAttack(
+                partial(objective.output, step=_FIRST),
+                norm="L2",
+                eps=self.settings.eps,
+                n_queries=QUERIES,
+                seed=image_seed(context.seed, context.keys[0], "autoattack"),
+                device=images.device,
+                resc_schedule=False,
+            ).perturb(images, _labels(objective))
+        return found
 
 
-class _Frozen(nn.Module):
-    """A surrogate at its first step, as one deterministic model."""
+class _Square(Square):
+    """Square attack as AutoAttack runs it: half of the schedule, not the whole one in half of the time."""
 
-    def __init__(self, surrogate: Surrogate) -> None:
-        super().__init__()
-        self.members: list[tuple[float, Callable[[Tensor], Tensor]]] = [*surrogate.members(Step(0, 0))]
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits (B, K): the members' weighted mean."""
-        return torch.stack([weight * model(images) for weight, model in self.members]).sum(0)
+    def share(self, query: int) -> float:
+        """The share of the image; the first two queries are the image and the stripes."""
+        return FIRST_SHARE / 2 ** sum(query - 2 > halving for halving in HALVINGS)
 
 
-@contextmanager
-def _contained(device: torch.device) -> Iterator[None]:
-    """Undo what pyautoattack does to the process.
+def _one_by_one(attempt: Attempt, images: Tensor, objective: Objective, context: Context) -> Tensor:
+    places = torch.arange(len(images), device=images.device).split(1)
+    return torch.cat([attempt(images[b], objective.at(b), _some(context, b)) for b in places])
 
-    It seeds the global generators, ends tracing, and warns about "the data", which here is a single image.
-    """
-    logger, trace = logging.getLogger("auto-attack"), sys.gettrace()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            yield
-    finally:
-        logger.setLevel(level)
-        sys.settrace(trace)
+
+def _some(context: Context, places: Tensor) -> Context:
+    """The context of some images of a batch; AutoAttack starts from nothing that others found."""
+    return Context([context.keys[b] for b in places.tolist()], context.seed)
+
+
+def _labeled(objective: Objective) -> LabelCriterion:
+    assert isinstance(objective.criterion, LabelCriterion)
+    return objective.criterion
+
+
+def _labels(objective: Objective) -> Tensor:
+    labels = _labeled(objective).labels
+    return labels if objective.places is None else labels[objective.places]
+
+
+def _mean(members: list[tuple[float, Model]]) -> Model:
+    """One model: the members' weighted mean."""
+    return lambda images: torch.stack([weight * model(images) for weight, model in members]).sum(0)

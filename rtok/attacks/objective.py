@@ -75,6 +75,11 @@ def cosine(features: Tensor, target: Tensor, axis: Axis) -> Tensor:
     return similarity if similarity.ndim == 1 else similarity.mean(dim=1)
 
 
+def single(output: Tensor) -> Tensor:
+    """The same in single precision or better: halves are too coarse for losses."""
+    return output if output.dtype == torch.float64 else output.float()
+
+
 @dataclass(frozen=True)
 class FeatureCriterion:
     """Push features away from a target: minus the mean cosine similarity (paper, eq. of the feature attack).
@@ -123,8 +128,7 @@ class LabelCriterion:
 
     def __call__(self, output: Tensor, images: Chosen) -> Tensor:
         """Loss per image, (b,); zero for an image without a label that counts."""
-        labels = self.labels[images]
-        logits = output if output.dtype == torch.float64 else output.float()
+        labels, logits = self.labels[images], single(output)
         if self.loss == "cross-entropy":
             loss = F.cross_entropy(logits, labels, ignore_index=self.ignore_index, reduction="none")
         else:
@@ -238,6 +242,11 @@ class Objective:
             losses.append(self._loss(outputs, part))
             shares.append(self._fooled(outputs, part))
         return torch.cat(losses), torch.cat(shares)
+
+    def output(self, images: Tensor, step: Step) -> Tensor:
+        """Return the mean output of the surrogate's members, with a graph where images ask for a gradient."""
+        outputs = self._outputs(images, slice(0, len(images)), step)
+        return _sum([output if weight == 1 else weight * output for weight, output in outputs])
 
     def _parts(self, images: Tensor) -> list[slice]:
         B = images.shape[0]

@@ -1,4 +1,4 @@
-"""AutoAttack: closed-form robustness of linear models, never weaker than PGD, and one image at a time."""
+"""AutoAttack: closed-form robustness of linear models, never weaker than PGD, and independent of the batch."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import logging
 import sys
 from collections.abc import Sequence
 
-import pyautoattack
 import pytest
 import timm
 import torch
+from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from torch import Tensor, nn
 
-from rtok.attacks import PGD, Context, FixedSurrogate, LabelCriterion, Objective, craft
-from rtok.attacks.autoattack import AutoAttack
+from rtok.attacks import PGD, Context, FixedSurrogate, LabelCriterion, Objective, autoattack, craft
+from rtok.attacks.autoattack import AutoAttack, TargetedDLR
 from rtok.attacks.objective import Model, Step
 from rtok.errors import UserError
 
@@ -42,6 +42,13 @@ class Linear:
         return gap.scatter(1, labels[:, None], -torch.inf).amax(1) < 0
 
 
+class RowByRow(Linear):
+    """The same, bit by bit for any number of rows."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return (images.flatten(1)[:, None] * self.weight).sum(-1) + self.bias
+
+
 def images(count: int, *, extreme: bool = True) -> Tensor:
     found = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     return (2 * found - 0.5).clamp(0, 1) if extreme else found  # half of the pixels lie on the box
@@ -59,7 +66,10 @@ def objective(model: Model, labels: Tensor) -> Objective:
     ("attack", "count"),
     [(AutoAttack(eps=0.024), 4), (AutoAttack(eps=0.024, version="custom", attacks=["apgd-ce", "apgd-t"]), 20)],
 )
-def test_a_linear_model_is_as_robust_as_its_closed_form(attack: AutoAttack, count: int) -> None:
+def test_a_linear_model_is_as_robust_as_its_closed_form(
+    attack: AutoAttack, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(autoattack, "QUERIES", 500)
     model, x = Linear(), images(count)
     labels = model(x).argmax(1)
     labels[0] = (labels[0] + 1) % 10  # one that is wrong anyway
@@ -96,17 +106,56 @@ def test_a_tiny_vit_is_no_more_accurate_than_under_pgd() -> None:
     assert under_auto <= under_pgd + 0.02
 
 
-def test_an_image_does_not_depend_on_its_batch() -> None:
-    model, x = Linear(), images(6)
+@pytest.mark.parametrize(
+    "attack",
+    [
+        AutoAttack(eps=0.03),
+        AutoAttack(eps=0.03, version="plus"),
+        AutoAttack(norm="l2", eps=0.6, version="custom", attacks=["square", "fab"]),
+    ],
+)
+def test_an_image_does_not_depend_on_its_batch(attack: AutoAttack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autoattack, "STEPS", 5)
+    monkeypatch.setattr(autoattack, "QUERIES", 30)
+    model, x = RowByRow(), images(6)
     labels = model(x).argmax(1)
-    attack = AutoAttack(eps=0.1, version="custom", attacks=("square",))  # the noisiest of them
-    together = craft(attack, x, objective(model, labels), Context(keys(6), seed=3)).images
+    together = craft(attack, x, objective(model, labels), Context(keys(6), seed=3))
+    assert 0 < (model(together.images).argmax(1) == labels).sum() < 6
     for b in reversed(range(6)):
         one = slice(b, b + 1)
-        alone = craft(attack, x[one], objective(model, labels[one]), Context(keys(6)[one], seed=3)).images
-        assert torch.equal(alone, together[one])
+        alone = craft(attack, x[one], objective(model, labels[one]), Context(keys(6)[one], seed=3))
+        torch.testing.assert_close(alone.images, together.images[one], rtol=0, atol=1e-6)
+        assert alone.forwards[0] == together.forwards[b] and alone.gradients[0] == together.gradients[b]
     other = craft(attack, x, objective(model, labels), Context(keys(6), seed=4)).images
-    assert not torch.equal(other, together)
+    assert not torch.equal(other, together.images)
+
+
+def test_members_are_run_on_what_still_resists() -> None:
+    model, x = Linear(), images(6)
+    labels = model(x).argmax(1)
+    labels[0] = (labels[0] + 1) % 10
+    attack = AutoAttack(eps=0.024, version="custom", attacks=["apgd-ce", "apgd-t"])
+    found = craft(attack, x, objective(model, labels), Context(keys(6)))
+    robust = model.robust(x, labels, 0.024)
+    assert 0 < robust.sum() < 5
+    # One run for the cross-entropy, and for each of nine targets as long as none has worked.
+    runs = found.gradients // 100
+    assert runs[0] == 0 and (runs[robust] == 10).all() and (runs[1:][~robust[1:]] < 10).all()
+
+
+def test_the_targeted_loss_is_the_published_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, labels, targets = torch.randn(8, 6, generator=generator), torch.arange(8) % 6, (torch.arange(8) + 2) % 6
+    public = APGDAttack_targeted(None, eps=1.0)
+    public.y_target = targets
+    criterion = TargetedDLR(labels, targets=targets)
+    torch.testing.assert_close(criterion(logits, slice(0, 8)), public.dlr_loss_targeted(logits, labels))
+    chosen = torch.tensor([5, 2])
+    torch.testing.assert_close(criterion(logits[chosen], chosen), criterion(logits, slice(0, 8))[chosen])
+    dlr = LabelCriterion(labels, loss="dlr")
+    torch.testing.assert_close(dlr(logits, slice(0, 8)), APGDAttack(None, eps=1.0).dlr_loss(logits, labels))
+    two = LabelCriterion(labels.clamp(max=1), loss="dlr")(logits[:, :2], slice(0, 8))  # nothing to divide by
+    torch.testing.assert_close(two, LabelCriterion(labels.clamp(max=1), loss="margin")(logits[:, :2], slice(0, 8)))
 
 
 def test_the_process_is_left_as_it_was() -> None:
@@ -123,7 +172,7 @@ def test_few_classes(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The attacks that survive must run: nothing falls at this radius, so each of them gets every image."""
     model, x = Linear(classes), images(2)
     attack = AutoAttack(eps=1e-6)
-    monkeypatch.setattr(pyautoattack.autoattack.SquareAttack, "perturb", lambda self, x, y: x)  # slow, not special
+    monkeypatch.setattr(autoattack, "QUERIES", 5)  # slow, not special
     assert attack.chosen(classes) == ["apgd-ce", *["apgd-t"] * (classes > 3), "fab-t", "square"]
     found = craft(attack, x, objective(model, model(x).argmax(1)), Context(keys(2))).images
     assert torch.equal(found, x)
