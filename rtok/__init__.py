@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # for type checkers, which cannot read the table
     from rtok.attacks import Objective as Objective
     from rtok.attacks import Perturbed as Perturbed
     from rtok.attacks import craft as craft
+    from rtok.attacks.masks import MaskCriterion as MaskCriterion
     from rtok.attacks.objective import Step as Step
     from rtok.config import AttackConfig as AttackConfig
     from rtok.config import Config as Config
@@ -52,6 +53,7 @@ if TYPE_CHECKING:  # for type checkers, which cannot read the table
 
 _NAMES = {
     "attacks": "PGD Context Crafted FeatureCriterion FixedSurrogate LabelCriterion Objective Perturbed craft",
+    "attacks.masks": "MaskCriterion",
     "attacks.objective": "Step",
     "config": "AttackConfig Config DefenseConfig load_config",
     "conversion": "convert",

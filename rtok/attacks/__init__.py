@@ -2,6 +2,7 @@
 
 from rtok.attacks.apgd import APGD
 from rtok.attacks.base import Attack, Context, Crafted, Perturbed, build, craft
+from rtok.attacks.masks import MaskCriterion
 from rtok.attacks.objective import Axis, FeatureCriterion, FixedSurrogate, LabelCriterion, Objective, cosine
 from rtok.attacks.pgd import PGD
 
@@ -15,6 +16,7 @@ __all__ = [
     "FeatureCriterion",
     "FixedSurrogate",
     "LabelCriterion",
+    "MaskCriterion",
     "Objective",
     "Perturbed",
     "build",

@@ -19,6 +19,8 @@ from rtok.config.attack_methods import APGDConfig
 NEW_SHARE = 0.75
 FIRST_STEP = 2.0
 RISING_SHARE = 0.75
+# SEA (Croce, Singh & Hein, 2024): radii of a shrinking ball, and the tenths of the steps in each.
+SHRINKING = ((2.0, 3), (1.5, 3), (1.0, 4))
 
 
 def checkpoints(steps: int) -> list[int]:
@@ -32,6 +34,16 @@ def checkpoints(steps: int) -> list[int]:
         period = max(period - 3, 6)
         place += period
     return sorted(found)
+
+
+def shrinking(settings: APGDConfig) -> list[APGDConfig]:
+    """The attacks that are run, each from where the last ended: one, or with `shrink` one for each radius."""
+    if not settings.shrink:
+        return [settings]
+    counts = [tenths * settings.steps // 10 for _, tenths in SHRINKING[:-1]]
+    stages = zip(SHRINKING, [*counts, settings.steps - sum(counts)], strict=True)
+    radii = [(factor * settings.eps, steps) for (factor, _), steps in stages if steps]
+    return [settings.model_copy(update={"eps": eps, "steps": steps}) for eps, steps in radii]
 
 
 class APGD:
@@ -59,16 +71,31 @@ class APGD:
         Raises:
             UserError: `normalized` units without `std`.
         """
-        scale = pixel_scale(images, self.settings.units, context.std)
-        run = partial(self._ascend, images, scale, objective)
-        return strongest_of_restarts(run, self.settings, images, objective, context)
+        scale, stages = pixel_scale(images, self.settings.units, context.std), shrinking(self.settings)
 
-    def _ascend(self, images: Tensor, scale: Tensor, objective: Objective, start: Tensor, restart: int) -> Perturbed:
-        settings = self.settings
+        def run(start: Tensor, restart: int) -> Perturbed:
+            done = 0
+            for stage in stages:
+                found = self._ascend(stage, images, scale, objective, start, restart, done)
+                start, done = found.images, done + 1 + stage.steps
+            return found
+
+        return strongest_of_restarts(run, stages[0], images, objective, context)
+
+    def _ascend(
+        self,
+        settings: APGDConfig,
+        images: Tensor,
+        scale: Tensor,
+        objective: Objective,
+        start: Tensor,
+        restart: int,
+        done: int,
+    ) -> Perturbed:
         into_ball = partial(project, images=images, norm=settings.norm, eps=settings.eps, scale=scale)
 
         x = before = into_ball(start)
-        loss, fooled, gradient = objective.look(x, Step(restart, 0, settings.draws))
+        loss, fooled, gradient = objective.look(x, Step(restart, done, settings.draws))
         found = Strongest(x, loss, fooled)
         top, top_loss, top_gradient = x, loss, gradient  # the point with the largest loss
 
@@ -83,9 +110,9 @@ class APGD:
 
             loss_before = loss
             if k < settings.steps:
-                loss, fooled, gradient = objective.look(x, Step(restart, k, settings.draws))
+                loss, fooled, gradient = objective.look(x, Step(restart, done + k, settings.draws))
             else:
-                loss, fooled = objective.score(x, Step(restart, k, settings.draws))
+                loss, fooled = objective.score(x, Step(restart, done + k, settings.draws))
             found.offer(x, loss, fooled)
             higher = loss > top_loss
             top, top_loss = torch.where(per_image(higher), x, top), torch.where(higher, loss, top_loss)

@@ -56,7 +56,7 @@ class Criterion(Protocol):
         ...
 
     def fooled(self, output: Tensor, images: Chosen) -> Tensor:
-        """Whether this output of an image is wrong, (b,) bool; False where there is no right and wrong."""
+        """How much of this output of an image is wrong, (b,) in [0, 1] or bool; 0 where there is no right and wrong."""
         ...
 
     def solved(self, loss: Tensor) -> Tensor:
@@ -111,10 +111,10 @@ class FeatureCriterion:
 
 @dataclass(frozen=True)
 class LabelCriterion:
-    """Push logits away from labels: the loss, averaged over the pixels that count in segmentation.
+    """Push logits away from the image's label; `MaskCriterion` is for labels of pixels.
 
     Args:
-        labels: (B,) for logits (B, K), or (B, H, W) for logits (B, K, H, W); int64.
+        labels: (B,), int64, for logits (B, K).
         ignore_index: the label that counts nowhere.
         loss: the cross-entropy; or the margin: the largest wrong logit minus the right one (Carlini & Wagner, 2017),
             whose gradient does not fade where the model is sure; or `dlr`, the margin over the distance of the
@@ -127,38 +127,36 @@ class LabelCriterion:
     loss: Literal["cross-entropy", "margin", "dlr"] = "cross-entropy"
 
     def __call__(self, output: Tensor, images: Chosen) -> Tensor:
-        """Loss per image, (b,); zero for an image without a label that counts."""
+        """Loss per image, (b,); zero for an image whose label does not count."""
         labels, logits = self.labels[images], single(output)
         if self.loss == "cross-entropy":
-            loss = F.cross_entropy(logits, labels, ignore_index=self.ignore_index, reduction="none")
-        else:
-            loss = self._margin(logits, labels)
-        if self.loss == "dlr" and logits.shape[1] > 2:
-            largest = logits.topk(3, dim=1).values
-            loss = loss / (largest[:, 0] - largest[:, 2]).clamp(min=1e-12)
-        if loss.ndim == 1:
-            return loss
-        counted = (labels != self.ignore_index).flatten(1).sum(1).clamp(min=1)
-        return loss.flatten(1).sum(1) / counted
+            return F.cross_entropy(logits, labels, ignore_index=self.ignore_index, reduction="none")
+        return margin(logits, labels, self.ignore_index, scaled=self.loss == "dlr")
 
     def fooled(self, output: Tensor, images: Chosen) -> Tensor:
-        """Whether the image is misclassified; False in segmentation, where every pixel has a label."""
+        """Whether the image is misclassified."""
         labels = self.labels[images]
-        if labels.ndim > 1:
-            return torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
         return (output.argmax(1) != labels) & (labels != self.ignore_index)
 
     def solved(self, loss: Tensor) -> Tensor:
-        """Whether the image is misclassified: the sign of the margin tells, where an image has one label."""
-        known = self.loss != "cross-entropy" and self.labels.ndim == 1
-        return loss > 0 if known else torch.zeros_like(loss, dtype=torch.bool)
+        """Whether the image is misclassified: the sign of the margin tells."""
+        return loss > 0 if self.loss != "cross-entropy" else torch.zeros_like(loss, dtype=torch.bool)
 
-    def _margin(self, logits: Tensor, labels: Tensor) -> Tensor:
-        counts = labels != self.ignore_index
-        index = torch.where(counts, labels, 0)[:, None]
-        right = logits.gather(1, index)
-        wrong = logits.scatter(1, index, -torch.inf).amax(1, keepdim=True)
-        return (wrong - right)[:, 0] * counts
+
+def margin(logits: Tensor, labels: Tensor, ignore_index: int, *, scaled: bool = False) -> Tensor:
+    """The largest wrong logit of (B, K, ...) minus the right one, as the labels (B, ...); 0 where none counts.
+
+    Args:
+        scaled: over the distance of the largest logit from the third, where there are three (DLR).
+    """
+    counts = labels != ignore_index
+    index = torch.where(counts, labels, 0)[:, None]
+    wrong = logits.scatter(1, index, -torch.inf).amax(1, keepdim=True)
+    found = (wrong - logits.gather(1, index))[:, 0] * counts
+    if scaled and logits.shape[1] > 2:
+        largest = logits.topk(3, dim=1).values
+        found = found / (largest[:, 0] - largest[:, 2]).clamp(min=1e-12)
+    return found
 
 
 class Look(NamedTuple):
@@ -166,7 +164,8 @@ class Look(NamedTuple):
 
     Attributes:
         loss: (B,).
-        fooled: the weight (B,) of the surrogate's members that are wrong about the image, in [0, 1].
+        fooled: the weight (B,) of the surrogate's members that are wrong about the image, in [0, 1]; of a mask, the
+            part of it that they are wrong about.
         gradient: (B, C, H, W), of the loss with respect to the images.
     """
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 from typing_extensions import Self
@@ -28,6 +28,7 @@ Preset = Literal[
     "diverse",
     "intermediate",
     "ensemble",
+    "sea",
     "square",
 ]
 Norm = Literal["linf", "l2"]
@@ -35,7 +36,9 @@ Units = Literal["pixel", "normalized"]
 Quantize = Literal["round", "floor", "none"]
 Axis = Literal["token", "channel"]
 Features = Literal["all", "cls"]
-Loss = Literal["cross-entropy", "margin", "dlr"]
+LabelLoss = Literal["cross-entropy", "margin", "dlr"]
+MaskLoss = Literal["masked-cross-entropy", "balanced-cross-entropy", "jensen-shannon"]
+Loss = Literal[LabelLoss, MaskLoss]
 
 DEFAULT_METHOD = "pgd"
 # MI-FGSM as published, but for the radius (Dong et al., 2018, section 4.1): 10 steps of a tenth of the radius from the
@@ -74,6 +77,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     "diverse": _DIVERSE,
     "intermediate": {"layer": 0.5},
     "ensemble": {"variants": [{}, {"init": "transfer"}, {"loss": "margin"}, _MOMENTUM, _DIVERSE, {"layer": 0.5}]},
+    # The ensemble for masks of Croce, Singh & Hein, 2024.
+    "sea": {
+        "method": "apgd",
+        "steps": 300,
+        "shrink": True,
+        "variants": [{"loss": loss} for loss in get_args(MaskLoss)],
+    },
     "square": {"method": "square"},
 }
 
@@ -102,7 +112,7 @@ class AttackConfig(Section):
         "variants with five restarts each, for white-box threats; `autoattack`: AutoAttack on labels; `momentum`, "
         "`diverse`, "
         "`intermediate`: attacks that transfer better; `ensemble`: the strongest of these and PGD, per image; "
-        "`square`: by scores only. Null: the defaults of this table.",
+        "`sea`: the ensemble for masks; `square`: by scores only. Null: the defaults of this table.",
     )
     method: str = Field(
         DEFAULT_METHOD,
@@ -139,7 +149,9 @@ class AttackConfig(Section):
     loss: Loss = Field(
         "cross-entropy",
         description="What attacks on labels raise: the cross-entropy, the margin of the best wrong class, or `dlr`, "
-        "the margin over the spread of the largest logits (AutoAttack's).",
+        "the margin over the spread of the largest logits (AutoAttack's). On masks also `masked-cross-entropy`, that "
+        "of the pixels that are still right, `balanced-cross-entropy`, with the same weight for each class, and "
+        "`jensen-shannon`.",
     )
 
     @classmethod

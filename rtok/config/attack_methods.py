@@ -130,6 +130,11 @@ class APGDConfig(GradientConfig):
 
     method: str = Field("apgd", description=AttackConfig.model_fields["method"].description)
     steps: Count = Field(100, description="Gradient steps.")
+    shrink: bool = Field(
+        False,
+        description="The first 3/10 of the steps have twice the radius, the next 3/10 one and a half times, and the "
+        "rest the radius itself, each from where the last ended, as SEA does on masks.",
+    )
 
 
 class SquareConfig(AttackConfig):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import get_args
 
 from pydantic import ValidationError
 
+from rtok.config.attack import LabelLoss, MaskLoss
 from rtok.config.defenses import DefenseConfig
 from rtok.config.problems import Problem, report
 from rtok.config.registry import DATASETS
@@ -99,9 +101,18 @@ def _trains_nothing(config: Config) -> Iterator[Problem]:
 
 
 def _features_attacked(config: Config) -> Iterator[Problem]:
+    yield from _no_masks(config)
     for attack in config.attacks:
         if "features" not in attack.objectives:
             yield Problem("attack.method", f"{attack.method} attacks labels, this command features: use pgd")
+
+
+def _no_masks(config: Config) -> Iterator[Problem]:
+    for attack in config.attacks:
+        losses = {member.loss for member in attack.members} & set(get_args(MaskLoss))
+        if losses:
+            valid = ", ".join(get_args(LabelLoss))
+            yield Problem("attack.loss", f"{min(losses)} is for masks: use it in eval-seg, or write one of {valid}")
 
 
 def _one_attack(config: Config) -> Iterator[Problem]:
@@ -149,7 +160,8 @@ def _objective_of_a_set(config: Config) -> Iterator[Problem]:
     if config.head is None:
         yield from _features_attacked(config)
     else:
-        yield from _segmentation(config) if config.head.type == "mmseg" else _labels_attacked(config)
+        masks = config.head.type == "mmseg"
+        yield from _segmentation(config) if masks else (*_no_masks(config), *_labels_attacked(config))
 
 
 def _same_images(config: Config) -> Iterator[Problem]:
@@ -211,6 +223,7 @@ def _classification(config: Config) -> Iterator[Problem]:
     elif config.head.type == "mmseg":
         yield Problem("head.type", "mmseg heads segment: write fit, backbone or linear")
     else:
+        yield from _no_masks(config)
         yield from _labels_attacked(config)
 
 

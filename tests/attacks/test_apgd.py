@@ -10,10 +10,11 @@ import torch
 from pyautoattack.autopgd_base import APGDAttack
 from torch import Tensor, nn
 
-from rtok.attacks import PGD, Context, FeatureCriterion, FixedSurrogate, LabelCriterion, Objective, craft
-from rtok.attacks.apgd import APGD, checkpoints
+from rtok.attacks import PGD, Context, FeatureCriterion, FixedSurrogate, LabelCriterion, MaskCriterion, Objective, craft
+from rtok.attacks.apgd import APGD, checkpoints, shrinking
 from rtok.attacks.ball import per_image
 from rtok.attacks.objective import Model, Step
+from rtok.config.attack_methods import APGDConfig
 
 STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
 
@@ -179,3 +180,31 @@ def test_a_fooling_point_is_returned_over_one_with_a_larger_loss() -> None:
     clean = torch.full((1, 3, 1, 1), 0.45)
     found = craft(APGD(eps=0.1, steps=5, init="none", quantize="none"), clean, goal)
     assert found.images.mean() > 0.5 and found.loss < goal.loss(clean, Step(0, 0))
+
+
+def test_a_shrinking_ball(images: Tensor, network: nn.Module) -> None:
+    """Each radius goes on from where the last ended."""
+    stages = shrinking(APGDConfig(preset="sea", eps=0.04))
+    assert [(round(stage.eps, 9), stage.steps) for stage in stages] == [(0.08, 90), (0.06, 90), (0.04, 120)]
+    assert [stage.steps for stage in shrinking(APGDConfig(steps=3, shrink=True))] == [3]
+    goal, found = objective_of(network, images, "features"), None
+    for eps, steps in [(2 / 64, 3), (1.5 / 64, 3), (1 / 64, 4)]:
+        start = None if found is None else found.images
+        found = craft(APGD(eps=eps, steps=steps, quantize="none"), images, goal, Context.of(images, start=start))
+    shrunk = craft(APGD(eps=1 / 64, steps=10, shrink=True, quantize="none"), images, goal)
+    assert found is not None and torch.equal(shrunk.images, found.images)
+    assert (shrunk.images - images).abs().max() <= 1 / 64 + 1e-9
+
+
+def test_the_point_with_the_most_wrong_pixels_is_returned(images: Tensor) -> None:
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.Tanh(), nn.Conv2d(8, 4, 1, bias=False)
+    pixels = nn.Sequential(*layers).double().requires_grad_(False)
+    model, asked = recorded(pixels)
+    goal = Objective(FixedSurrogate(model), MaskCriterion(pixels(images).argmax(1), loss="masked-cross-entropy"))
+    found = craft(APGD(eps=0.1, steps=20, quantize="none"), images, goal)
+    looks = [goal.score(x, Step(0, 0)) for x in asked[:21]]
+    losses, wrong = (torch.stack(values) for values in zip(*looks, strict=True))
+    assert torch.equal(goal.score(found.images, Step(0, 0))[1], wrong.amax(0))
+    of_largest_loss = wrong.gather(0, losses.argmax(0, keepdim=True))[0]
+    assert (wrong.amax(0) > wrong[0]).all() and (wrong.amax(0) > of_largest_loss).any()

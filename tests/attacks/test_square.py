@@ -90,7 +90,6 @@ def test_a_misclassified_image_is_asked_no_more() -> None:
     solved = LabelCriterion(labels, loss="margin").solved(torch.tensor([-0.1, 0.0, 0.2]))
     assert solved.tolist() == [False, False, True]
     assert not LabelCriterion(labels).solved(torch.tensor([5.0, 0.0, 1.0])).any()
-    assert not LabelCriterion(torch.zeros(3, 2, 2).long(), loss="margin").solved(torch.ones(3)).any()
 
 
 def test_solved_images_leave_the_search() -> None:
@@ -130,6 +129,3 @@ def test_margin_is_the_best_wrong_logit_over_the_right_one() -> None:
     logits = torch.tensor([[1.0, 4.0, 2.0], [3.0, 0.0, -1.0]])
     margin = LabelCriterion(torch.tensor([1, 2]), loss="margin")(logits, slice(0, 2))
     assert margin.tolist() == [-2.0, 4.0]
-    pixels = torch.stack([logits.T[None].repeat(1, 1, 1)] * 2, dim=-1)[:, :, :2]  # (1, 3, 2, 2)
-    labels = torch.tensor([[[1, 255], [2, 255]]])
-    assert LabelCriterion(labels, loss="margin")(pixels, slice(0, 1)).tolist() == [1.0]

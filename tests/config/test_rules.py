@@ -46,6 +46,11 @@ def test_a_good_config_has_no_problem(command: str) -> None:
         ("attack", {"attack": {"init": "transfer"}}, "attack.init"),
         ("eval-features", {"attack": ["paper", "standard"]}, "attack.quantize"),
         ("eval-class", {"attack": ["standard", "autoattack"]}, "attack.quantize"),
+        ("eval-class", {"attack": "sea"}, "attack.loss"),
+        ("eval-features", {"attack": "sea"}, "attack.loss"),
+        ("train", {"attack": {"loss": "jensen-shannon"}}, "attack.loss"),
+        ("attack", {"attack": {"loss": "jensen-shannon"}}, "attack.loss"),
+        ("attack", {"head": {"path": "h"}, "attack": {"loss": "masked-cross-entropy"}}, "attack.loss"),
         ("eval-seg", {"attack": ["paper", "standard"]}, "attack.quantize"),
         ("eval-features", {"threats": ["guessed"]}, "guessed"),
         ("eval-features", {"threats": ["query"], "attack": {"preset": "l2"}}, "threats"),
@@ -96,6 +101,10 @@ def test_a_good_config_has_no_problem(command: str) -> None:
 )
 def test_what_a_command_cannot_use(command: str, sections: dict, path: str) -> None:
     assert problems(command, **sections) == [path]
+
+
+def test_sea_is_for_masks() -> None:
+    assert problems("eval-seg", attack="sea") == []
 
 
 def test_autoattack_is_for_labels() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ from rtok.runs.run import Run, RunOptions
 from rtok.setup import Setup
 
 if TYPE_CHECKING:
-    from rtok.config.attack import AttackConfig
+    from rtok.config.attack import AttackConfig, LabelLoss
     from rtok.config.schema import Config
     from rtok.data.loader import Batch
 
@@ -69,7 +69,7 @@ class ClassificationTask(Task):
 
     def criterion(self, attack: AttackConfig, batch: Batch, target: Tensor) -> Criterion:
         """The loss of the labels that the attack names."""
-        return LabelCriterion(_labels(batch, target), ignore_index=NO_LABEL, loss=attack.loss)
+        return LabelCriterion(_labels(batch, target), ignore_index=NO_LABEL, loss=cast("LabelLoss", attack.loss))
 
     def measure(self, view: View) -> Columns:
         """The label, the predictions with their confidences, and what follows from them, as 0 or 1.

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rtok.attacks.objective import Criterion, LabelCriterion, Model
+from rtok.attacks.masks import MaskCriterion
+from rtok.attacks.objective import Criterion, Model
 from rtok.data.framing import Framing
 from rtok.data.masks import IGNORE, MaskedFiles
 from rtok.evaluation.examples import transfer_trial
@@ -81,9 +82,9 @@ class SegmentationTask(Task):
         self.heads.prepare(run)
 
     def criterion(self, attack: AttackConfig, batch: Batch, target: Tensor) -> Criterion:
-        """The cross-entropy of the labels of the pixels that the model sees, averaged over those with one."""
+        """The attack's loss on the labels of the pixels that the model sees, averaged over those with one."""
         labels = torch.stack([self.framing.mask(self._mask(key), key) for key in batch.keys])
-        return LabelCriterion(labels.to(target.device), ignore_index=IGNORE, loss=attack.loss)
+        return MaskCriterion(labels.to(target.device), ignore_index=IGNORE, loss=attack.loss)
 
     def reduce(self, output: Tensor, batch: Batch) -> Tensor:
         """The predicted classes (b, H, W), as large as the labels that they are measured with."""

@@ -18,8 +18,10 @@ from PIL import Image
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
-from rtok.attacks import PGD, Context, FixedSurrogate, LabelCriterion, Objective, craft
+from rtok.attacks import PGD, Context, FixedSurrogate, MaskCriterion, Objective, craft
+from rtok.attacks.masks import LOSSES
 from rtok.cli.app import build
+from rtok.config.attack import PRESETS
 from rtok.config.schema import Config
 from rtok.data import open_source
 from rtok.data.framing import Framing
@@ -72,7 +74,7 @@ def test_numbers_equal_a_direct_computation(seg_config: Configure, seg_settings:
     for i, (key, image) in enumerate(batches.items()):
         mask = source.read_mask(i)  # type: ignore[attr-defined]
         small = framing.mask(mask, key)
-        objective = Objective(FixedSurrogate(plain), LabelCriterion(small[None]))
+        objective = Objective(FixedSurrogate(plain), MaskCriterion(small[None]))
         attacked = craft(PGD(steps=2), image, objective, Context([key], seed=0)).images
         for name, model, shown in (
             ("plain clean", plain, image),
@@ -102,12 +104,13 @@ def test_numbers_equal_a_direct_computation(seg_config: Configure, seg_settings:
     assert seen["plain clean"][0][0].shape == ((41, 49) if mode == "slide" else (25, 25))
 
 
-def test_an_ensemble_is_the_worst_of_its_variants_per_image(
-    seg_config: Configure, seg_settings: dict[str, Any], tmp_path: Path
-) -> None:
-    """The middle block's features of every window among them."""
-    variants: list[dict[str, Any]] = [{}, {"loss": "margin"}, {"layer": 0.5}]
-    attack, threats = seg_settings["attack"], ["transfer", "adaptive"]
+def test_an_ensemble_is_the_worst_of_its_variants_per_image(seg_config: Configure, tmp_path: Path) -> None:
+    """SEA's, and the middle block's features of every window."""
+    sea = PRESETS["sea"]["variants"]
+    assert [variant["loss"] for variant in sea] == list(LOSSES)
+    variants: list[dict[str, Any]] = [*sea, {"layer": 0.5}]
+    attack = {"method": "apgd", "steps": 10, "shrink": True}
+    threats = ["transfer", "adaptive"]
 
     def harm(name: str, attack: dict[str, Any]) -> list[float]:
         config = seg_config(attack=attack, threats=threats, out=tmp_path / name)
@@ -115,7 +118,7 @@ def test_an_ensemble_is_the_worst_of_its_variants_per_image(
         return [float(row["adversarial_image_miou"]) for row in table(config.out / "per_image.csv")]
 
     alone = [harm(str(i), {**attack, **variant}) for i, variant in enumerate(variants)]
-    assert len(set(map(tuple, alone))) == 3  # each is an attack of its own
+    assert len(set(map(tuple, alone))) == 4  # each is an attack of its own
     assert harm("all", {**attack, "variants": variants}) == [min(found) for found in zip(*alone, strict=True)]
 
 
