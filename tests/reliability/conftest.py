@@ -64,6 +64,7 @@ def configs(inputs: Path) -> dict[str, dict[str, Any]]:
         "attack": {"preset": "standard", "steps": 3},
         "batch_size": 2,
         "control_draws": 2,
+        "sanity": {"images": 0},  # these checks keep no state, and would take longer than the run
         "out": "run",
     }
     tokens = {"tokens": str(inputs / "tokens.safetensors")}
