@@ -1,4 +1,4 @@
-"""Make a small segmentation set for the demo out of the sample photos of scikit-image and scikit-learn.
+"""Make a small segmentation set for the demo out of the sample photos of installed packages.
 
 Nobody labelled these photos: the classes are clusters of colours, found on the training photos by k-means in
 the CIELAB space. A head that predicts them shows what attacks and tokens do to a segmentation; it says

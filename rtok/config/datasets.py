@@ -10,7 +10,7 @@ from rtok.config.registry import DATASETS
 
 DATASETS.add("imagenet", "rtok.data.imagenet:open_imagenet", about="one folder per class", traits=["root"])
 DATASETS.add("folder", "rtok.data.folder:open_folder", about="any images, recursively", traits=["root", "holdout"])
-DATASETS.add("photos", "rtok.data.photos:open_photos", about="the sample photos of scikit-image and scikit-learn")
+DATASETS.add("photos", "rtok.data.photos:open_photos", about="sample photos of installed packages")
 DATASETS.add("digits", "rtok.data.digits:open_digits", about="scikit-learn's handwritten digits")
 DATASETS.add("ade20k", "rtok.data.ade20k:open_ade20k", about="ADEChallengeData2016", traits=["root", "masks"])
 DATASETS.add(

@@ -1,7 +1,8 @@
-"""`photos`: the sample photos inside the installed scikit-image and scikit-learn. Nothing is downloaded.
+"""`photos`: the sample photos inside the installed scikit-image, scikit-learn and foolbox. Nothing is downloaded.
 
-The split is by photo and fixed, so no part of a test photo is ever trained on. Each kind of picture (person, object,
-scene, texture, sky) is in both splits. Of the packages' pictures, these are left out:
+The split is by photo and fixed, so no part of a test photo is ever trained on. Each kind of picture (person, animal,
+object, scene, texture, sky) is in both splits; foolbox's twenty photos of ImageNet are dealt out in turns. Of the
+packages' pictures, these are left out:
 
 - `motorcycle_right.png`, the same scene as `motorcycle_left.png`;
 - drawings and renderings (chessboards, color, horse, logo, phantom) and text (page, text);
@@ -29,12 +30,16 @@ if TYPE_CHECKING:
     from rtok.config.sections import DataConfig
 
 _TRAIN = "astronaut.png", "brick.png", "coffee.png", "flower.jpg", "gravel.png", "hubble_deep_field.jpg", "moon.png"
-SPLITS = {
-    "train": (*_TRAIN, "motorcycle_left.png"),
-    "test": ("camera.png", "chelsea.png", "china.jpg", "coins.png", "grass.png", "rocket.jpg"),
-}
+_TEST = "camera.png", "chelsea.png", "china.jpg", "coins.png", "grass.png", "rocket.jpg"
+_CLASSES = 243, 559, 438, 990, 949, 853, 609, 609, 915, 455, 541, 630, 741, 471, 129, 99, 251, 22, 317, 305
+_IMAGENET = tuple(f"imagenet_{number:02}_{label}.jpg" for number, label in enumerate(_CLASSES))  # foolbox's names
+SPLITS = {"train": (*_TRAIN, "motorcycle_left.png", *_IMAGENET[::2]), "test": (*_TEST, *_IMAGENET[1::2])}
 # Package: (its name on PyPI, the folder of its sample photos).
-_PACKAGES = {"skimage": ("scikit-image", "data"), "sklearn": ("scikit-learn", "datasets/images")}
+_PACKAGES = {
+    "skimage": ("scikit-image", "data"),
+    "sklearn": ("scikit-learn", "datasets/images"),
+    "foolbox": ("foolbox", "data"),
+}
 _INSTALL = f"Install the sample photos with: {install('demo')}"
 
 TILES = 5  # the central square, and a square of two thirds of its side in each corner

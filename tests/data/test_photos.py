@@ -16,7 +16,7 @@ def test_no_photo_is_in_both_splits(config) -> None:
     train, test = (open_photos(config("photos", split=split)) for split in ("train", "test"))
     assert set(train.groups) == set(SPLITS["train"]) and set(test.groups) == set(SPLITS["test"])
     assert not set(train.groups) & set(test.groups)
-    assert len(test) == len(test.keys) == len(test.groups) == TILES * len(SPLITS["test"]) == 30
+    assert len(test) == len(test.keys) == len(test.groups) == TILES * len(SPLITS["test"]) == 80
     assert len(set(train.keys) | set(test.keys)) == len(train) + len(test)
     assert test.keys[5:7] == ["chelsea.png#0", "chelsea.png#1"] and test.groups[5] == "chelsea.png"
 
