@@ -20,6 +20,7 @@ from rtok.config.schema import Config
 from rtok.config.sections import DataConfig, ModelConfig
 from rtok.config.threats import GuessedConfig
 from rtok.data import open_source
+from rtok.data.subset import hold_out_few
 from rtok.data.transforms import Transform
 from rtok.defenses import load_defense, resolve_defenses
 from rtok.errors import UserError
@@ -100,18 +101,22 @@ def _more_data(config: Config, command: str) -> Iterator[DataConfig]:
 
 
 def _training(setup: Setup) -> Plan:
-    settings = setup.config.train
+    source, validation = setup.source, setup.config.train.validation
+    if validation:
+        source, _ = hold_out_few(source, validation.images)
+    settings = setup.config.train.over(len(source))
+    updates, batch = settings.total_steps, settings.batch_size
     trainees = make_trainees(setup.config, setup.backbone, torch.device("cpu"))
     counts = setup.config.attacks[0].counts
     times = 1 if settings.threat == "transfer" else len(trainees)
     steps = (counts["steps"] or 0) * (counts["restarts"] or 1) * times
     work = [
-        f"{settings.steps} updates of {counted(len(trainees), 'defense')}, with {settings.batch_size} images each",
-        f"gradient steps of the attack: {steps} per image, {steps * settings.steps * settings.batch_size:,} in total",
+        f"{updates} updates of {counted(len(trainees), 'defense')}, with {batch} images each",
+        f"gradient steps of the attack: {steps} per image, {steps * updates * batch:,} in total",
     ]
     numbers = sum(values.numel() for trainee in trainees for values in trainee.defense.parameters().values())
     files = [*(trainee.file_name for trainee in trainees), "metrics.jsonl", "curves.png", "config.yaml", "run.json"]
-    rows = settings.steps * len(trainees) * _ROW
+    rows = updates * len(trainees) * _ROW
     return Plan(work, files, 4 * 4 * numbers + rows + _FIXED)  # the values, and a state with the optimizer's
 
 

@@ -138,6 +138,15 @@ def _attack_of_training(config: Config) -> Iterator[Problem]:
             yield Problem("attack.layer", "train attacks the features that it trains on: leave it out")
 
 
+def _attack_of_validation(config: Config) -> Iterator[Problem]:
+    """It is like that of training."""
+    chosen = config.train.validation and config.train.validation.attack
+    if chosen:
+        validating = config.model_copy(update={"attack": chosen})
+        for rule in (_features_attacked, _one_attack, _attack_of_training):
+            yield from (problem._replace(path=f"train.validate.{problem.path}") for problem in rule(validating))
+
+
 def _radius_of_training(config: Config) -> Iterator[Problem]:
     schedule, eps = config.train.eps_schedule, config.attacks[0].eps
     if schedule and schedule.start > eps:
@@ -253,7 +262,7 @@ _EVALUATION = (_same_images, _trains_nothing, _measures_defenses, _one_quantizat
 RULES: dict[str, tuple[Callable[[Config], Iterator[Problem]], ...]] = {
     "train": (
         *(_trains_a_defense, _features_attacked, _one_attack, _attack_of_training),
-        *(_radius_of_training, _micro_batch, _trackers),
+        *(_attack_of_validation, _radius_of_training, _micro_batch, _trackers),
     ),
     "attack": (_same_images, _trains_nothing, _objective_of_a_set, _one_attack, _eight_bits),
     "eval-features": (*_EVALUATION, _features_attacked, _activations),

@@ -19,7 +19,7 @@ from rtok.config.registry import ATTACKS, DEFENSES, THREATS
 from rtok.config.sections import AnalysisConfig, DataConfig, ModelConfig, SurrogateConfig
 from rtok.config.segmentation import SegmentationConfig
 from rtok.config.threats import GuessedConfig, InformedConfig, QueryConfig, SanityConfig, ThreatName
-from rtok.config.training import TrainConfig
+from rtok.config.training import TrainConfig, ValidateConfig
 from rtok.config.types import (
     BY_SHAPE,
     FilePath,
@@ -171,7 +171,8 @@ class Config(Section):
 
 
 def _rebuild() -> None:
-    Config.model_rebuild(force=True)
+    for section in (ValidateConfig, TrainConfig, Config):
+        section.model_rebuild(force=True)
 
 
 # The sections that `attack` and `defense` accept are those that are registered when the model is built.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -102,6 +103,33 @@ def hold_out(source: ImageSource, share: float, split: str) -> ImageSource:
     most, least = max(draws, key=draws.__getitem__), min(draws, key=draws.__getitem__)
     held = {group for group, draw in draws.items() if draw < share and group != most} | {least}
     return _part(source, [i for i, group in enumerate(source.groups) if (group in held) == (split != "train")])
+
+
+def hold_out_few(source: ImageSource, images: int) -> tuple[ImageSource, ImageSource]:
+    """Hold out so many pictures, from as few groups as possible: those of the other groups, and the held-out ones.
+
+    A hash of the group alone orders the groups. Of the groups that are held out, further pictures are in neither part.
+
+    Raises:
+        UserError: nothing would be left.
+    """
+    turn = {group: image_seed(0, group, "validate") for group in source.groups}
+    sizes = Counter(source.groups)
+    held: set[str] = set()
+    for group in sorted(turn, key=turn.__getitem__):
+        if sum(sizes[name] for name in held) >= images:
+            break
+        held.add(group)
+    if len(held) == len(turn):
+        raise UserError(
+            f"train.validate.images: {images} images cannot be held out of {len(source)} (from {len(turn)} groups): "
+            "nothing would be left to train on. Hold out fewer."
+        )
+    kept, out = (
+        _part(source, [i for i, group in enumerate(source.groups) if (group in held) == wanted])
+        for wanted in (False, True)
+    )
+    return kept, take(out, images, seed=0)
 
 
 def _part(source: ImageSource, indices: Sequence[int]) -> ImageSource:

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from rtok.errors import UserError
+from rtok.seeding import image_seed
 
 # The short side before the center crop, relative to the crop: 256 for 224, as is usual for ImageNet.
 _CROP_MARGIN = 256 / 224
@@ -41,19 +42,25 @@ class Transform:
 
     - `squash`: bilinear to exactly `size`, ignoring the aspect ratio (as in the paper);
     - `crop`: bicubic, so that the short side is 256/224 of the size, then the center;
-    - `random-crop`: 8 to 100 % of the area at an aspect ratio of 3/4 to 4/3, bicubic to `size`; no flip.
+    - `random-crop`: 8 to 100 % of the area at an aspect ratio of 3/4 to 4/3, bicubic to `size`.
+
+    `flip` mirrors it left to right with a chance of one half.
     """
 
     resize: str
     size: tuple[int, int]
+    flip: bool = False
 
     def __post_init__(self) -> None:
         if self.resize not in _RESIZE:
             raise UserError(f"data.resize: '{self.resize}' is not valid; valid are {', '.join(_RESIZE)}.")
 
     def __call__(self, image: Image.Image, seed: int) -> Tensor:
-        """Return float32 (3, H, W) in [0, 1]; `seed` decides where a random crop lies."""
-        return to_tensor(_RESIZE[self.resize](image, self.size, seed))
+        """Return float32 (3, H, W) in [0, 1]; `seed` decides where a random crop lies, and whether it is mirrored."""
+        resized = _RESIZE[self.resize](image, self.size, seed)
+        if self.flip and image_seed(seed, "", "flip") % 2:  # not the numbers that place the crop
+            resized = resized.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return to_tensor(resized)
 
 
 def to_tensor(image: Image.Image) -> Tensor:

@@ -31,7 +31,7 @@ _FREE_TRAIN_KEYS = ("train.micro_batch", "train.activation_checkpointing", "trai
 FREE_KEYS = ("out", "data.workers", "compile", "tracking", *_FREE_TRAIN_KEYS)
 
 _FRACTION = re.compile(r"\d+(\.\d+)?/[1-9]\d*")
-_STEPS = "train.steps"  # may grow: the state after the last step is where more of them begin
+_LENGTHS = ("train.steps", "train.epochs")  # may grow: the state after the last step is where more of them begin
 
 
 class RunFolder:
@@ -42,7 +42,7 @@ class RunFolder:
         record: the file that holds the settings and so marks the folder as a run: the settings themselves as YAML, or
             JSON that has them under `config` beside the record of the run.
         resume: continue what the folder holds; an empty or missing folder is started afresh.
-        may_grow: whether a resumption, also of a finished run, may have more `train.steps`.
+        may_grow: whether a resumption, also of a finished run, may have more `train.steps` or `epochs`.
         overwrite: replace the run that the folder holds. Files that no run writes are left alone.
 
     The constructor only looks: it raises `UserError` when the folder holds a run and neither flag was given, when the
@@ -214,8 +214,9 @@ class RunFolder:
             before, now = flatten(_as_numbers(found)), flatten(_as_numbers(written))
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise UserError(f"{self.record} cannot be read, so the run cannot be resumed: {error}") from error
-        self.longer = self._may_grow and (now.get(_STEPS) or 0) > (before.get(_STEPS) or 0)
-        free = (*FREE_KEYS, _STEPS) if self.longer else FREE_KEYS
+        grown = [key for key in _LENGTHS if self._may_grow and (now.get(key) or 0) > (before.get(key) or 0)]
+        self.longer = bool(grown)
+        free = (*FREE_KEYS, *grown)
         different = sorted(
             key for key in before.keys() | now.keys() if key not in free and before.get(key) != now.get(key)
         )

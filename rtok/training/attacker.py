@@ -14,6 +14,7 @@ from rtok.attacks.objective import FeatureCriterion, FixedSurrogate, Model, Obje
 from rtok.compute import Compute
 from rtok.data.loader import Batch
 from rtok.defenses import Defense
+from rtok.training.objective import DistanceCriterion
 from rtok.training.schedules import radius
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Attacker:
         self.backbone = backbone
         self.attack = config.attacks[0]
         self.axis, self.pulled = config.attacks[0].axis, config.attacks[0].features
+        self.criterion = FeatureCriterion if config.train.objective == "cosine" else DistanceCriterion
         self.seed = config.seed
         self.settings = config.train
         self.threat = config.train.threat
@@ -88,6 +90,8 @@ class Attacker:
             return attacked
         found = self._craft(self.backbone, attacked, public)
         attacked.adversarial[public], attacked.undefended[public] = found.images, -found.loss
+        if (self.criterion, self.pulled) != (FeatureCriterion, "all"):  # whose loss is the cosine
+            attacked.undefended[public] = cosine(self._features(found.images), attacked.target[public], self.axis)
         return attacked
 
     def through(self, defense: Defense, attacked: AttackedBatch) -> AttackedBatch:
@@ -102,7 +106,7 @@ class Attacker:
         return replace(attacked, adversarial=adversarial, undefended=undefended)
 
     def _craft(self, model: Model, attacked: AttackedBatch, places: list[int]) -> Crafted:
-        criterion = FeatureCriterion(attacked.target[places], self.axis, self.pulled)
+        criterion = self.criterion(attacked.target[places], self.axis, self.pulled)
         objective = Objective(FixedSurrogate(model), criterion, self.micro_batch)
         context = Context(
             [attacked.keys[b] for b in places],
@@ -121,5 +125,10 @@ class Attacker:
         return [b for b in range(size) if self.threat == "adaptive" or (first + b) % 2]
 
     def _features(self, images: Tensor) -> Tensor:
-        with torch.no_grad():
-            return torch.cat([self.backbone(part) for part in images.split(self.micro_batch or len(images))])
+        return features_of(self.backbone, images, self.micro_batch)
+
+
+@torch.no_grad()
+def features_of(model: Model, images: Tensor, micro_batch: int | None) -> Tensor:
+    """Features of a batch that is not empty, so many images at a time."""
+    return torch.cat([model(part) for part in images.split(micro_batch or len(images))])

@@ -19,8 +19,10 @@ from typing_extensions import Unpack
 from rtok.compute import Compute
 from rtok.config.defenses import DEFENSES, DefenseConfig
 from rtok.config.rules import checked
-from rtok.console import progress
+from rtok.console import progress, say
 from rtok.data.loader import training_batches
+from rtok.data.subset import hold_out_few
+from rtok.data.transforms import Transform
 from rtok.errors import UserError
 from rtok.runs.folder import flatten
 from rtok.runs.inputs import inputs_of
@@ -29,6 +31,7 @@ from rtok.runs.run import Run, RunOptions
 from rtok.setup import Setup
 from rtok.training.state import Trainee, load_state, save_state
 from rtok.training.step import Trainer
+from rtok.training.validation import Validator
 from rtok.version import __version__
 
 if TYPE_CHECKING:
@@ -38,6 +41,9 @@ if TYPE_CHECKING:
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 METRICS = "metrics.jsonl"
+# What the progress line shows of a step, under which names.
+SHOWN = {key: key for key in ("loss", "invariance", "adversarial", "undefended")}
+SHOWN |= {"cosine_to_plain": "held-out white-box", "fidelity": "held-out clean"}
 
 
 @dataclass(frozen=True)
@@ -72,14 +78,17 @@ def train(config: Config, **options: Unpack[RunOptions]) -> TrainResult:
             )
         setup = Setup.open(config, compute)
         setup.backbone.activation_checkpointing = config.train.activation_checkpointing
+        inputs, keys = inputs_of(setup), setup.source.keys
+        setup, validator = divided(setup)
+        config = setup.config
         trainees = make_trainees(config, setup.backbone, compute.device)
         files = [run.path / t.file_name for t in trainees]
         if run.finished(*(file.name for file in files)):
             return TrainResult(run.path, files, run.journal.rows()[-len(trainees) :])
         done = load_state(run.state / "train.pt", trainees) if run.resuming else 0
         about = _about(config.train, trainees)
-        run.start(inputs_of(setup), setup.source.keys, *about, wanted=lambda row: row["step"] <= done)
-        rows, skipped = _steps(setup, run, trainees, done)
+        run.start(inputs, keys, *about, wanted=lambda row: row["step"] <= done)
+        rows, skipped = _steps(setup, run, trainees, done, validator)
         if compute.is_main:
             _write(config, setup.backbone, trainees, files, run)
         run.finish(skipped=skipped)
@@ -98,16 +107,38 @@ def make_trainees(config: Config, backbone: Backbone, device: torch.device) -> l
         defense = kind.create(variant, backbone, seed).to(device)
         leaves = [values.requires_grad_(True) for values in defense.parameters().values()]
         name = "-".join([str(defense.count)] * (len(variants) > 1) + [f"seed{seed}"] * (len(seeds) > 1))
-        optimizer = OPTIMIZERS[config.train.optimizer](leaves, lr=config.train.lr)
-        trainees.append(Trainee(name, defense.count, seed, defense, optimizer))
+        settings, decay = config.train, config.train.weight_decay
+        own = {} if decay is None else {"weight_decay": decay}
+        optimizer = OPTIMIZERS[settings.optimizer](leaves, lr=settings.lr, **own)
+        copies = {name: values.detach().clone() for name, values in defense.parameters().items()}
+        average = copies if settings.ema else None
+        trainees.append(Trainee(name, defense.count, seed, defense, optimizer, average))
     return trainees
 
 
-def _steps(setup: Setup, run: Run, trainees: list[Trainee], done: int) -> tuple[list[dict[str, Any]], list[str]]:
+def divided(setup: Setup) -> tuple[Setup, Validator | None]:
+    """Return the setup of the steps, and the validation: what to train on, how images are changed, and how long.
+
+    Raises:
+        UserError: too few images are left.
+    """
+    config, settings, source = setup.config, setup.config.train, setup.source
+    held = None
+    if settings.validation:
+        source, held = hold_out_few(source, settings.validation.images)
+    config = config.model_copy(update={"train": settings.over(len(source))})
+    transform = Transform(config.data.resize, setup.backbone.image_size, flip=settings.flip)
+    setup = replace(setup, config=config, source=source, transform=transform)
+    return setup, Validator(setup, held, settings.validation) if held and settings.validation else None
+
+
+def _steps(
+    setup: Setup, run: Run, trainees: list[Trainee], done: int, validator: Validator | None
+) -> tuple[list[dict[str, Any]], list[str]]:
     """Take the steps after `done`; return the last step's rows, and the files that could not be decoded."""
     config, compute = setup.config, setup.compute
     trainer = Trainer(config, compute, setup.backbone, trainees)
-    steps, tracked = config.train.steps, config.tracking != "none"
+    steps, tracked = config.train.total_steps, config.tracking != "none"
     if tracked:
         compute.accelerator.init_trackers("rtok", config=_plain(config.to_dict()))
     batches = training_batches(
@@ -126,15 +157,17 @@ def _steps(setup: Setup, run: Run, trainees: list[Trainee], done: int) -> tuple[
     with progress("train", total=steps, unit="step", enabled=compute.is_main, start=done) as bar:
         for step, batch in enumerate(batches, start=done + 1):
             rows = trainer.step(step, batch)
+            if validator:
+                validator.add(step, rows, trainees)
             if compute.is_main:
                 run.journal.append(rows)
                 if step % config.train.checkpoint_every == 0 or step == steps:
                     save_state(run.state / "train.pt", step, trainees)
             for row in rows if tracked else []:
                 compute.accelerator.log(_tracked(row), step=step)
-            shown = ("loss", "invariance", "adversarial", "undefended")
-            bar.advance(1, **{key: rows[-1][key] for key in shown})
-    return rows, sorted(set(compute.gather(list(batches.skipped))))
+            bar.advance(1, **{name: rows[-1][key] for key, name in SHOWN.items() if key in rows[-1]})
+    skipped = [*batches.skipped, *(validator.skipped if validator else ())]
+    return rows, sorted(set(compute.gather(skipped)))
 
 
 def _write(config: Config, backbone: Backbone, trainees: list[Trainee], files: list[Path], run: Run) -> None:
@@ -144,7 +177,14 @@ def _write(config: Config, backbone: Backbone, trainees: list[Trainee], files: l
     fingerprint = backbone.fingerprint()
     for t, file in zip(trainees, files, strict=True):
         trained = {**config.to_dict(), "token_count": t.count, "token_seed": t.seed}
-        replace(t.defense, config=trained, version=__version__, fingerprint=fingerprint).save(file)
+        if t.best:
+            found = {"step": t.best.step, "cosine_to_plain": t.best.cosine_to_plain, "fidelity": t.best.fidelity}
+            trained["validated"] = found
+            say(
+                f"{file.name}: the state after step {t.best.step}, the best in validation (cosine to plain "
+                f"{t.best.cosine_to_plain:.3f} white-box, {t.best.fidelity:.3f} clean)"
+            )
+        replace(t.kept, config=trained, version=__version__, fingerprint=fingerprint).save(file)
     training_curves(Journal(run.path / METRICS).rows(), run.path / "curves.png")
 
 

@@ -18,7 +18,7 @@ def learning_rate(settings: TrainConfig, step: int) -> float:
     if settings.lr_schedule == "constant":
         return lr
     peak = max(1, settings.warmup_steps)  # the first step with the full rate
-    return lr * (1 + cos(pi * max(0, step - peak) / (settings.steps + 1 - peak))) / 2
+    return lr * (1 + cos(pi * max(0, step - peak) / (settings.total_steps + 1 - peak))) / 2
 
 
 def radius(settings: TrainConfig, eps: float, step: int) -> float:
@@ -26,8 +26,8 @@ def radius(settings: TrainConfig, eps: float, step: int) -> float:
     schedule = settings.eps_schedule
     if schedule is None:
         return eps
-    rising = step - schedule.hold * settings.steps
-    whole = schedule.ramp * settings.steps
+    rising = step - schedule.hold * settings.total_steps
+    whole = schedule.ramp * settings.total_steps
     if rising <= 0:
         return schedule.start
     return eps if rising >= whole else schedule.start + (eps - schedule.start) * rising / whole

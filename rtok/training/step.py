@@ -13,6 +13,7 @@ from rtok.attacks.objective import cosine
 from rtok.compute import Compute
 from rtok.data.loader import Batch
 from rtok.training.attacker import AttackedBatch, Attacker
+from rtok.training.objective import likeness
 from rtok.training.schedules import learning_rate
 from rtok.training.state import Trainee
 
@@ -44,33 +45,41 @@ class Trainer:
             for group in t.optimizer.param_groups:
                 group["lr"] = lr
             values = self.compute.mean(torch.stack([*self.update(t, attacked), *attacked.effect])).tolist()
-            invariance, adversarial, undefended, image_mse = values
+            t.follow(step, self.settings.ema)
+            *terms, invariance, adversarial, undefended, image_mse = values
             which = {"count": t.count, "seed": t.seed} if t.name else {}
-            loss = -(self.settings.invariance_weight * invariance + adversarial)
+            loss = -(self.settings.invariance_weight * terms[0] + terms[1])
             row = {"step": step, **which, "loss": loss, "invariance": invariance, "adversarial": adversarial}
             row |= {"undefended": undefended, "image_mse": image_mse, "lr": lr}
             row |= {"eps": eps} if self.settings.eps_schedule else {}
             rows.append({**row, "seconds": round(shared_seconds + time.perf_counter() - begin, 4)})
         return rows
 
-    def update(self, t: Trainee, batch: AttackedBatch) -> tuple[Tensor, Tensor]:
-        """Maximize weight * invariance + adversarial similarity over the defense alone; both means over the batch."""
-        B, axis, weight = batch.clean.shape[0], self.settings.axis, self.settings.invariance_weight
+    def update(self, t: Trainee, batch: AttackedBatch) -> list[Tensor]:
+        """Maximize weight * invariance + adversarial term over the defense alone.
+
+        Returns both terms as they are trained, then both as cosines, as means over the batch.
+        """
+        B, settings = batch.clean.shape[0], self.settings
         t.optimizer.zero_grad(set_to_none=True)
         model = t.defense.model(self.backbone)
-        invariance, adversarial = [], []
+        found = []
         for part in self.parts(B):
             images = torch.cat([batch.clean[part], batch.adversarial[part]])  # one forward for both terms
-            clean, attacked = model(images).chunk(2)
-            similarity = cosine(clean, batch.target[part], axis), cosine(attacked, batch.target[part], axis)
-            (-(weight * similarity[0] + similarity[1]).sum() / B).backward()
-            invariance.append(similarity[0].detach())
-            adversarial.append(similarity[1].detach())
+            features = model(images).chunk(2)
+            terms = [likeness(one, batch.target[part], settings) for one in features]
+            (-(settings.invariance_weight * terms[0] + terms[1]).sum() / B).backward()
+            terms = [term.detach() for term in terms]
+            if settings.objective == "cosine":
+                found.append(terms * 2)
+            else:
+                cosines = [cosine(one.detach(), batch.target[part], settings.axis) for one in features]
+                found.append(terms + cosines)
         for values in t.defense.parameters().values():
             if values.grad is not None:
                 values.grad = self.compute.mean(values.grad)
         t.optimizer.step()
-        return torch.cat(invariance).mean(), torch.cat(adversarial).mean()
+        return [torch.cat(parts).mean() for parts in zip(*found, strict=True)]
 
     def parts(self, size: int) -> Iterator[slice]:
         """Cut a batch into micro-batches."""

@@ -38,6 +38,8 @@ def test_a_good_config_has_no_problem(command: str) -> None:
         ("train", {"attack": {"target": "victim"}}, "attack.target"),
         ("train", {"train": {"batch_size": 4, "micro_batch": 5}}, "train.micro_batch"),
         ("train", {"train": {"eps_schedule": {"start": "9/255"}}}, "train.eps_schedule.start"),
+        ("train", {"train": {"validate": {"attack": {"preset": "square"}}}}, "train.validate.attack.method"),
+        ("train", {"train": {"validate": {"attack": {"from": "x"}}}}, "train.validate.attack.from"),
         ("train", {"attack": {"preset": "ensemble"}}, "attack.variants"),
         ("train", {"attack": {"init": "transfer"}}, "attack.init"),
         ("train", {"attack": {"preset": "square"}}, "attack.method"),

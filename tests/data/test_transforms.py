@@ -96,3 +96,15 @@ def test_only_the_seed_decides_a_random_crop() -> None:
 def test_an_unknown_resize_is_refused() -> None:
     with pytest.raises(UserError, match="'stretch' is not valid; valid are squash, crop, random-crop"):
         Transform("stretch", (8, 8))
+
+
+@pytest.mark.parametrize("resize", ["squash", "random-crop"])
+def test_half_of_the_images_are_mirrored_whatever_their_crop(resize: str) -> None:
+    image = picture(40, 30)
+    plain, flipped = Transform(resize, (28, 28)), Transform(resize, (28, 28), flip=True)
+    mirrored = 0
+    for seed in range(200):
+        expected, found = plain(image, seed), flipped(image, seed)
+        mirrored += not torch.equal(found, expected)
+        assert torch.equal(found, expected) or torch.equal(found, expected.flip(2))
+    assert 75 <= mirrored <= 125

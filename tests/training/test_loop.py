@@ -79,9 +79,11 @@ SCHEDULES = {
     "eps_schedule": {"hold": 1 / 3, "ramp": 2 / 3},
     "lr_schedule": "cosine",
 }
+# FARE's objective, another optimizer's own decay, and an average that the last state is not.
+DISTANCE = {"objective": "l2", "invariance_weight": 0, "weight_decay": 0.1, "ema": 0.5}
 
 
-@pytest.mark.parametrize("changes", [{}, {"threat": "adaptive"}, {"threat": "mixed"}, SCHEDULES], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"threat": "adaptive"}, {"threat": "mixed"}, SCHEDULES, DISTANCE], ids=str)
 def test_a_step_is_the_papers(settings: dict[str, Any], changes: dict[str, Any]) -> None:
     """Three steps written out without the package's attack and loop, in normalised space, as the paper has it."""
     cfg = config(settings, train={"steps": 3, "batch_size": 3, **changes})
@@ -93,7 +95,14 @@ def test_a_step_is_the_papers(settings: dict[str, Any], changes: dict[str, Any])
     source = open_source(cfg.data, seed=0)
     batches = training_batches(source, Transform("squash", (28, 28)), batch_size=3, start=0, steps=3, seed=0)
     r = RobustnessTokens.draw(3, 384).values.requires_grad_(True)
-    adam = torch.optim.Adam([r], lr=1e-3)
+    adam = torch.optim.Adam([r], lr=1e-3, weight_decay=changes.get("weight_decay", 0))
+    average = r.detach().clone()
+
+    def term(features: Tensor, target: Tensor) -> Tensor:
+        if "objective" in changes:
+            return -((features - target) ** 2).sum(2).mean()
+        return F.cosine_similarity(features, target, dim=1).mean()
+
     from rtok.attacks.noise import start_noise
 
     def attacked(pixels: Tensor, first: int) -> Tensor:
@@ -116,18 +125,23 @@ def test_a_step_is_the_papers(settings: dict[str, Any], changes: dict[str, Any])
         for _ in range(3):
             z = ((x - mean) / std).requires_grad_(True)
             pixels = z * std + mean
-            loss = F.cosine_similarity(attacked(pixels, 3 * step), target, dim=1).mean() * 3
+            loss = term(attacked(pixels, 3 * step), target) * 3
             loss = loss + F.mse_loss(pixels, batch.images) * 3
             (gradient,) = torch.autograd.grad(loss, z)
             z = clean + (z.detach() - scales[step] * 1e-2 * gradient.sign() - clean).clamp(-eps, eps)
             x = (z * std + mean).clamp(0, 1)
         x = (x * 255 + 1e-4).floor() / 255 if eps else batch.images
-        terms = [F.cosine_similarity(backbone(images, r), target, dim=1).mean() for images in (batch.images, x)]
+        terms = [term(backbone(images, r), target) for images in (batch.images, x)]
         adam.zero_grad()
         adam.param_groups[0]["lr"] = rates[step] * 1e-3
         (-(weight * terms[0] + terms[1])).backward()
         adam.step()
-    torch.testing.assert_close(tokens(cfg.out), r.detach(), rtol=0, atol=1e-5)
+        decay = min(0.5, (2 + step) / (11 + step)) if "ema" in changes else 0
+        average = decay * average + (1 - decay) * r.detach()
+    torch.testing.assert_close(tokens(cfg.out), average, rtol=0, atol=1e-5)
+    if "objective" in changes:
+        assert metrics(cfg.out)[-1]["loss"] == pytest.approx(-terms[1].item(), rel=1e-4)
+        assert all(0 < row["invariance"] <= 1 and row["undefended"] < 1 for row in metrics(cfg.out))
     rows = metrics(cfg.out)
     assert [row["lr"] for row in rows] == pytest.approx([rate * 1e-3 for rate in rates])
     if "eps_schedule" in changes:
@@ -222,14 +236,32 @@ def test_several_token_sets_equal_runs_of_their_own(settings: dict[str, Any], tm
         assert torch.equal(many, tokens(out))
 
 
+# Everything whose state a resumed run, or each of several processes, must have. The best state is not the last one.
+ALL = {
+    **SCHEDULES,
+    "threat": "mixed",
+    "ema": 0.9,
+    "flip": True,
+    "lr": 0.3,
+    "validate": {"every": 1, "images": 2, "attack": {"steps": 1}},
+}
+
+
 @pytest.mark.parametrize(
-    ("kind", "threat"),
-    [("tokens", "transfer"), ("tokens", "adaptive"), ("tokens", "mixed"), ("deep-tokens", "mixed"), ("lora", "mixed")],
+    ("kind", "changes"),
+    [
+        ("tokens", {}),
+        ("tokens", {"threat": "adaptive"}),
+        ("tokens", ALL),
+        ("deep-tokens", {"threat": "mixed"}),
+        ("lora", {**ALL, "lr": 1e-3}),
+    ],
+    ids=str,
 )
 def test_an_interrupted_run_resumes_to_the_same_defense(
-    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, threat: str
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, changes: dict[str, Any]
 ) -> None:
-    every_two = {"steps": 5, "batch_size": 3, "checkpoint_every": 2, "threat": threat}
+    every_two = {"steps": 5, "batch_size": 3, "checkpoint_every": 2, **changes}
     train(config(settings, out=tmp_path / "whole", tokens=KINDS[kind], train=every_two))
     cut = config(settings, out=tmp_path / "cut", tokens=KINDS[kind], train=every_two)
     step = Trainer.step
@@ -281,12 +313,15 @@ def test_a_killed_run_resumes_to_the_same_tokens(
     assert without_seconds(metrics(tmp_path / "cut")) == without_seconds(metrics(tmp_path / "whole"))
 
 
-@pytest.mark.parametrize("threat", ["transfer", "mixed"])
+@pytest.mark.parametrize("changes", [{}, {**ALL, "lr": 0.01}], ids=str)
 def test_two_processes_give_the_tokens_of_one(
-    settings: dict[str, Any], tmp_path: Path, run_rtok: Callable[..., subprocess.CompletedProcess[str]], threat: str
+    settings: dict[str, Any],
+    tmp_path: Path,
+    run_rtok: Callable[..., subprocess.CompletedProcess[str]],
+    changes: dict[str, Any],
 ) -> None:
     # 3 images a process: which of them the mixed attacks reach must be counted over both
-    settings |= {"tokens": {"count": [3, 4]}, "train": {"steps": 5, "batch_size": 6, "threat": threat}}
+    settings |= {"tokens": {"count": [3, 4]}, "train": {"steps": 5, "batch_size": 6, **changes}}
     file = tmp_path / "train.yaml"
     file.write_text(yaml.safe_dump(settings))
     train(config(settings, tokens=settings["tokens"], train=settings["train"], out=tmp_path / "one"))
@@ -298,7 +333,8 @@ def test_two_processes_give_the_tokens_of_one(
     assert json.loads((tmp_path / "two" / "run.json").read_text())["device"]["processes"] == 2
     for one_row, two_row in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):
         assert one_row["step"] == two_row["step"] and one_row["count"] == two_row["count"]
-        assert one_row["loss"] == pytest.approx(two_row["loss"], abs=1e-5)
+        for key in ("loss", *(("cosine_to_plain", "fidelity") if changes else ())):
+            assert one_row[key] == pytest.approx(two_row[key], abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["deep-tokens", "lora"])

@@ -22,6 +22,11 @@ LABELS = {
     "undefended": "adversarial image, plain",
 }
 COLORS = {"invariance": GREEN, "adversarial": BLUE, "undefended": VERMILION}
+# What validation measures, in the color of the training's own term.
+VALIDATED = {
+    "fidelity": ("held-out clean image", "invariance"),
+    "cosine_to_plain": ("held-out, white-box", "adversarial"),
+}
 # Steps from which on a running mean is drawn over the single values, which jump with the batch.
 SMOOTH_FROM = 40
 
@@ -32,7 +37,8 @@ def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
     One training gets one panel with the three terms; several get one panel per term, one color per count.
 
     Args:
-        metrics: rows of `metrics.jsonl`: `step`, the three terms and, where a run trains several, `count` and `seed`.
+        metrics: rows of `metrics.jsonl`: `step`, the three terms and, where a run trains several, `count` and `seed`;
+            steps that were validated also have `cosine_to_plain` and `fidelity`, drawn as diamonds.
         path: the PNG to write.
     """
     series: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
@@ -49,6 +55,8 @@ def _one(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes = figure.subplots()
     for name, label in LABELS.items():
         _line(axes, rows, name, COLORS[name], label)
+    for name, (label, term) in VALIDATED.items():
+        _points(axes, rows, name, COLORS[term], label)
     tidy(axes, xlabel=_steps([rows]), ylabel="cosine to the plain clean features")
     figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=9, handlelength=1.2)
     save(figure, path)
@@ -66,6 +74,9 @@ def _several(series: Mapping[tuple[int, int], Sequence[Mapping[str, Any]]], path
             label = counted(count, "token") if count not in labeled else None
             labeled.add(count)
             _line(axes, rows, name, colors[count], label)
+            for validated, (_, term) in VALIDATED.items():
+                if term == name:
+                    _points(axes, rows, validated, colors[count], None)
         axes.set_title(LABELS[name], fontsize=10, color=INK)
         tidy(axes, xlabel=_steps(series.values()))
     _line(panels[0], _mean_over(series.values(), "undefended"), "undefended", VERMILION, LABELS["undefended"])
@@ -87,6 +98,13 @@ def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, color: Any, 
     marker = "o" if len(values) < 3 else None
     axes.plot(steps, values, color=color, linewidth=2.0, marker=marker, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _points(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, color: Any, label: str | None) -> None:
+    """Draw what only some steps have as joined points; nothing where none has it."""
+    found = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+    if found:
+        axes.plot(*zip(*found, strict=True), color=color, linestyle="--", linewidth=1.0, marker="D", label=label)
 
 
 def _window(steps: int) -> int:

@@ -42,6 +42,18 @@ def test_one_training_has_three_lines_with_the_rows_values(tmp_path, drawn):
     assert len(found) == 3 and axes.get_xlabel() == "step"
 
 
+def test_what_was_validated_is_drawn_where_it_was(tmp_path, drawn):
+    rows = metrics(6)
+    for row in rows[2::3]:
+        row |= {"cosine_to_plain": 0.5 + row["step"] / 100, "fidelity": 0.9}
+    training_curves(rows, tmp_path / "curves.png")
+    found = lines(drawn[0].axes[0])
+    assert len(found) == 5
+    np.testing.assert_array_equal(found["held-out, white-box"].get_xdata(), [3, 6])
+    np.testing.assert_array_equal(found["held-out, white-box"].get_ydata(), [0.53, 0.56])
+    np.testing.assert_array_equal(found["held-out clean image"].get_ydata(), [0.9, 0.9])
+
+
 def test_a_long_training_has_its_running_mean_above_the_values(tmp_path, drawn):
     rows = metrics(100)
     training_curves(rows, tmp_path / "curves.png")
