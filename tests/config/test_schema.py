@@ -46,6 +46,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert head.items() >= {"type": "linear", "path": "h", "features": "both"}.items()
     rest = {key: config[key] for key in list(config)[list(config).index("threats") :]}
     assert rest == {
+        "protocol": None,
         "threats": ["transfer", "informed", "adaptive"],
         "informed": {"draws": 1, "plain_weight": 0.5},
         "guessed": None,
