@@ -1,4 +1,4 @@
-"""The ready configs that come with the package: one per command and model, the protocols, and those of the demos."""
+"""The ready configs that come with the package: for every command and model, variants, protocols, and the demos'."""
 
 from __future__ import annotations
 
@@ -17,14 +17,19 @@ READY = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.pa
 
 
 def ready_configs(command: str) -> dict[str, str]:
-    """Return the texts of the ready configs for a command, by the name of the model."""
-    file = READY / "recipes" / f"{command}.yaml"
-    if not file.is_file():
-        return {}
-    recipe = yaml.safe_load(file.read_text(encoding="utf-8"))
-    texts = {family: _text(recipe, changes) for family, changes in recipe["families"].items()}
-    models = sorted((spec.name, spec.family) for spec in all_specs() if spec.family in texts)
-    return {name: texts[family].replace("MODEL", name) for name, family in models}
+    """Return the texts of the ready configs for a command, by name: MODEL, or VARIANT-MODEL.
+
+    `COMMAND.yaml` is the recipe of the models' own names, `COMMAND.VARIANT.yaml` that of a variant.
+    """
+    found = {}
+    for file in sorted((READY / "recipes").glob(f"{command}.*")):
+        recipe = yaml.safe_load(file.read_text(encoding="utf-8"))
+        variant = file.stem.partition(".")[2]
+        texts = {family: _text(recipe, changes) for family, changes in recipe["families"].items()}
+        models = sorted((spec.name, spec.family) for spec in all_specs() if spec.family in texts)
+        prefix = f"{variant}-" if variant else ""
+        found |= {f"{prefix}{name}": texts[family].replace("MODEL", name) for name, family in models}
+    return found
 
 
 def protocols() -> dict[str, str]:
@@ -36,8 +41,8 @@ def all_ready() -> dict[str, str]:
     """Return the text of every ready config by its full name, `COMMAND/NAME`."""
     found = {f"demo/{file.stem}": file.read_text(encoding="utf-8") for file in READY.glob("demo/*.yaml")}
     found |= {f"protocols/{name}": text for name, text in protocols().items()}
-    for file in READY.glob("recipes/*.yaml"):
-        found |= {f"{file.stem}/{name}": text for name, text in ready_configs(file.stem).items()}
+    for command in {file.name.partition(".")[0] for file in READY.glob("recipes/*.yaml")}:
+        found |= {f"{command}/{name}": text for name, text in ready_configs(command).items()}
     return dict(sorted(found.items()))
 
 

@@ -17,7 +17,8 @@ DINOV2 = {spec.name for spec in all_specs() if spec.family == "dinov2"}
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_named_model_has_a_ready_config(command: str) -> None:
-    assert set(ready_configs(command)) == NAMED
+    variants = {f"robust-{kind}-{name}" for kind in ("lora", "deep-tokens") for name in NAMED}
+    assert set(ready_configs(command)) == NAMED | (variants if command == "train" else set())
 
 
 def test_every_dinov2_model_has_one_for_segmentation_and_classification() -> None:
@@ -36,11 +37,13 @@ def test_all_ready_configs_are_valid_and_counted(monkeypatch: pytest.MonkeyPatch
     }
     for (command, name), text in texts.items():
         config = load_config(command, name)
-        assert config.model.name == name
+        kind = config.to_dict()["defense"]["kind"] if command == "train" else "none"
+        assert name in (config.model.name, f"robust-{kind}-{config.model.name}")
+        assert config.out.name.startswith(name)
         # also by YAML 1.1, for editors
-        assert yaml.safe_load(text)["model"]["name"] == name
+        assert yaml.safe_load(text)["model"]["name"] == config.model.name
         assert text.startswith("# ") and "MODEL" not in text
-    assert len(texts) == 64
+    assert len(texts) == 64 + 2 * len(NAMED)
     assert {name for name in all_ready() if not name.startswith(("demo/", "protocols/"))} == {
         f"{command}/{name}" for command, name in texts
     }
