@@ -30,6 +30,7 @@ import rtok
 from rtok.attacks import PGD
 from rtok.compute import Compute
 from rtok.config.schema import Config
+from rtok.defenses import defense_files
 from rtok.evaluation.run import open_evaluator
 from rtok.evaluation.sanity import sanity
 from rtok.evaluation.tasks.features import FeatureTask
@@ -42,7 +43,11 @@ Model = Callable[[Tensor], Tensor]
 Change = Callable[[Model, Victim], Model]
 WIDTH, SIDE = 64, 28
 ATTACK = {"preset": "standard", "steps": 30}
-DEFENSES = ({"kind": "tokens", "count": 3, "init_std": 0.3},)
+DEFENSES: tuple[dict[str, Any], ...] = (
+    {"kind": "tokens", "count": 3, "init_std": 0.3},
+    {"kind": "deep-tokens", "count": 3, "init_std": 0.3},
+    {"kind": "lora", "rank": 4},
+)
 
 
 class _Backward(torch.autograd.Function):
@@ -157,7 +162,7 @@ def write_run(
     return {
         **common,
         "attack": ATTACK,
-        "defense": str(out / "rtokens.safetensors"),
+        "defense": str(*defense_files(out)),
         "threats": ["transfer"],
         "control_draws": 1,
         "sanity": {"images": images, "queries": queries},
@@ -187,7 +192,7 @@ def main() -> None:
                 stack.enter_context(broken(name))
             for seed in range(runs):
                 with tempfile.TemporaryDirectory() as folder:
-                    images = 1 + seed % 3 if name == "right" else 1
+                    images = 1 + seed // 3 % 3 if name == "right" else 1
                     config = write_run(Path(folder), seed, images=images, queries=1000 if name == "right" else 100)
                     found = checked(Config.model_validate(config))["checks"]
                     checks = {check["check"] for check in found if not check["passed"]}
