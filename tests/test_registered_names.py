@@ -28,8 +28,8 @@ ALLOWED: dict[str, dict[str, str]] = {
         "cli/dry_run.py": "transfer",
         "results/differences.py": "transfer",
     },
-    "the checks run PGD, and `adaptive` must not be weaker than `transfer`": {
-        "evaluation/sanity.py": "PGDConfig transfer adaptive"
+    "the checks attack the plain model, and the robust ones white-box": {
+        "evaluation/sanity/run.py": "transfer adaptive"
     },
     "values of another key, `train.threat`": {
         "config/training.py": "transfer adaptive",

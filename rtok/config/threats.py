@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rtok.config.registry import THREATS, NameIn
 from rtok.config.sections import DataConfig
@@ -56,7 +57,13 @@ class QueryConfig(Section):
 
 
 class SanityConfig(Section):
-    """Checks on a few images that the attacks work as they should."""
+    """Checks on a few images that every attack works as it should."""
 
-    images: Index = Field(4, description="The checks use this many images, the first of the data. 0: no checks.")
-    steps: Count = Field(10, description="Steps of the attack in the checks; at most `attack.steps`.")
+    images: Index = Field(4, description="The checks use this many images, of different groups if there are. 0: none.")
+    queries: Count = Field(1000, description="Queries of the random search that attacks must beat, on two images.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old(cls, written: Any) -> Any:
+        """Version 0.1 had `steps`; attacks are now checked as they are configured."""
+        return {key: written[key] for key in written if key != "steps"} if isinstance(written, Mapping) else written

@@ -156,15 +156,6 @@ class Evaluator:
             made[run] = found.images
         return found.images
 
-    def worst_by(self, victim: Victim, batch: Batch, images: Tensor, adversarial: Tensor) -> float:
-        """The mean of `Task.worst_by` over adversarial images (b, 3, H, W); NaN where there is nothing to measure."""
-        model = self.models[victim]
-        clean, attacked = (self._output(model, x, batch) for x in (images, adversarial))
-        plain = self._output(self.models[self.victims[0]], images, batch)
-        surrogate = (clean, attacked) if self.task.wants_surrogate else (None, None)
-        columns = self.task.measure(View(batch, images, adversarial, clean, plain, attacked, *surrogate))
-        return float(torch.as_tensor(columns[self.task.worst_by]).nanmean())
-
     def objective(self, run: AttackRun, batch: Batch, images: Tensor) -> Objective:
         """What an attack maximizes on these clean images."""
         criterion: Criterion

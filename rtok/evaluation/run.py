@@ -111,7 +111,7 @@ def _measure(setup: Setup, evaluator: Evaluator, run: Run, done: set[str]) -> di
     if curve:
         results["curve"] = summarize(curve, task.summarize)
     if compute.is_main:
-        results["sanity"] = sanity(setup, evaluator, rows)
+        results["sanity"] = sanity(setup, evaluator)
         write_atomic(run.path / "per_image.csv", to_csv(rows))
         write_json(run.path / "results.json", results)
         task.draw(setup, evaluator, results["rows"], run.path)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from rtok.attacks.objective import Criterion, Model
@@ -102,6 +103,10 @@ class Task(ABC):
     @abstractmethod
     def measure(self, view: View) -> Columns:
         """Per-image values: column name to a tensor (b,), or to a list."""
+
+    def left(self, view: View) -> Tensor:
+        """What an attack left of each image, (b,), by degrees: the less, the stronger. For the checks of attacks."""
+        return torch.as_tensor(self.measure(view)[self.worst_by])
 
     def summarize(self, images: Images) -> dict[str, Any]:
         """The columns of `results.json` for one victim under one attack, with `ci95`."""

@@ -36,9 +36,13 @@ def sanity_table(sanity: Mapping[str, Any]) -> Table:
 
 
 def check_lines(sanity: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
-    """Return each check, with the victim it is about where there are several, its result, and whether it passed."""
-    naming = Naming.of(sanity["checks"])
-    return [
-        (detailed(check["check"], Identity.of(check).details(naming)), str(check["seen"]), bool(check["passed"]))
-        for check in sanity["checks"]
-    ]
+    """Return each check with what it is about, its result, and whether it passed."""
+    checks = sanity["checks"]
+    naming, attacks = Naming.of(checks), {check.get("attack") for check in checks}
+    lines = []
+    for check in checks:
+        who = Identity.of(check)
+        about = [str(check["victim"])] if check.get("victim") else []
+        about += [*who.details(naming), *([f"attack {who.attack}"] if len(attacks) > 1 and who.attack else [])]
+        lines.append((detailed(check["check"], about), str(check["seen"]), bool(check["passed"])))
+    return lines

@@ -81,6 +81,8 @@ class _Check(BaseModel):
     check: str
     seen: str
     passed: Annotated[bool, Strict()]
+    attack: str | None = None
+    victim: str | None = None
     defense: str | None = None
     head_features: str | None = None
 

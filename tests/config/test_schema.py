@@ -52,7 +52,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         "guessed": None,
         "query": {"queries": [1000, 5000], "starts": ["cold", "transfer"]},
         "curve": None,
-        "sanity": {"images": 4, "steps": 10},
+        "sanity": {"images": 4, "queries": 1000},
         "control_draws": 5,
         "check_weights": True,
         "analysis": {"activations": False, "images": 64},

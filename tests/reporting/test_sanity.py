@@ -21,3 +21,17 @@ def test_defenses_and_heads_are_named_where_there_are_several(sanity):
         ("gradients do not vanish (10, plain head)", "norm 0", False),
         ("gradients do not vanish (50, robust head)", "norm 0", False),
     ]
+
+
+def test_victims_and_several_attacks_are_named(sanity):
+    (check, *_) = sanity["checks"]
+    about = [("plain", "paper"), ("robust", "paper"), ("robust", "standard")]
+    checks = [{**check, "victim": victim, "attack": attack} for victim, attack in about]
+    name = check["check"]
+    told = [name for name, *_ in check_lines({**sanity, "checks": checks})]
+    assert told == [
+        f"{name} (plain, attack paper)",
+        f"{name} (robust, attack paper)",
+        f"{name} (robust, attack standard)",
+    ]
+    assert [name for name, *_ in check_lines({**sanity, "checks": checks[:1]})] == [f"{name} (plain)"]

@@ -53,7 +53,9 @@ def test_what_tables_need_comes_back(write):
     kept = {key: value for key, value in ROW.items() if key not in ("draws", "class_iou")}
     assert found["rows"] == [kept] and found["differences"] == [{**kept, **difference}]
     assert found["methods"] == [{**kept, **method, "differences": found["differences"]}]
-    assert found["sanity"]["checks"] == [{**SANITY["checks"][0], "head_features": None}]
+    assert found["sanity"]["checks"] == [
+        {**SANITY["checks"][0], **dict.fromkeys(("attack", "victim", "head_features"))}
+    ]
     without = read_results(write(sanity=None))
     assert without["differences"] == without["methods"] == []
     assert read_results(write())["defenses"] == {}

@@ -95,6 +95,13 @@ class ClassificationTask(Task):
         columns["image_linf_255"] = view.image_linf_255
         return columns
 
+    def left(self, view: View) -> Tensor:
+        """The lead of the right class's probability over the next, 0 where another class leads."""
+        probabilities = view.adversarial.float().softmax(-1)
+        labels = _labels(view.batch, probabilities)[:, None]
+        right, wrong = probabilities.gather(1, labels), probabilities.scatter(1, labels, 0.0)
+        return (right[:, 0] - wrong.amax(1)).clamp(min=0)
+
     def draw(self, setup: Setup, evaluator: Evaluator, rows: Sequence[dict[str, Any]], out: Path) -> None:
         """Draw the summary, and a few attacked images with what is made of them."""
         from rtok.reporting.figures.examples import adversarial_examples

@@ -1,0 +1,61 @@
+"""Is the attack what it should be? Checks after Athalye et al. (2018) and Carlini et al. (2019), on a few images.
+
+A defense can look robust because attacks on it fail for the wrong reason: gradients that vanish behind a rounding, too
+few steps, a bug.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from rtok.config.attack import AttackConfig
+from rtok.evaluation.loop import Evaluator, Trial
+from rtok.evaluation.plan import Planner
+from rtok.evaluation.sanity.checks import Check, Checks
+from rtok.evaluation.threats import ThreatContext
+from rtok.setup import Setup
+
+
+def sanity(setup: Setup, evaluator: Evaluator) -> dict[str, Any] | None:
+    """Check every configured attack that follows gradients, on the plain and on each robust victim.
+
+    Returns:
+        `{"verdict", "images", "checks"}`; None where `sanity.images` is 0 or there is nothing to check.
+    """
+    config = setup.config
+    batch = setup.examples(_spread(setup)) if config.sanity.images else None
+    attacks = [attack for attack in config.attacks if attack.follows_gradients and not attack.stored]
+    if batch is None or not attacks:
+        return None
+    checks: list[Check] = []
+    for attack in attacks:
+        transfers: list[Tensor] = []
+        for trial in _white_box(setup, evaluator, attack):
+            of_trial = Checks(evaluator, trial, batch, config.sanity.queries)
+            checks += of_trial.all(transfers)
+            if trial.victims[0].role == "plain":
+                transfers = of_trial.found
+    sound = all(check["passed"] for check in checks)
+    return {"verdict": "sound" if sound else "suspicious", "images": len(batch.keys), "checks": checks}
+
+
+def _spread(setup: Setup) -> list[str]:
+    """The images that are used: the first of each group, then the others."""
+    source = setup.source
+    kept = set(dict(zip(reversed(source.groups), reversed(source.keys), strict=True)).values())
+    return sorted(source.keys, key=lambda key: key not in kept)[: setup.config.sanity.images]
+
+
+def _white_box(setup: Setup, evaluator: Evaluator, attack: AttackConfig) -> Iterator[Trial]:
+    """The attack as it is run on the plain victim and, white-box, on each robust one."""
+    plain, task = evaluator.victims[0], evaluator.task
+    robust = [victim for victim in evaluator.victims if victim.role == "robust"]
+    context = ThreatContext(setup.config, plain, plain, robust=robust, several_targets=task.several_targets)
+    planner = Planner(setup, task, context)
+    for threat in ("transfer", "adaptive"):
+        for trial in planner.under(threat, attack):
+            yield replace(trial, victims=trial.victims[:1])
