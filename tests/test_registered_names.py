@@ -63,7 +63,6 @@ ALLOWED: dict[str, dict[str, str]] = {
     },
     "exported checkpoints hold tokens and nothing else": {
         "__init__.py": "RobustnessTokens",
-        "conversion/onnx.py": "tokens",
         "conversion/source.py": "tokens RobustnessTokens",
         "defenses/__init__.py": "RobustnessTokens",
         "inspection.py": "tokens RobustnessTokens",
