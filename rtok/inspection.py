@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from rtok.errors import UserError
-from rtok.release import TOKENS_FORMAT, TOKENS_KEY, description, parse_made_for
+from rtok.release import TOKENS_FORMAT, TOKENS_KEY, description, made_with, parse_made_for
 from rtok.version import install
 
 # torch and timm take seconds to import, so each is imported by what needs it.
@@ -84,6 +84,7 @@ def _token_file(path: Path) -> Inspection | None:
 
 def _checkpoint(path: Path) -> Inspection:
     from rtok.checkpoints import read_checkpoint, state_dict, whole_model
+    from rtok.config.defenses import DEFENSES
     from rtok.defenses import RobustnessTokens
 
     content = read_checkpoint(path)
@@ -95,6 +96,9 @@ def _checkpoint(path: Path) -> Inspection:
             return _robust(path, about, rows)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise UserError(f"'{path}' has damaged metadata under 'rtok'. Convert the model again.") from error
+    kind = made_with(content.metadata).get("kind", RobustnessTokens.kind)
+    if kind != RobustnessTokens.kind and kind in DEFENSES:
+        return _defense(path, content, inside)
     try:
         tokens = RobustnessTokens.parse(content, path)
     except UserError:
@@ -108,13 +112,33 @@ def _checkpoint(path: Path) -> Inspection:
     return Inspection(path, kind, facts, rows, tokens.config)
 
 
+def _defense(path: Path, content: Checkpoint, inside: Mapping[str, Tensor]) -> Inspection:
+    """Describe a defense of another kind than tokens, alone or inside a model of `rtok.robustify`."""
+    from rtok.defenses.files import parse_defense
+
+    defense = parse_defense(content, path)
+    parameters = defense.parameters()
+    form = {key: value for key, value in defense.settings().items() if key != "kind"}
+    facts = {
+        "backbone": defense.backbone or (_backbones(inside, path) if inside else "not named in the file"),
+        **({"weights": defense.fingerprint} if defense.fingerprint else {}),
+        **{key: " ".join(map(str, v)) if isinstance(v, tuple) else f"{v}" for key, v in form.items()},
+        "parameters": f"{sum(values.numel() for values in parameters.values()):,}",
+        **_trained_at(defense.image_size),
+        **({"made by": f"rtok {defense.version}"} if defense.version else {}),
+    }
+    kind = f"whole model with {defense.noun} (rtok.robustify)" if inside else f"{defense.noun} ({defense.kind})"
+    rows = _rows({**parameters, **{f"model.{name}": tensor for name, tensor in inside.items()}})
+    return Inspection(path, kind, facts, rows, defense.config)
+
+
 def _robust(path: Path, about: Mapping[str, Any], rows: list[tuple[str, str, str]]) -> Inspection:
     """A file that `rtok convert` wrote."""
     tokens, size = about["tokens"], about.get("image_size")
     facts = {
         "backbone": about["backbone"],
         "weights": about["fingerprint"],
-        "tokens": f"{tokens['n']} of width {tokens['dim']}, after {about['registers']} registers of the model",
+        **_inside(tokens, about["registers"]),
         **({"made for": f"{size[0]} x {size[1]} px"} if size else {}),
         **_trained_at(json.loads(tokens["image_size"])),
         "stored as": about["dtype"],
@@ -125,6 +149,13 @@ def _robust(path: Path, about: Mapping[str, Any], rows: list[tuple[str, str, str
         name, kwargs = about["timm"]
         facts["timm"] = f"{name}({', '.join(f'{key}={value!r}' for key, value in kwargs.items())})"
     return Inspection(path, f"robust model ({about['target']} format)", facts, rows, json.loads(tokens["config"]))
+
+
+def _inside(defense: Mapping[str, str], registers: int) -> dict[str, str]:
+    """Say what defense a converted model has: tokens come after the model's own registers."""
+    if defense["format"] != TOKENS_FORMAT:
+        return {"defense": defense["kind"]}
+    return {"tokens": f"{defense['n']} of width {defense['dim']}, after {registers} registers of the model"}
 
 
 def _token_facts(made: Mapping[str, Any], count: int, dim: int, *, backbone: str) -> dict[str, str]:

@@ -84,7 +84,7 @@ def test_converted_files(known: Any, tmp_path: Path, to: str) -> None:
     model = known("dinov2_vits14_reg")
     tokens = RobustnessTokens(VALUES, backbone=model.spec.name, image_size=(28, 28), config={"seed": 1})
     replace(tokens, fingerprint=model.load().fingerprint()).save(tmp_path / "rtokens.safetensors")
-    out = tmp_path / "robust.onnx" if to == "onnx" else tmp_path / "robust"
+    out = tmp_path / {"onnx": "robust.onnx", "transformers": "robust"}.get(to, "robust.pth")
     convert(tmp_path / "rtokens.safetensors", out, to=to, backbone_weights=model.path, dtype="bf16")
     (found,) = inspect(out)
     assert found.kind == f"robust model ({to} format)" and found.config == {"seed": 1}

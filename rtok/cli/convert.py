@@ -20,7 +20,7 @@ def convert(
         typer.Argument(
             parser=user_path,
             metavar="CKPT",
-            help="A token file, a run folder, or rtokens.pt or last.ckpt of the original code.",
+            help="A defense, a run folder, or rtokens.pt or last.ckpt of the original code.",
         ),
     ],
     out: Annotated[
@@ -47,7 +47,7 @@ def convert(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
-    """Bake tokens into a checkpoint that other libraries load.
+    """Put a defense into a checkpoint that other libraries load.
 
     Before the file is moved into place, the format's own library reads it back and its features are compared with
     ours.
@@ -79,9 +79,10 @@ def summary(done: Converted) -> str:
     """Return what was written and how closely its features agree with ours."""
     height, width = done.image_size
     own = f" after {done.registers} registers of the model" if done.registers else ""
+    inside = f"{done.tokens} robustness tokens{own}" if done.tokens else f"its {done.kind} inside"
     lines = [
         *(f"wrote {path}" for path in done.files),
-        f"{done.backbone} with {done.tokens} robustness tokens{own}, {done.dtype}",
+        f"{done.backbone} with {inside}, {done.dtype}",
         f"read back by {done.reader} at {height} x {width} px: "
         f"largest difference from rtok's features {done.difference:.1e}",
     ]

@@ -25,22 +25,25 @@ class RobustModel:
         source: the weights and tokens in float32, rounded to what `dtype` can hold.
         backbone: built from them.
         fingerprint: the fingerprint of the weights before rounding.
+        merged: whether the defense is in the weights already.
     """
 
     source: Source
     backbone: Backbone
     dtype: str
     fingerprint: str
+    merged: bool = False
 
     @property
     def registers(self) -> int:
         """The number of registers in the file: the model's own and the robustness tokens."""
-        return self.backbone.num_registers + self.source.tokens.count
+        return self.backbone.num_registers + self.source.count
 
     def features(self, images: Tensor) -> Tensor:
         """Return the robust features of images (B, 3, H, W) in [0, 1], in the shape that `Backbone` returns."""
         with torch.no_grad():
-            return self.source.tokens.model(self.backbone)(images)
+            model = self.backbone if self.merged else self.source.defense.model(self.backbone)
+            return model(images)
 
     def normalize(self, images: Tensor) -> Tensor:
         """Return images in [0, 1] normalized, as other libraries expect them."""
@@ -60,8 +63,9 @@ class RobustModel:
     def with_tokens(self, key: str) -> dict[str, Tensor]:
         """Return the tensors to store, in the type of the file; `key` (1, registers, D) ends with the tokens."""
         state = dict(self.source.weights.source)
-        values = self.source.tokens.values
-        state[key] = torch.cat([state[key].float(), values], dim=1) if key in state else values
+        if self.source.tokens is not None:
+            values = self.source.tokens.values
+            state[key] = torch.cat([state[key].float(), values], dim=1) if key in state else values
         return {name: self.stored(tensor) for name, tensor in state.items()}
 
     def stored(self, tensor: Tensor) -> Tensor:
@@ -73,7 +77,7 @@ class RobustModel:
         """Return the metadata of the file."""
         return to_metadata(
             describe(
-                self.source.tokens.metadata,
+                self.source.defense.metadata,
                 target,
                 backbone=self.source.spec.name,
                 fingerprint=self.fingerprint,

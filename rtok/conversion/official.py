@@ -28,6 +28,7 @@ class Official(ABC):
     name: str
     registers: str
     reader = "timm"  # the code bases are not installable packages
+    holds_entries = False
 
     def outputs(self, out: Path) -> list[Path]:
         """Return the files that a conversion writes."""
@@ -38,7 +39,7 @@ class Official(ABC):
         """Return the size at which features are compared."""
         if source.spec.family != self.name:
             raise UserError(
-                f"--to {self.name} only works for {self.name} backbones, but these tokens are for "
+                f"--to {self.name} only works for {self.name} backbones, but this defense is for "
                 f"'{source.spec.name}' ({source.spec.family}). Choose another format with --to: timm, transformers or "
                 "onnx."
             )
@@ -61,9 +62,11 @@ class Official(ABC):
         save_tensors(model.with_tokens(self.registers), path, model.metadata(self.name))
 
     def read(self, path: Path, model: RobustModel) -> Callable[[Tensor], Tensor]:
-        """Load the state dict strictly into a model with that many registers and no tokens."""
-        spec = with_registers(model.source.spec, model.backbone, model.registers)
-        spec = replace(spec, namings=(self.naming(model.source, registers=True),))
+        """Load the state dict strictly into a model with that many registers and no defense."""
+        spec, added = model.source.spec, model.source.count > 0
+        if added:
+            spec = with_registers(spec, model.backbone, model.registers)
+        spec = replace(spec, namings=(self.naming(model.source, registers=added),))
         weights = translate_weights(spec, state_dict(read_checkpoint(path), path), path)
         return replace(model.source, spec=spec, weights=weights).backbone(model.backbone.image_size)
 

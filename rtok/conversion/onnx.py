@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rtok.conversion.model import DTYPES, RobustModel
 from rtok.conversion.source import Source
 from rtok.errors import UserError
-from rtok.models.backbone import Backbone
+from rtok.models.entry import NOTHING
 from rtok.version import install
 
 _SUFFIX = ".onnx"
@@ -28,6 +28,7 @@ class Onnx:
 
     name = "onnx"
     reader = "onnxruntime"
+    holds_entries = True
 
     def outputs(self, out: Path) -> list[Path]:
         """Return the files that a conversion may write."""
@@ -36,7 +37,7 @@ class Onnx:
         return [out, _weights_file(out)]
 
     def image_size(self, source: Source, wanted: tuple[int, int] | None) -> tuple[int, int]:
-        """Return the size of the graph's input: by default the one that the tokens were trained at."""
+        """Return the size of the graph's input: by default the one that the defense was trained at."""
         try:
             import onnx  # noqa: F401
             import onnxruntime  # noqa: F401
@@ -84,13 +85,19 @@ class Onnx:
 class _Graph(nn.Module):
     """The robust model as a function of images only, with the outputs of the file."""
 
-    def __init__(self, backbone: Backbone, tokens: Tensor) -> None:
+    def __init__(self, model: RobustModel) -> None:
         super().__init__()
-        self.backbone = backbone
-        self.register_buffer("tokens", tokens)
+        self.backbone = model.backbone
+        self.defense = None if model.merged else model.source.defense
+        self.names = [] if self.defense is None else list(self.defense.parameters())
+        for name in self.names:
+            self.register_buffer(name, model.source.defense.parameters()[name])
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        features = self.backbone(images, self.tokens)
+        entry = NOTHING
+        if self.defense is not None:
+            entry = self.defense.replaced({name: getattr(self, name) for name in self.names}).entry()
+        features = self.backbone(images, entry)
         return (features,) if features.ndim == 2 else (features[:, 0], features[:, 1:])
 
 
@@ -98,7 +105,7 @@ def _trace(model: RobustModel) -> Any:
     embedding = model.backbone.kind == "embedding"
     images = torch.zeros(2, 3, *model.backbone.image_size)  # a batch of one would become a constant
     program = torch.onnx.export(
-        _Graph(model.backbone, model.source.tokens.values).eval(),
+        _Graph(model).eval(),
         (images,),
         dynamo=True,
         verbose=False,

@@ -35,7 +35,8 @@ class Converted:
     Attributes:
         files: the files written, the model first.
         registers: the number of the model's own registers.
-        tokens: the number of robustness tokens after them.
+        kind: of the defense.
+        tokens: the number of robustness tokens after the registers; 0 for a kind that becomes none.
         image_size: (height, width) at which features were compared; a format for one size is made for it.
         difference: the largest difference between the features that the target library computes from the
             file and ours, given the same numbers.
@@ -48,6 +49,7 @@ class Converted:
     backbone: str
     files: list[Path]
     registers: int
+    kind: str
     tokens: int
     dtype: str
     image_size: tuple[int, int]
@@ -68,15 +70,17 @@ def convert(
     image_size: int | tuple[int, int] | None = None,
     overwrite: bool = False,
 ) -> Converted:
-    """Bake tokens into a checkpoint that another library loads.
+    """Put a defense into a checkpoint that another library loads.
+
+    Tokens become registers, a LoRA becomes part of the weights, and other kinds go into an ONNX graph.
 
     Args:
-        checkpoint: a token file of ours or of the original code, a whole model with tokens, or a run folder.
+        checkpoint: a defense's file, one of the original code's, a whole model with a defense, or a run folder.
         out: the file to write; for `transformers`, the folder.
         to: `dinov2`, `dinov3`, `timm`, `transformers` or `onnx`.
-        model: the backbone's name, if neither the tokens nor the weights identify it.
+        model: the backbone's name, if neither the defense nor the weights identify it.
         backbone_weights: the backbone's weights in any naming of its family. Default: those in the
-            checkpoint, else those named in the tokens' training config, else the pretrained ones.
+            checkpoint, else those named in its training config, else the pretrained ones.
         dtype: the type in which numbers are stored: `fp32`, `fp16` or `bf16`.
         image_size: in pixels, for formats that are made for one size.
         overwrite: replace existing files.
@@ -95,12 +99,19 @@ def convert(
     source = gather(
         Path(checkpoint), model=model, backbone_weights=None if backbone_weights is None else Path(backbone_weights)
     )
+    if (
+        source.tokens is None
+        and source.defense.merged_into(source.weights.tensors) is None
+        and not target.holds_entries
+    ):
+        raise UserError(f"--to {to} cannot hold {source.defense.noun}: use --to onnx, or `rtok.robustify` in Python.")
     size = target.image_size(source, (image_size, image_size) if isinstance(image_size, int) else image_size)
     check_size(source.spec, size)
     exact = RobustModel(source, source.backbone(size), "fp32", fingerprint="")
     fingerprint = _check_match(source, exact.backbone)
-    arranged = target.arrange(source, size).rounded(DTYPES[dtype], keep=_ALWAYS_FLOAT32)
-    robust = RobustModel(arranged, arranged.backbone(size), dtype, fingerprint)
+    whole = source.merged()
+    arranged = target.arrange(whole, size).rounded(DTYPES[dtype], keep=_ALWAYS_FLOAT32)
+    robust = RobustModel(arranged, arranged.backbone(size), dtype, fingerprint, merged=whole is not source)
     with _staged(out, outputs) as staged:
         target.write(robust, staged)
         ours = exact if dtype == "fp32" else robust
@@ -110,7 +121,8 @@ def convert(
         backbone=source.spec.name,
         files=[path for path in outputs if path.exists()],
         registers=exact.backbone.num_registers,
-        tokens=source.tokens.count,
+        kind=source.defense.kind,
+        tokens=source.count,
         dtype=dtype,
         image_size=size,
         difference=difference,
@@ -131,13 +143,13 @@ def _check_free(outputs: list[Path], overwrite: bool) -> None:
 
 
 def _check_match(source: Source, backbone: Backbone) -> str:
-    """Return the weights' fingerprint; raise UserError if the tokens are for another backbone or other weights."""
-    source.tokens.check(backbone, weights=False)
-    expected, found = source.tokens.fingerprint, backbone.fingerprint()
+    """Return the weights' fingerprint; raise UserError if the defense is for another backbone or other weights."""
+    source.defense.check(backbone, weights=False)
+    expected, found = source.defense.fingerprint, backbone.fingerprint()
     if expected not in (None, found):
         raise UserError(
-            f"The tokens were trained on other weights of '{source.spec.name}' (fingerprint {expected}) than "
-            f"these (fingerprint {found}). Pass the weights they were trained on with --backbone-weights."
+            f"The {source.defense.noun} were trained on other weights of '{source.spec.name}' (fingerprint {expected}) "
+            f"than these (fingerprint {found}). Pass the weights they were trained on with --backbone-weights."
         )
     return found
 

@@ -1,4 +1,4 @@
-"""The input of a conversion: tokens, the backbone they were trained for, and its weights."""
+"""The input of a conversion: a defense, the backbone it was trained for, and its weights."""
 
 from __future__ import annotations
 
@@ -10,26 +10,50 @@ import torch
 from torch import Tensor
 
 from rtok.checkpoints import Checkpoint, read_checkpoint, whole_model
-from rtok.defenses import RobustnessTokens, defense_files
+from rtok.defenses import Defense, RobustnessTokens, defense_files
+from rtok.defenses.files import parse_defense
 from rtok.errors import UserError
 from rtok.models.backbone import Backbone
 from rtok.models.identify import identify
 from rtok.models.loading import Weights, build_backbone, read_plain, read_weights, translate_weights
 from rtok.models.registry import find
 from rtok.models.spec import ModelSpec
-from rtok.release import description
+from rtok.models.weights import translate_back
+from rtok.release import description, in_words
 
 
 @dataclass(frozen=True)
 class Source:
-    """A backbone and its tokens.
+    """A backbone and its defense.
 
     `weights.source` holds the tensors that a format stores, `weights.tensors` the same ones with timm's names.
     """
 
     spec: ModelSpec
     weights: Weights
-    tokens: RobustnessTokens
+    defense: Defense
+
+    @property
+    def tokens(self) -> RobustnessTokens | None:
+        """The defense where it is tokens, which formats store as registers."""
+        return self.defense if isinstance(self.defense, RobustnessTokens) else None
+
+    @property
+    def count(self) -> int:
+        """How many registers the defense becomes."""
+        return 0 if self.tokens is None else self.tokens.count
+
+    def merged(self) -> Source:
+        """Return the source with the defense in its weights, for a kind that goes in there; any other as it is."""
+        changed = self.defense.merged_into(self.weights.tensors)
+        if changed is None:
+            return self
+        before = translate_back(self.weights.tensors, self.weights.naming)
+        after = translate_back(changed, self.weights.naming)
+        # all that did not change keeps the file's own bits
+        others = {name: tensor for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+        source = {**self.weights.source, **others}
+        return replace(self, weights=replace(self.weights, tensors=changed, source=source))
 
     @property
     def native_size(self) -> tuple[int, int]:
@@ -39,7 +63,7 @@ class Source:
     @property
     def trained_size(self) -> tuple[int, int]:
         """The image size that the tokens were trained at, else the native one."""
-        return self.tokens.image_size or self.native_size
+        return self.defense.image_size or self.native_size
 
     def square_size(self, wanted: tuple[int, int] | None) -> tuple[int, int]:
         """Return the size of a file whose position grid is square: `wanted`, or else the native size.
@@ -55,8 +79,8 @@ class Source:
         return wanted or self.native_size
 
     def backbone(self, image_size: tuple[int, int]) -> Backbone:
-        """Build the frozen backbone, with the normalization that the tokens were trained with."""
-        normalization = self.tokens.config.get("model", {}).get("normalization", "auto")
+        """Build the frozen backbone, with the normalization that the defense was trained with."""
+        normalization = self.defense.config.get("model", {}).get("normalization", "auto")
         return build_backbone(self.spec, self.weights.tensors, image_size=image_size, normalization=normalization)
 
     def rounded(self, dtype: torch.dtype, keep: tuple[str, ...] = ()) -> Source:
@@ -72,69 +96,69 @@ class Source:
             for name, tensor in self.weights.source.items()
         }
         spec = replace(self.spec, namings=(self.weights.naming,))
-        values = _rounded(self.tokens.values, dtype, "rtokens")
-        return Source(spec, translate_weights(spec, state, Path()), replace(self.tokens, values=values))
+        values = {name: _rounded(value, dtype, name) for name, value in self.defense.parameters().items()}
+        return Source(spec, translate_weights(spec, state, Path()), self.defense.replaced(values))
 
 
 def gather(checkpoint: Path, *, model: str | None = None, backbone_weights: Path | None = None) -> Source:
-    """Read tokens and find the weights they were trained on.
+    """Read a defense and find the weights it was trained on.
 
     Args:
-        checkpoint: a token file of ours or of the original code, a whole model with tokens, or a run folder.
-        model: the backbone's name, if neither the tokens nor the weights identify it.
-        backbone_weights: a file. Default: the weights in the checkpoint, else those named in the tokens'
+        checkpoint: a file of ours or of the original code, a whole model with a defense, or a run folder.
+        model: the backbone's name, if neither the defense nor the weights identify it.
+        backbone_weights: a file. Default: the weights in the checkpoint, else those named in the defense's
             training config, else the pretrained ones.
 
     Raises:
-        UserError: tokens or weights are missing, or the weights are not the ones in the checkpoint.
+        UserError: the defense or the weights are missing, or the weights are not the ones in the checkpoint.
     """
-    content, tokens = _read_tokens(checkpoint)
+    content, defense = _read_defense(checkpoint)
     inside = whole_model(content)
-    named = model or tokens.backbone
+    named = model or defense.backbone
     path = backbone_weights or checkpoint
     if backbone_weights is not None:
         given = read_plain(backbone_weights)
     elif inside:
         given = inside
     elif named is not None:
-        return Source(find(named), read_weights(find(named), _recorded_weights(tokens)), tokens)
+        return Source(find(named), read_weights(find(named), _recorded_weights(defense)), defense)
     else:
         raise UserError(
-            f"The tokens in '{checkpoint}' do not say which backbone they were trained for. "
+            f"The {defense.noun} in '{checkpoint}' do not say which backbone they were trained for. "
             "Name it with --model, or pass its weights with --backbone-weights."
         )
     spec = find(named) if named is not None else _identified(given, path)
     weights = translate_weights(spec, given, path)
     if inside and given is not inside:
         _check_same(weights, translate_weights(spec, inside, checkpoint), path, checkpoint)
-    return Source(spec, weights, tokens)
+    return Source(spec, weights, defense)
 
 
-def _recorded_weights(tokens: RobustnessTokens) -> str:
-    """Return the weights named in the tokens' training config, by default `pretrained`."""
-    recorded = str(tokens.config.get("model", {}).get("weights", "pretrained"))
+def _recorded_weights(defense: Defense) -> str:
+    """Return the weights named in the defense's training config, by default `pretrained`."""
+    recorded = str(defense.config.get("model", {}).get("weights", "pretrained"))
     if recorded != "pretrained" and not Path(recorded).is_file():
         raise UserError(
-            f"The tokens were trained on the weights '{recorded}', but there is no such file here. "
+            f"The {defense.noun} were trained on the weights '{recorded}', but there is no such file here. "
             "Pass these weights with --backbone-weights."
         )
     return recorded
 
 
-def _read_tokens(path: Path) -> tuple[Checkpoint, RobustnessTokens]:
-    """Read a token file, or the only one in a folder."""
+def _read_defense(path: Path) -> tuple[Checkpoint, Defense]:
+    """Read a defense's file, or the only one in a folder."""
     files = defense_files(path)
     if len(files) > 1:
         names = ", ".join(f"'{file}'" for file in files)
-        raise UserError(f"The folder '{path}' holds {len(files)} token files; choose one of them: {names}.")
+        raise UserError(f"The folder '{path}' holds {len(files)} defenses; choose one of them: {names}.")
     content = read_checkpoint(files[0])
     about = description(content.metadata)
     if about is not None and about["target"] != "robustify":
         raise UserError(
-            f"'{files[0]}' is already a converted model ({about['target']}, {about['tokens']['n']} robustness "
-            "tokens). Convert the token file that it was made from."
+            f"'{files[0]}' is already a converted model ({about['target']}, {in_words(about['tokens'])}). "
+            "Convert the file that it was made from."
         )
-    return content, RobustnessTokens.parse(content, files[0])
+    return content, parse_defense(content, files[0])
 
 
 def _identified(state: Mapping[str, Tensor], path: Path) -> ModelSpec:

@@ -23,6 +23,7 @@ class Target(Protocol):
 
     name: str
     reader: str  # the library that `read` uses
+    holds_entries: bool  # whether it holds a defense that is neither registers nor a change of the weights
 
     def outputs(self, out: Path) -> list[Path]:
         """Return every file that a conversion to `out` may write, the model first.

@@ -18,6 +18,7 @@ from rtok.conversion.files import check_suffix, save_tensors
 from rtok.conversion.model import RobustModel, with_registers
 from rtok.conversion.source import Source
 from rtok.errors import UserError
+from rtok.models.loading import Weights
 from rtok.models.naming.timm import TIMM
 
 
@@ -26,6 +27,7 @@ class Timm:
 
     name = "timm"
     reader = "timm"
+    holds_entries = False
 
     def outputs(self, out: Path) -> list[Path]:
         """Return the files that a conversion writes."""
@@ -38,17 +40,19 @@ class Timm:
 
     def arrange(self, source: Source, image_size: tuple[int, int]) -> Source:
         """Resample the positions for the size, and add the class token's position to the token itself."""
-        backbone = source.backbone(image_size)
+        backbone, spec = source.backbone(image_size), replace(source.spec, native_size=image_size[0])
+        if source.count == 0:
+            tensors = dict(backbone.vit.state_dict())
+            return replace(source, spec=spec, weights=Weights(tensors, tensors, TIMM))
         reason = _why_no_registers(backbone.vit)
         if reason:
             raise UserError(
                 f"timm cannot store the tokens as registers of '{source.spec.name}': {reason}. "
                 "Use --to onnx, or `rtok.robustify` in Python."
             )
-        spec = with_registers(replace(source.spec, native_size=image_size[0]), backbone, backbone.num_registers)
+        spec = with_registers(spec, backbone, backbone.num_registers)
         tensors = _without_prefix_positions(backbone.vit)
-        weights = replace(source.weights, tensors=tensors, source=tensors, naming=TIMM)
-        return replace(source, spec=spec, weights=weights)
+        return replace(source, spec=spec, weights=Weights(tensors, tensors, TIMM))
 
     def write(self, model: RobustModel, path: Path) -> None:
         """Write the state dict; its metadata says how to build the model."""
@@ -64,6 +68,8 @@ class Timm:
 
         def features(images: Tensor) -> Tensor:
             with torch.no_grad():
+                if model.backbone.kind == "embedding":
+                    return vit(model.normalize(images))
                 sequence = vit.forward_features(model.normalize(images))
             return torch.cat([sequence[:, :1], sequence[:, vit.num_prefix_tokens :]], dim=1)
 
@@ -79,9 +85,12 @@ class Timm:
 
 def architecture(model: RobustModel) -> tuple[str, dict[str, Any]]:
     """Return the name and the arguments of `timm.create_model` for the robust model."""
-    spec = with_registers(model.source.spec, model.backbone, model.registers)
-    name = spec.timm_name.partition(".")[0]
-    return name, {**spec.timm_kwargs, "num_classes": 0, "img_size": model.backbone.image_size[0]}
+    spec = model.source.spec
+    if model.source.count:
+        spec = with_registers(spec, model.backbone, model.registers)
+    outputs = model.backbone.vit.num_classes if spec.kind == "embedding" else 0  # the width of an embedding
+    kwargs = {**spec.timm_kwargs, "num_classes": outputs, "img_size": model.backbone.image_size[0]}
+    return spec.timm_name.partition(".")[0], kwargs
 
 
 def _why_no_registers(vit: Any) -> str:

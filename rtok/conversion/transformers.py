@@ -25,6 +25,7 @@ from rtok.release import KEY, description
 from rtok.version import install
 
 _CLASSES = {"dinov2": "Dinov2WithRegistersModel", "dinov3": "DINOv3ViTModel"}
+_WITHOUT_REGISTERS = "Dinov2Model"
 _FILES = (".onnx", ".pt", ".pth", ".safetensors")
 _BICUBIC = 3  # of PIL and torchvision
 _REGISTERS = "embeddings.register_tokens"
@@ -36,6 +37,7 @@ class Transformers:
 
     name = "transformers"
     reader = "transformers"
+    holds_entries = False
 
     def outputs(self, out: Path) -> list[Path]:
         """Return the files that a conversion writes, in a folder."""
@@ -82,7 +84,7 @@ class Transformers:
         """Load the folder strictly; return what computes the features without registers."""
         import transformers
 
-        cls = getattr(transformers, _CLASSES[model.source.spec.family])
+        cls = getattr(transformers, _class(model))
         transformers.utils.logging.disable_progress_bar()
         vit, report = cls.from_pretrained(path, dtype=torch.float32, output_loading_info=True, local_files_only=True)
         problems = {what: list(keys) for what, keys in report.items() if keys}
@@ -98,8 +100,14 @@ class Transformers:
 
     def usage(self, model: RobustModel, out: Path) -> str:
         """Return how to load the folder."""
-        load = f'transformers.{_CLASSES[model.source.spec.family]}.from_pretrained("{out}")'
+        load = f'transformers.{_class(model)}.from_pretrained("{out}")'
         return f"{load}  # pixel_values from AutoImageProcessor; patches from position {model.first_patch} on"
+
+
+def _class(model: RobustModel) -> str:
+    """Return the name of transformers' class, which for DINOv2 differs with and without registers."""
+    family = model.source.spec.family
+    return _WITHOUT_REGISTERS if family == "dinov2" and model.registers == 0 else _CLASSES[family]
 
 
 def _naming(source: Source) -> Naming:
@@ -131,20 +139,21 @@ def _preprocessor(model: RobustModel) -> dict[str, Any]:
 def _config(model: RobustModel) -> dict[str, Any]:
     """Return the model's `config.json`."""
     spec, vit, tensors = model.source.spec, model.backbone.vit, model.source.weights.tensors
+    plain = _class(model) == _WITHOUT_REGISTERS
     common = {
-        "architectures": [_CLASSES[spec.family]],
+        "architectures": [_class(model)],
         "dtype": str(DTYPES[model.dtype]).removeprefix("torch."),
         "hidden_size": spec.dim,
         "num_hidden_layers": len(vit.blocks),
         "num_attention_heads": vit.blocks[0].attn.num_heads,
-        "num_register_tokens": model.registers,
+        **({} if plain else {"num_register_tokens": model.registers}),
         "image_size": model.backbone.image_size[0],
         "patch_size": spec.patch_size,
         "layer_norm_eps": vit.norm.eps,
     }
     if spec.family == "dinov2":
         return {
-            "model_type": "dinov2_with_registers",
+            "model_type": "dinov2" if plain else "dinov2_with_registers",
             **common,
             "mlp_ratio": 4,  # for every DINOv2 model; with SwiGLU, transformers multiplies it by 2/3
             "use_swiglu_ffn": is_swiglu(tensors),

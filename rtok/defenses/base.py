@@ -139,6 +139,10 @@ class Defense(ABC):
             raise UserError(backbone.why_closed)
         return Defended(backbone, self.entry().bind(backbone.vit.blocks))
 
+    def merged_into(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """Return a backbone's weights, by timm's names, with this defense in them; None for kinds that need more."""
+        return None
+
     def to(self, device: torch.device) -> Self:
         """Return the defense on another device."""
         return self.replaced({name: values.to(device) for name, values in self.parameters().items()})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rtok.checkpoints import read_checkpoint
+from rtok.checkpoints import Checkpoint, read_checkpoint
 from rtok.config.defenses import DEFENSES
 from rtok.defenses.base import Defense
 from rtok.errors import UserError
@@ -18,14 +18,18 @@ def load_defense(path: Path) -> Defense:
     Raises:
         UserError: the file is unreadable, damaged, or of a kind that is not registered.
     """
-    content = read_checkpoint(Path(path))
+    return parse_defense(read_checkpoint(Path(path)), Path(path))
+
+
+def parse_defense(content: Checkpoint, path: Path) -> Defense:
+    """Take the defense out of a checkpoint that was read; `path` is for the message of the UserError."""
     kind = made_with(content.metadata).get("kind", "tokens")
     if kind not in DEFENSES:
         raise UserError(
             f"'{path}' holds a defense of the kind '{kind}', which this rtok does not know. Known are "
             f"{', '.join(DEFENSES)}; one from outside needs its --plugin."
         )
-    defense: Defense = DEFENSES.find(kind).load().parse(content, Path(path))
+    defense: Defense = DEFENSES.find(kind).load().parse(content, path)
     return defense
 
 

@@ -15,7 +15,7 @@ from rtok.checkpoints import Checkpoint
 from rtok.defenses.base import Defense
 from rtok.defenses.reading import read_parameter
 from rtok.errors import UserError
-from rtok.models.low_rank import LowRankChanges, layer_path, target_layers
+from rtok.models.low_rank import LowRankChanges, layer_path, merged, target_layers
 from rtok.release import DEFENSE_FORMAT, check_format, made_with, parse_made_for
 from rtok.seeding import image_seed
 from rtok.version import __version__
@@ -149,6 +149,15 @@ class LoRA(Defense):
             for block, pair in zip(self.blocks, factors, strict=True):
                 found[block][layer_path(layer)] = pair
         return LowRankChanges(found, self.alpha / self.rank)
+
+    def merged_into(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights with the changes added."""
+        found = dict(weights)
+        for block, layers in self.entry().factors.items():
+            for path, factors in layers.items():
+                key = f"blocks.{block}.{path}.weight"
+                found[key] = merged(weights[key], factors, self.alpha / self.rank)
+        return found
 
     def untrained(self, seed: int, *draw: object) -> LoRA:
         """Draw A again and set B to zero, where a training starts; as a model it is the plain one."""

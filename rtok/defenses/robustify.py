@@ -24,16 +24,19 @@ class RobustViT(nn.Module):
 
     Attributes:
         model: the timm model.
-        defense: the defense and what it was made for; its parameters are buffers here: they move with the module and
-            get no gradient.
+        defense: the defense and what it was made for; its parameters are part of this module. They are buffers, which
+            get no gradient, or parameters where they are trainable.
     """
 
-    def __init__(self, model: Any, defense: Defense) -> None:
+    def __init__(self, model: Any, defense: Defense, *, trainable: bool = False) -> None:
         super().__init__()
         self.model = model
         self.defense = defense
         for name, values in defense.parameters().items():
-            self.register_buffer(name, values.clone())
+            if trainable:
+                self.register_parameter(name, nn.Parameter(values.detach().clone()))
+            else:
+                self.register_buffer(name, values.detach().clone())
         self.train(model.training)
         self.register_state_dict_post_hook(_add_metadata)
 
@@ -65,12 +68,13 @@ class RobustViT(nn.Module):
         return self.forward_head(self.forward_features(x))
 
 
-def robustify(model: nn.Module, defense: Defense) -> RobustViT:
-    """Put a defense into any ViT of timm; the result is called like the model.
+def robustify(model: nn.Module, defense: Defense, *, trainable: bool = False) -> RobustViT:
+    """Put a defense of any kind into any ViT of timm; the result is called like the model.
 
     Args:
         model: a timm `VisionTransformer` or `Eva`, with or without a classifier. It is not changed.
         defense: for this architecture.
+        trainable: whether the defense's parameters are `nn.Parameter`s, to be trained on; else they are buffers.
 
     Raises:
         UserError: the defense cannot enter this model, or was made for another.
@@ -84,7 +88,7 @@ def robustify(model: nn.Module, defense: Defense) -> RobustViT:
     if reason:
         raise UserError(f"Tokens cannot join this model: {reason}. robustify takes plain ViTs of timm.")
     _check(model, defense)
-    return RobustViT(model, defense)
+    return RobustViT(model, defense, trainable=trainable)
 
 
 def _check(vit: Any, defense: Defense) -> None:

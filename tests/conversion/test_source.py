@@ -58,7 +58,7 @@ def test_a_run_folder_stands_for_its_tokens(robust: Any, tmp_path: Path) -> None
     convert(run, tmp_path / "out.pth", backbone_weights=made.weights)
     assert torch.equal(result(made, tmp_path / "out.pth")[0], made.tokens.values)
     made.tokens.save(run / "rtokens-10.safetensors")
-    with pytest.raises(UserError, match=r"2 token files; choose one of them: .*rtokens-5.*rtokens-10"):
+    with pytest.raises(UserError, match=r"2 defenses; choose one of them: .*rtokens-5.*rtokens-10"):
         convert(run, tmp_path / "other.pth", backbone_weights=made.weights)
 
 

@@ -15,7 +15,9 @@ from rtok.config.registry import DEFENSES
 from rtok.defenses import Defense, load_defense
 from rtok.defenses.base import same_twins
 from rtok.defenses.deep_tokens import DeepTokens
+from rtok.defenses.robustify import robustify
 from rtok.errors import UserError
+from rtok.inspection import inspect
 
 SECTIONS = {
     "tokens": TokensConfig(count=3),
@@ -90,6 +92,29 @@ def test_the_control_of_a_lora_is_the_plain_model(tiny: Callable[..., Any]) -> N
     backbone = tiny("dinov2_vits14").load(image_size=56)
     defenses = [make(kind, backbone) for kind in SECTIONS]
     assert [twin.kind for twin in same_twins(defenses).values()] == ["deep-tokens", "tokens"]
+
+
+@pytest.mark.parametrize("kind", SECTIONS)
+@pytest.mark.parametrize("name", ["dinov2_vits14", "dinov3_vits16"])
+def test_it_goes_into_a_model_of_timm(name: str, kind: str, tiny: Callable[..., Any], tmp_path: Path) -> None:
+    model = tiny(name)
+    backbone, images = model.load(), model.images()
+    made = make(kind, backbone)
+    normalized = (images - backbone.mean) / backbone.std
+    frozen = robustify(model.vit, made)
+    with torch.no_grad():
+        found = frozen.forward_features(normalized)
+    found = torch.cat([found[:, :1], found[:, 1 + backbone.num_registers :]], dim=1)
+    assert (found - made.model(backbone)(images)).abs().max() < 1e-5 * max(1.0, float(found.abs().max()))
+    assert not any(buffer.requires_grad for buffer in frozen.buffers())
+    save_file(frozen.state_dict(), tmp_path / "whole.safetensors", metadata=frozen.metadata)
+    read = load_defense(tmp_path / "whole.safetensors").parameters()
+    assert all(torch.equal(read[key], value) for key, value in made.parameters().items())
+    assert inspect(tmp_path / "whole.safetensors")[0].kind.endswith("(rtok.robustify)")
+
+    trained = robustify(model.vit.requires_grad_(False), made, trainable=True)
+    trained.forward_features(normalized).square().mean().backward()
+    assert {key for key, p in trained.named_parameters() if p.grad is not None} == set(made.parameters())
 
 
 def test_another_depth_is_refused(tiny: Callable[..., Any]) -> None:
