@@ -140,13 +140,15 @@ def _trials(setup: Setup, command: str) -> list[Trial]:
     config, backbone = setup.config, setup.backbone
     labels = command in ("eval-class", "eval-seg") or (command == "attack" and config.head is not None)
     task = _LabelTask() if labels else FeatureTask()
-    plain, robust = Victim("plain", backbone), list[Victim]()
+    plain, robust, control = Victim("plain", backbone), list[Victim](), list[Victim]()
     if command != "attack":
-        heads = config.head.robust_victims if labels and config.head else (None,)
+        head = config.head if labels else None
+        heads = (None,) if head is None else head.robust_victims
         # an outline has no weights to check
         robust = robust_victims(resolve_defenses(config.defense_paths), backbone, heads, check_weights=False)
         robust_victims(resolve_defenses(config.guessed_paths), backbone, check_weights=False)
-    control = control_victims(robust, config.control_draws, backbone, config.seed)
+        heads = (None,) if head is None else head.control_victims
+        control = control_victims(robust, config.control_draws, backbone, config.seed, heads)
     several = task.several_targets
     context = ThreatContext(config, plain, _surrogate(setup), control, robust, [plain], several_targets=several)
     planner, trials = Planner(setup, task, context), list[Trial]()

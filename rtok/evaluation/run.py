@@ -71,7 +71,7 @@ def open_evaluator(setup: Setup, task: Task, guessed: GuessedDefenses | None) ->
     plain = Victim("plain", backbone, head=task.plain_head)
     files = resolve_defenses(config.defense_paths)
     robust = robust_victims(files, backbone, task.robust_heads, check_weights=config.check_weights)
-    control = control_victims(robust, config.control_draws, backbone, config.seed, task.plain_head)
+    control = control_victims(robust, config.control_draws, backbone, config.seed, task.control_heads)
     crafted = any(not attack.stored for attack in config.attacks)
     name, surrogate = open_surrogate(setup, plain) if crafted else (config.model.name, plain)
     guesses = [] if guessed is None else guessed.victims

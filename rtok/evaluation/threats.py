@@ -46,9 +46,14 @@ class ThreatContext:
         return self.config.model.name
 
     @property
+    def defended(self) -> tuple[Victim, ...]:
+        """The victims with a defense: under every threat the control is attacked like the robust victims."""
+        return (*self.control, *self.robust)
+
+    @property
     def everyone(self) -> tuple[Victim, ...]:
         """All victims, the plain one first."""
-        return (self.plain, *self.control, *self.robust)
+        return (self.plain, *self.defended)
 
 
 @dataclass(frozen=True)
@@ -113,11 +118,12 @@ def transfer(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]
 def informed(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:
     """The attacker knows the kind of defense, not its values: the plain model and fresh untrained twins at every step.
 
-    The attacker has the public head: one that was fitted on robust features is as private as the defense. Defenses
-    whose untrained twin is the plain model are left out: this attack on them would be `transfer`.
+    The attacker has the public head: one that was fitted on robust features is as private as the defense. One
+    adversarial image serves all victims of a kind. Defenses whose untrained twin is the plain model are left out: this
+    attack on them would be `transfer`.
     """
     settings, groups = context.config.informed, dict[tuple[object, ...], list[Victim]]()
-    for victim in context.robust:
+    for victim in context.defended:
         if victim.defense is not None and victim.defense.has_control:
             groups.setdefault(victim.defense.twin_key, []).append(victim)
     for victims in groups.values():
@@ -153,24 +159,27 @@ class FreshTwins:
 
 
 def guessed(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:
-    """The attacker trained defenses of their own, and hopes that the private one is like them."""
+    """The attacker trained defenses of their own, and hopes that the private one is like them.
+
+    One adversarial image serves every victim.
+    """
 
     def members(step: Step) -> Sequence[tuple[float, Victim]]:
         return [(1 / len(context.guesses), guess) for guess in context.guesses]
 
-    yield Scenario(f"{context.name} + own tokens", members, (context.plain,), tuple(context.robust))
+    yield Scenario(f"{context.name} + own tokens", members, (context.plain,), context.defended)
 
 
 def adaptive(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:
-    """The attacker has the defense: white-box on each robust victim, away from plain(clean) and victim(clean)."""
-    for victim in context.robust:
+    """The attacker has the defense: white-box on each defended victim, away from plain(clean) and victim(clean)."""
+    for victim in context.defended:
         targets = (context.plain, victim) if context.several_targets else (victim,)
         yield Scenario(f"{context.name} + tokens", victim, targets, (victim,))
 
 
 def query(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:
-    """The attacker sees the deployed model's scores only: a random search for each robust victim and budget."""
+    """The attacker sees the deployed model's scores only: a random search for each defended victim and budget."""
     settings, target = context.config.query, (context.plain,)
-    for victim, queries, start in product(context.robust, settings.queries, settings.starts):
+    for victim, queries, start in product(context.defended, settings.queries, settings.starts):
         square = attack.by_queries(queries)
         yield Scenario(f"{context.name}'s scores", victim, target, (victim,), attack=square, start=start)

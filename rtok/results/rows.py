@@ -31,7 +31,7 @@ class Identity:
         defense: the file of a robust victim's defense, as the user named it.
         kind: the defense's kind, such as `tokens`.
         n: the number of tokens.
-        head_features: which features the head was fitted on, `plain` or `robust`.
+        head_features: which features the head was fitted on: `plain`, or `robust` for those of the victim itself.
         eps_pixel: the radius in pixels of [0, 1]; for normalized units the mean over the model's channels.
         start: what a `query` attack starts from.
     """
