@@ -24,6 +24,7 @@ from rtok.data.transforms import Transform
 from rtok.defenses import load_defense, resolve_defenses
 from rtok.errors import UserError
 from rtok.evaluation.adversarial import RECORD
+from rtok.evaluation.extracted import ExtractedDefenses
 from rtok.evaluation.loop import Trial
 from rtok.evaluation.plan import Planner
 from rtok.evaluation.tasks.features import FeatureTask
@@ -128,6 +129,10 @@ def _measuring(setup: Setup, command: str) -> Plan:
     if command == "attack":
         files = [f"images/ ({images})", "manifest.csv", "attack.json", "examples.png"]
         return Plan(work, files, images * (3 * prod(setup.backbone.image_size) + _ROW) + _FIXED)
+    if config.extracted is not None and "extracted" in config.threats:
+        ExtractedDefenses.open(setup)
+        victims = {victim for trial in trials if trial.threat == "extracted" for victim in trial.victims}
+        work += [f"copies of defenses fitted to answers: {len(victims)}, {config.extracted.steps} steps each"]
     curve = ["curve.csv"] if config.curve else []
     entries = [f"{config.protocol}-*.json"] if config.protocol else []
     files = ["results.json", *entries, "per_image.csv", *curve, "*.png", "config.yaml", "run.json"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ class ThreatContext:
         plain, control, robust: the victims; the plain one has the public head.
         surrogate: what the config chose to craft on; the plain victim where it chose nothing else.
         guesses: the attacker's own defenses, as victims; they may be filled in later.
+        copies: what an attacker fitted to each victim's answers; they may be filled in later.
         name, surrogate_name: the backbone and the surrogate in words, for the results.
         several_targets: whether an attack may pull away from several models' clean outputs.
     """
@@ -37,6 +38,7 @@ class ThreatContext:
     control: Sequence[Victim] = ()
     robust: Sequence[Victim] = ()
     guesses: Sequence[Victim] = ()
+    copies: Mapping[Victim, Victim] = field(default_factory=dict)
     surrogate_name: str = ""
     several_targets: bool = False
 
@@ -68,6 +70,7 @@ class Scenario:
         victims: whom the result is tried on.
         attack: replaces the attack of the config; None keeps it.
         start: what the attack starts from, in words for the results; `transfer` starts from the transfer attack.
+        queries: what the surrogate cost in queries; those of the attack itself are told by its settings.
     """
 
     surrogate: str
@@ -76,6 +79,7 @@ class Scenario:
     victims: tuple[Victim, ...]
     attack: AttackConfig | None = None
     start: str | None = None
+    queries: int | None = None
 
     @property
     def fixed(self) -> Victim | None:
@@ -168,6 +172,20 @@ def guessed(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:
         return [(1 / len(context.guesses), guess) for guess in context.guesses]
 
     yield Scenario(f"{context.name} + own tokens", members, (context.plain,), context.defended)
+
+
+def extracted(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:
+    """The attacker fitted a defense of the same kind to the deployed model's answers: white-box through this copy."""
+    settings = context.config.extracted
+    assert settings is not None
+    queries, asked = settings.queries or settings.queries_per_image, "own images" if settings.queries else "each image"
+
+    def copy_of(victim: Victim) -> Members:
+        return lambda step: [(1.0, context.copies[victim])]
+
+    for victim in context.defended:
+        surrogate, target = f"{context.name} + fitted tokens", (context.plain,)
+        yield Scenario(surrogate, copy_of(victim), target, (victim,), start=asked, queries=queries)
 
 
 def adaptive(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:

@@ -136,7 +136,7 @@ def test_what_transfer_finds_counts_under_every_threat(
     more = {"guessed": small["tokens"], "query": {"queries": [1], "starts": ["cold"]}, "curve": [4 / 255]}
     results = run(small, tmp_path / "run", threats=threats, **more)
     figures = 1  # which show the images of transfer
-    assert sum(only_on_plain) == 2 + figures and len(only_on_plain) == 2 * (2 + 1 + 1 + 1 + 1) + figures
+    assert sum(only_on_plain) == 2 + figures and len(only_on_plain) == 2 * (3 * 2 + 1 + 1 + 3 + 1) + figures  # two draws, robust
     transfer, fidelity = (
         column(tmp_path / "run", name, victim="robust", threat="transfer") for name in ("cosine_to_plain", "fidelity")
     )
