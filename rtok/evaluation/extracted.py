@@ -147,4 +147,5 @@ def difference(output: Tensor, answer: Tensor, objective: str) -> Tensor:
     if objective == "features":
         return 1 - cosine(output, answer, "channel")
     mine, other = output.float().log_softmax(1), answer.float().log_softmax(1)
-    return F.kl_div(mine, other, reduction="none", log_target=True).sum(1).flatten(1).mean(1)
+    divergence = F.kl_div(mine, other, reduction="none", log_target=True).sum(1)
+    return divergence.reshape(len(divergence), -1).mean(1)

@@ -611,3 +611,31 @@ def test_a_control_with_its_own_head_equals_a_direct_computation(settings: dict[
         expected = found["robust", own, threat] - found["random", own, threat]
         assert row["adversarial_accuracy"] == pytest.approx(expected, abs=1e-9)
     assert len({round(value, 2) for value in found.values()}) > 4  # the cases differ, or they would test little
+
+
+def test_a_copy_is_fitted_to_the_scores_through_the_public_head(
+    settings: dict[str, Any], head_files: dict[str, str]
+) -> None:
+    """Also where the victim's own head is private: the copy goes through the head that the attacker has."""
+    asking = {"queries_per_image": 1, "steps": 30, "lr": 0.05}
+    cfg = config(settings, head={"path": head_files}, threats=["extracted"], extracted=asking, control_draws=1)
+    results = evaluate_classification(cfg)
+    told = [(row["victim"], row["head_features"], row["queries"], row["start"]) for row in results["rows"]]
+    own = [("random", "plain"), ("robust", "plain"), ("robust", "robust")]
+    assert told == [(*who, 1, "each image") for who in own]
+    backbone = load(settings["model"])
+    (batch,) = evaluation_batches(open_source(cfg.data, seed=0), Transform("squash", (28, 28)), batch_size=9, seed=0)
+    victim = RobustnessTokens.load(Path(settings["tokens"]))
+    heads = {name: torch.load(path, weights_only=True) for name, path in head_files.items()}
+
+    def scores(r: Tensor, head: str) -> Tensor:
+        return (features(backbone, batch.images, r) @ heads[head]["weight"].T + heads[head]["bias"]).log_softmax(1)
+
+    for number, head in ((2, "plain"), (3, "robust")):
+        copy = RobustnessTokens.load(cfg.out / "extracted" / f"{number}-robust.safetensors").values
+        answer = scores(victim.values, head)
+        far, near = (
+            float((answer.exp() * (answer - scores(r, "plain"))).sum(1).mean())
+            for r in (victim.untrained(0, "extracted").values, copy)
+        )
+        assert near < far / 2, head

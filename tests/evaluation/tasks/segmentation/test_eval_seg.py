@@ -26,7 +26,8 @@ from rtok.config.schema import Config
 from rtok.data import open_source
 from rtok.data.framing import Framing
 from rtok.data.loader import evaluation_batches
-from rtok.defenses import RobustnessTokens
+from rtok.defenses import RobustnessTokens, load_defense
+from rtok.errors import UserError
 from rtok.evaluation import evaluate_segmentation, make_adversarial_set
 from rtok.evaluation.loop import Evaluator
 from rtok.heads.segmentation.files import read_head
@@ -215,6 +216,23 @@ def test_every_threat_and_both_heads(
     ]
     clean = {row["head_features"]: row["clean_miou"] for row in results["rows"] if row["victim"] == "robust"}
     assert clean["plain"] != clean["robust"]
+
+
+def test_a_copy_is_fitted_to_the_scores_of_whole_pictures(seg_config: Configure, seg_settings: dict[str, Any]) -> None:
+    asking = {"queries_per_image": 1, "steps": 4}
+    config = seg_config(threats=["extracted"], extracted=asking, control_draws=1)
+    results = evaluate_segmentation(config)
+    assert [(row["threat"], row["victim"], row["queries"]) for row in results["rows"]] == [
+        ("extracted", "random", 1),
+        ("extracted", "robust", 1),
+    ]
+    copy = load_defense(config.out / "extracted" / "2-robust.safetensors")
+    start = load_defense(Path(seg_settings["tokens"])).untrained(config.seed, "extracted")
+    moved = copy.parameters()["rtokens"] - start.parameters()["rtokens"]
+    assert 1e-3 < float(moved.abs().mean()) < 0.04  # by the learning rate at each step, so the gradient arrives
+    with pytest.raises(UserError, match="extracted asks about whole pictures"):
+        crop = {**seg_settings["segmentation"], "mode": "crop"}
+        evaluate_segmentation(seg_config(threats=["extracted"], extracted=asking, segmentation=crop, out="not-there"))
 
 
 def test_an_adversarial_set_serves_again(seg_config: Configure, tmp_path: Path) -> None:
