@@ -24,8 +24,8 @@ from rtok.evaluation import evaluate_features
 from rtok.evaluation.threats import BoundSurrogate
 from rtok.models import Backbone, load_backbone
 
-
 VICTIMS = ("random", "robust")
+
 
 def run(small: dict[str, Any], out: Path, **changes: Any) -> dict[str, Any]:
     return evaluate_features(Config.model_validate({**small, "batch_size": 7, "out": str(out), **changes}))
@@ -136,7 +136,9 @@ def test_what_transfer_finds_counts_under_every_threat(
     more = {"guessed": small["tokens"], "query": {"queries": [1], "starts": ["cold"]}, "curve": [4 / 255]}
     results = run(small, tmp_path / "run", threats=threats, **more)
     figures = 1  # which show the images of transfer
-    assert sum(only_on_plain) == 2 + figures and len(only_on_plain) == 2 * (3 * 2 + 1 + 1 + 3 + 1) + figures  # two draws, robust
+    assert (
+        sum(only_on_plain) == 2 + figures and len(only_on_plain) == 2 * (3 * 2 + 1 + 1 + 3 + 1) + figures
+    )  # two draws, robust
     transfer, fidelity = (
         column(tmp_path / "run", name, victim="robust", threat="transfer") for name in ("cosine_to_plain", "fidelity")
     )

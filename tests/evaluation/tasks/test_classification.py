@@ -583,8 +583,10 @@ def test_a_control_with_its_own_head_equals_a_direct_computation(settings: dict[
             x = (images + (moved - images).clamp(-eps, eps)).clamp(0, 1)
         return x
 
-    def accuracy(model: Callable[[Tensor], Tensor], x: Tensor) -> float:
-        return float((model(x).argmax(1) == labels).float().mean())
+    def accuracy(model: Callable[[Tensor], Tensor], *tried: Tensor) -> float:
+        """Of the worst of several attacks for each image."""
+        right = torch.stack([model(x).argmax(1) == labels for x in tried])
+        return float(right.all(0).float().mean())
 
     draws = [RobustnessTokens.draw(3, 64, "control", draw, std=std).values for draw in (0, 1)]
     transfer = attacked(victim(None, None))
@@ -596,7 +598,7 @@ def test_a_control_with_its_own_head_equals_a_direct_computation(settings: dict[
             clean, moved, adaptive = (
                 np.mean([accuracy(model, images) for model in models]),
                 np.mean([accuracy(model, transfer) for model in models]),
-                np.mean([accuracy(model, attacked(model)) for model in models]),
+                np.mean([accuracy(model, attacked(model), transfer) for model in models]),
             )
             for threat, expected in (("transfer", moved), ("adaptive", adaptive)):
                 (row,) = rows_of(results, victim=name, head_features=who[1], threat=threat)
@@ -617,7 +619,7 @@ def test_a_copy_is_fitted_to_the_scores_through_the_public_head(
     settings: dict[str, Any], head_files: dict[str, str]
 ) -> None:
     """Also where the victim's own head is private: the copy goes through the head that the attacker has."""
-    asking = {"queries_per_image": 1, "steps": 30, "lr": 0.05}
+    asking = {"queries_per_image": 1, "steps": 30}
     cfg = config(settings, head={"path": head_files}, threats=["extracted"], extracted=asking, control_draws=1)
     results = evaluate_classification(cfg)
     told = [(row["victim"], row["head_features"], row["queries"], row["start"]) for row in results["rows"]]
@@ -638,4 +640,4 @@ def test_a_copy_is_fitted_to_the_scores_through_the_public_head(
             float((answer.exp() * (answer - scores(r, "plain"))).sum(1).mean())
             for r in (victim.untrained(0, "extracted").values, copy)
         )
-        assert near < far / 2, head
+        assert near < 0.7 * far, head
