@@ -65,7 +65,10 @@ def test_without_the_plugin_the_names_are_unknown() -> None:
     assert done.exit_code == 2
     names = "imagenet, folder, photos, digits, ade20k or folder-seg"
     assert f'data.name: "toy" was given; valid: {names}' in done.stderr
-    assert 'threats.1: "toy-threat" was given; valid: transfer, informed, guessed, adaptive or query' in done.stderr
+    assert (
+        'threats.1: "toy-threat" was given; valid: transfer, informed, guessed, extracted, adaptive or query'
+        in done.stderr
+    )
 
 
 def test_a_file_runs_once_and_is_named_by_its_hash(folder: Path) -> None:

@@ -37,12 +37,13 @@ ALLOWED: dict[str, dict[str, str]] = {
         "training/loop.py": "transfer",
     },
     "threats with a section of the config of their own": {
-        "config/rules.py": "guessed query informed",
-        "cli/dry_run.py": "guessed",
+        "config/rules.py": "guessed query informed extracted",
+        "cli/dry_run.py": "guessed extracted",
         "runs/inputs.py": "guessed",
+        "evaluation/extracted.py": "extracted",
         "evaluation/guessed.py": "guessed",
-        "evaluation/run.py": "guessed",
-        "runs/folder.py": "guessed",
+        "evaluation/run.py": "guessed extracted",
+        "runs/folder.py": "guessed extracted",
     },
     "sets from disk are checked against the run's model and images, and written": {
         "evaluation/adversarial.py": "AdversarialSet",

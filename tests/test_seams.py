@@ -107,7 +107,8 @@ def test_a_defense() -> None:
     robust = rows("eval-shift", victim="robust")
     assert [row["threat"] for row in robust] == ["transfer", "informed", "adaptive"]
     assert {(row["kind"], row["n"]) for row in robust} == {("shift", None)}
-    (control,) = rows("eval-shift", victim="random")
+    control, informed, adaptive = rows("eval-shift", victim="random")
+    assert informed["cosine_to_plain"] != control["cosine_to_plain"] != adaptive["cosine_to_plain"]
     assert control["kind"] == "shift" and control["fidelity"] < 0.9999
     assert robust[0]["fidelity"] != control["fidelity"]  # trained, so not its own control
 

@@ -25,6 +25,7 @@ from rtok.data.transforms import Transform
 from rtok.defenses import load_defense, resolve_defenses
 from rtok.errors import UserError
 from rtok.evaluation.adversarial import RECORD
+from rtok.evaluation.extracted import ExtractedDefenses
 from rtok.evaluation.loop import Trial
 from rtok.evaluation.plan import Planner
 from rtok.evaluation.tasks.features import FeatureTask
@@ -133,6 +134,10 @@ def _measuring(setup: Setup, command: str) -> Plan:
     if command == "attack":
         files = [f"images/ ({images})", "manifest.csv", "attack.json", "examples.png"]
         return Plan(work, files, images * (3 * prod(setup.backbone.image_size) + _ROW) + _FIXED)
+    if config.extracted is not None and "extracted" in config.threats:
+        ExtractedDefenses.open(setup)
+        victims = {victim for trial in trials if trial.threat == "extracted" for victim in trial.victims}
+        work += [f"copies of defenses fitted to answers: {len(victims)}, {config.extracted.steps} steps each"]
     curve = ["curve.csv"] if config.curve else []
     entries = [f"{config.protocol}-*.json"] if config.protocol else []
     files = ["results.json", *entries, "per_image.csv", *curve, "*.png", "config.yaml", "run.json"]
@@ -145,13 +150,15 @@ def _trials(setup: Setup, command: str) -> list[Trial]:
     config, backbone = setup.config, setup.backbone
     labels = command in ("eval-class", "eval-seg") or (command == "attack" and config.head is not None)
     task = _LabelTask() if labels else FeatureTask()
-    plain, robust = Victim("plain", backbone), list[Victim]()
+    plain, robust, control = Victim("plain", backbone), list[Victim](), list[Victim]()
     if command != "attack":
-        heads = config.head.robust_victims if labels and config.head else (None,)
+        head = config.head if labels else None
+        heads = (None,) if head is None else head.robust_victims
         # an outline has no weights to check
         robust = robust_victims(resolve_defenses(config.defense_paths), backbone, heads, check_weights=False)
         robust_victims(resolve_defenses(config.guessed_paths), backbone, check_weights=False)
-    control = control_victims(robust, config.control_draws, backbone, config.seed)
+        heads = (None,) if head is None else head.control_victims
+        control = control_victims(robust, config.control_draws, backbone, config.seed, heads)
     several = task.several_targets
     context = ThreatContext(config, plain, _surrogate(setup), control, robust, [plain], several_targets=several)
     planner, trials = Planner(setup, task, context), list[Trial]()

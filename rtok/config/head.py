@@ -60,8 +60,8 @@ class HeadConfig(Section):
     )
     features: Literal["plain", "robust", "both"] = Field(
         "both",
-        description="Which heads robust victims use: the one fitted on plain features, the one fitted "
-        "on robust features, or both. Plain victims always use the plain one.",
+        description="Which heads robust victims and their control use: the one fitted on plain features, one fitted "
+        "on the victim's own features, or both. Plain victims always use the plain one.",
     )
     classifier: str | None = Field(
         None,
@@ -126,6 +126,11 @@ class HeadConfig(Section):
         """Which heads the robust victims use: `plain`, `robust` or both."""
         available = ("plain", "robust") if self.type == "fit" or self.robust_files else ("plain",)
         return available if self.features == "both" else (self.features,)
+
+    @property
+    def control_victims(self) -> tuple[str, ...]:
+        """The same of the control: its own heads have to be fitted, since files hold those of trained defenses."""
+        return tuple(head for head in self.robust_victims if head == "plain" or self.type == "fit")
 
     def images(self, data: DataConfig) -> DataConfig:
         """The images of `split`, of the same data."""

@@ -204,6 +204,8 @@ def _one_quantization(config: Config) -> Iterator[Problem]:
 def _threats(config: Config) -> Iterator[Problem]:
     if "guessed" in config.threats and config.guessed is None:
         yield Problem("guessed", "is missing: name the attacker's token files, or write {train: 2}")
+    if "extracted" in config.threats and config.extracted is None:
+        yield Problem("extracted", "is missing: write {queries: 12}, or {queries_per_image: 2}")
     crafted = [attack for attack in config.attacks if not attack.stored]
     if "query" in config.threats and any(attack.norm != "linf" for attack in crafted):
         yield Problem("threats", "query is Square attack for norm linf: leave it out for other norms")
@@ -252,6 +254,8 @@ def _segmentation(config: Config) -> Iterator[Problem]:
     for attack in config.attacks:
         if "masks" not in attack.objectives:
             yield Problem("attack.method", f"{attack.method} attacks one label per image, masks have many: use pgd")
+    if "extracted" in config.threats and config.segmentation.mode == "crop":
+        yield Problem("threats", "extracted asks about whole pictures: use segmentation.mode slide, or leave it out")
     side = config.segmentation.model_size(find(config.model.name).patch_size)
     if config.model.size != (side, side):
         whole = f"windows of {config.segmentation.window} pixels, padded to whole patches"
@@ -271,7 +275,7 @@ RULES: dict[str, tuple[Callable[[Config], Iterator[Problem]], ...]] = {
 }
 
 _ALL = ("model", "data", "attack", "precision", "compile", "seed", "out")
-_ATTACKERS = ("threats", "informed", "guessed", "query", "curve", "sanity")
+_ATTACKERS = ("threats", "informed", "guessed", "extracted", "query", "curve", "sanity")
 _MEASURING = (*_ALL, *_ATTACKERS, "defense", "check_weights", "surrogate", "control_draws", "batch_size")
 # The top-level keys that each command uses.
 USES: dict[str, tuple[str, ...]] = {

@@ -18,7 +18,7 @@ from rtok.config.ready import protocols
 from rtok.config.registry import ATTACKS, DEFENSES, THREATS
 from rtok.config.sections import AnalysisConfig, DataConfig, ModelConfig, SurrogateConfig
 from rtok.config.segmentation import SegmentationConfig
-from rtok.config.threats import GuessedConfig, InformedConfig, QueryConfig, SanityConfig, ThreatName
+from rtok.config.threats import ExtractedConfig, GuessedConfig, InformedConfig, QueryConfig, SanityConfig, ThreatName
 from rtok.config.training import TrainConfig, ValidateConfig
 from rtok.config.types import (
     BY_SHAPE,
@@ -106,6 +106,7 @@ class Config(Section):
             None, description="`eval-*`: the tokens of the `guessed` attacker: files or run folders, or `{train: N}`."
         )
     )
+    extracted: ExtractedConfig | None = Field(None, description="`eval-*`: the `extracted` attacker.")
     query: QueryConfig = Field(QueryConfig(), description="`eval-*`: the `query` attacker.")
     curve: UniqueList[Annotated[Positive, Field(le=1)]] | None = Field(
         None,

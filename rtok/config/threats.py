@@ -1,4 +1,4 @@
-"""The sections about attackers (`informed`, `guessed`, `query`) and the checks on the evaluation itself (`sanity`)."""
+"""The sections about attackers (`informed`, `guessed`, `extracted`, `query`) and the evaluation's checks (`sanity`)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pydantic import Field, model_validator
 
 from rtok.config.registry import THREATS, NameIn
 from rtok.config.sections import DataConfig
-from rtok.config.types import Count, Index, NotNegative, Section, SmallCount, UniqueList
+from rtok.config.types import Count, Index, NotNegative, Positive, Section, SmallCount, UniqueList, broken_rule
 
 _HOME = "rtok.evaluation.threats"
 for _name, _about in {
     "transfer": "crafts on the plain backbone",
     "informed": "knows that there are tokens, but not their values",
     "guessed": "trains tokens of their own in the same way",
+    "extracted": "fits tokens to the answers of the deployed robust model",
     "adaptive": "knows the deployed tokens",
     "query": "sees only the scores of the deployed robust model",
 }.items():
@@ -44,6 +45,29 @@ class GuessedConfig(Section):
     def images(self, data: DataConfig) -> DataConfig:
         """The images that the attacker trains on, where the run's are `data`."""
         return self.data or data.model_copy(update={"split": "train", "limit": None, "limit_per_group": None})
+
+
+class ExtractedConfig(Section):
+    """The `extracted` attacker's copy of a defense, fitted to the deployed model's answers."""
+
+    queries: Count | None = Field(
+        None, description="Ask about this many images of the attacker's own, of the `train` split of `data`."
+    )
+    queries_per_image: SmallCount | None = Field(
+        None, description="Ask about each attacked image instead: itself, then this many less one noisy versions of it."
+    )
+    steps: Count = Field(60, description="Steps of the fit (Adam), with 8 images each.")
+    lr: Positive = Field(1e-2, description="The learning rate; it falls to zero along half a cosine.")
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> ExtractedConfig:
+        if (self.queries is None) == (self.queries_per_image is None):
+            raise broken_rule("write either queries (on other images) or queries_per_image")
+        return self
+
+    def images(self, data: DataConfig) -> DataConfig:
+        """The attacker's own images, where the run's are `data`."""
+        return data.model_copy(update={"split": "train", "limit": self.queries})
 
 
 class QueryConfig(Section):

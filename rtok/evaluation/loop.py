@@ -57,7 +57,8 @@ class Trial:
         surrogate_model: the model whose success tells whether an image fooled its surrogate; None where that is not one
             fixed model.
         eps_pixel: the radius in pixels of [0, 1]; for normalized units the mean over the channels.
-        start: what a `query` attack starts from; None for other threats.
+        start: what a `query` attack starts from, or which images the attacker asked about; None for other threats.
+        queries: what the surrogate cost in queries, where it did.
         contained: by the name of a weaker threat, what its attacker tries: this one can do the same, so it counts too.
     """
 
@@ -71,6 +72,7 @@ class Trial:
     eps_pixel: float
     part: str = "rows"
     start: str | None = None
+    queries: int | None = None
     contained: Mapping[str, Sequence[AttackRun]] = field(default_factory=dict)
 
     @property
@@ -86,6 +88,7 @@ class Trial:
             **{key: getattr(self.settings, key) for key in ("norm", "eps", "units")},
             "eps_pixel": self.eps_pixel,
             **self.settings.counts,
+            **({} if self.queries is None else {"queries": self.queries}),
             **{"start": self.start, "seed": seed},
         }
 

@@ -68,7 +68,7 @@ class Planner:
             members = self._members(threat, settings)
             runs = [run for member in members for run in self._runs(scenario, member, public)]
             trial = replace(self._trial(attack, threat, scenario, runs), contained={"transfer": public})
-            yield (trial if scenario.attack is None else replace(trial, settings=settings, start=scenario.start))
+            yield replace(trial, settings=settings, start=scenario.start, queries=scenario.queries)
 
     def _members(self, threat: str, attack: AttackConfig) -> list[AttackConfig]:
         """An attack's members without repetition: under some threats two of them come to the same."""

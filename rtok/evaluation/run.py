@@ -13,6 +13,7 @@ from rtok.data.framing import Framing
 from rtok.defenses import resolve_defenses
 from rtok.errors import UserError
 from rtok.evaluation.curve import write_curve
+from rtok.evaluation.extracted import ExtractedDefenses
 from rtok.evaluation.guessed import GuessedDefenses
 from rtok.evaluation.loop import Evaluator
 from rtok.evaluation.plan import Planner, open_surrogate
@@ -56,27 +57,35 @@ def run_evaluation(
         setup = Setup.open(config, compute, framing)
         task = open_task(setup)
         guessed = GuessedDefenses.open(setup, task.plain_head) if "guessed" in config.threats else None
-        evaluator = open_evaluator(setup, task, guessed)
-        run.start(inputs_of(setup, surrogate=evaluator.surrogate, split=task.split), setup.source.keys)
+        extracted = ExtractedDefenses.open(setup) if "extracted" in config.threats else None
+        evaluator = open_evaluator(setup, task, guessed, extracted)
+        queried = None if extracted is None else extracted.queried
+        inputs = inputs_of(setup, surrogate=evaluator.surrogate, split=task.split, queried=queried)
+        run.start(inputs, setup.source.keys)
         done = {row["image"] for row in run.journal.rows()}
         task.prepare(run)
         if guessed is not None:
             guessed.prepare(run)
+        if extracted is not None:
+            extracted.prepare(run, task, *evaluator.victims)
         return _measure(setup, evaluator, run, done)
 
 
-def open_evaluator(setup: Setup, task: Task, guessed: GuessedDefenses | None) -> Evaluator:
+def open_evaluator(
+    setup: Setup, task: Task, guessed: GuessedDefenses | None, extracted: ExtractedDefenses | None = None
+) -> Evaluator:
     """Load the victims and plan the trials."""
     config, backbone = setup.config, setup.backbone
     plain = Victim("plain", backbone, head=task.plain_head)
     files = resolve_defenses(config.defense_paths)
     robust = robust_victims(files, backbone, task.robust_heads, check_weights=config.check_weights)
-    control = control_victims(robust, config.control_draws, backbone, config.seed, task.plain_head)
+    control = control_victims(robust, config.control_draws, backbone, config.seed, task.control_heads)
     crafted = any(not attack.stored for attack in config.attacks)
     name, surrogate = open_surrogate(setup, plain) if crafted else (config.model.name, plain)
     guesses = [] if guessed is None else guessed.victims
+    copies = {} if extracted is None else extracted.copies
     context = ThreatContext(
-        config, plain, surrogate, control, robust, guesses, name, several_targets=task.several_targets
+        config, plain, surrogate, control, robust, guesses, copies, name, several_targets=task.several_targets
     )
     trials = Planner(setup, task, context).trials()
     tried = {victim for trial in trials for victim in trial.victims}

@@ -65,8 +65,8 @@ class Task(ABC):
         worst_by: the per-image column by which the worst of several attacks is chosen: smaller is worse.
         several_targets: whether `adaptive` has several clean outputs to pull away from.
         wants_surrogate: whether `measure` needs the surrogate's own output on the clean and adversarial images.
-        plain_head: the head of the plain victim, the control and every attacker without a defense; None without heads.
-        robust_heads: the heads that each robust victim is tried with.
+        plain_head: the head of the plain victim and of every attacker without a defense; None without heads.
+        robust_heads, control_heads: the heads that each robust victim, and each draw of the control, is tried with.
         split: the images that heads are fitted or chosen on; None where none are needed.
     """
 
@@ -77,6 +77,7 @@ class Task(ABC):
     wants_surrogate: ClassVar[bool] = False
     plain_head: str | None = None
     robust_heads: Sequence[str | None] = (None,)
+    control_heads: Sequence[str | None] = (None,)
     split: ImageSource | None = None
 
     @abstractmethod

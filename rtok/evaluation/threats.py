@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ class ThreatContext:
         plain, control, robust: the victims; the plain one has the public head.
         surrogate: what the config chose to craft on; the plain victim where it chose nothing else.
         guesses: the attacker's own defenses, as victims; they may be filled in later.
+        copies: what an attacker fitted to each victim's answers; they may be filled in later.
         name, surrogate_name: the backbone and the surrogate in words, for the results.
         several_targets: whether an attack may pull away from several models' clean outputs.
     """
@@ -37,6 +38,7 @@ class ThreatContext:
     control: Sequence[Victim] = ()
     robust: Sequence[Victim] = ()
     guesses: Sequence[Victim] = ()
+    copies: Mapping[Victim, Victim] = field(default_factory=dict)
     surrogate_name: str = ""
     several_targets: bool = False
 
@@ -46,9 +48,14 @@ class ThreatContext:
         return self.config.model.name
 
     @property
+    def defended(self) -> tuple[Victim, ...]:
+        """The victims with a defense: under every threat the control is attacked like the robust victims."""
+        return (*self.control, *self.robust)
+
+    @property
     def everyone(self) -> tuple[Victim, ...]:
         """All victims, the plain one first."""
-        return (self.plain, *self.control, *self.robust)
+        return (self.plain, *self.defended)
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ class Scenario:
         victims: whom the result is tried on.
         attack: replaces the attack of the config; None keeps it.
         start: what the attack starts from, in words for the results; `transfer` starts from the transfer attack.
+        queries: what the surrogate cost in queries; those of the attack itself are told by its settings.
     """
 
     surrogate: str
@@ -71,6 +79,7 @@ class Scenario:
     victims: tuple[Victim, ...]
     attack: AttackConfig | None = None
     start: str | None = None
+    queries: int | None = None
 
     @property
     def fixed(self) -> Victim | None:
@@ -113,11 +122,12 @@ def transfer(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]
 def informed(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:
     """The attacker knows the kind of defense, not its values: the plain model and fresh untrained twins at every step.
 
-    The attacker has the public head: one that was fitted on robust features is as private as the defense. Defenses
-    whose untrained twin is the plain model are left out: this attack on them would be `transfer`.
+    The attacker has the public head: one that was fitted on robust features is as private as the defense. One
+    adversarial image serves all victims of a kind. Defenses whose untrained twin is the plain model are left out: this
+    attack on them would be `transfer`.
     """
     settings, groups = context.config.informed, dict[tuple[object, ...], list[Victim]]()
-    for victim in context.robust:
+    for victim in context.defended:
         if victim.defense is not None and victim.defense.has_control:
             groups.setdefault(victim.defense.twin_key, []).append(victim)
     for victims in groups.values():
@@ -153,24 +163,41 @@ class FreshTwins:
 
 
 def guessed(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:
-    """The attacker trained defenses of their own, and hopes that the private one is like them."""
+    """The attacker trained defenses of their own, and hopes that the private one is like them.
+
+    One adversarial image serves every victim.
+    """
 
     def members(step: Step) -> Sequence[tuple[float, Victim]]:
         return [(1 / len(context.guesses), guess) for guess in context.guesses]
 
-    yield Scenario(f"{context.name} + own tokens", members, (context.plain,), tuple(context.robust))
+    yield Scenario(f"{context.name} + own tokens", members, (context.plain,), context.defended)
+
+
+def extracted(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:
+    """The attacker fitted a defense of the same kind to the deployed model's answers: white-box through this copy."""
+    settings = context.config.extracted
+    assert settings is not None
+    queries, asked = settings.queries or settings.queries_per_image, "own images" if settings.queries else "each image"
+
+    def copy_of(victim: Victim) -> Members:
+        return lambda step: [(1.0, context.copies[victim])]
+
+    for victim in context.defended:
+        surrogate, target = f"{context.name} + fitted tokens", (context.plain,)
+        yield Scenario(surrogate, copy_of(victim), target, (victim,), start=asked, queries=queries)
 
 
 def adaptive(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:
-    """The attacker has the defense: white-box on each robust victim, away from plain(clean) and victim(clean)."""
-    for victim in context.robust:
+    """The attacker has the defense: white-box on each defended victim, away from plain(clean) and victim(clean)."""
+    for victim in context.defended:
         targets = (context.plain, victim) if context.several_targets else (victim,)
         yield Scenario(f"{context.name} + tokens", victim, targets, (victim,))
 
 
 def query(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:
-    """The attacker sees the deployed model's scores only: a random search for each robust victim and budget."""
+    """The attacker sees the deployed model's scores only: a random search for each defended victim and budget."""
     settings, target = context.config.query, (context.plain,)
-    for victim, queries, start in product(context.robust, settings.queries, settings.starts):
+    for victim, queries, start in product(context.defended, settings.queries, settings.starts):
         square = attack.by_queries(queries)
         yield Scenario(f"{context.name}'s scores", victim, target, (victim,), attack=square, start=start)

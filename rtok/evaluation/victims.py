@@ -26,8 +26,8 @@ class Victim:
             `surrogate` is a model of the user's choice that attacks are crafted on.
         features: the backbone, with the defense inside where there is one.
         file: the file of a robust victim's defense, as the user named it.
-        draw: which of the control's draws this is.
-        head: which features the head on top was fitted on (`plain` or `robust`); None without a head.
+        draw, twin: which of the control's draws this is, and of which untrained twins (from 1).
+        head: which features the head on top was fitted on: `plain`, or `robust` for the victim's own; None without one.
     """
 
     role: Role
@@ -36,6 +36,7 @@ class Victim:
     file: str | None = None
     draw: int | None = None
     head: str | None = None
+    twin: int | None = None
 
     @property
     def count(self) -> int | None:
@@ -78,9 +79,14 @@ def robust_victims(
 
 
 def control_victims(
-    robust: Sequence[Victim], draws: int, backbone: Backbone, seed: int, head: str | None = None
+    robust: Sequence[Victim], draws: int, backbone: Backbone, seed: int, heads: Sequence[str | None] = (None,)
 ) -> list[Victim]:
-    """Untrained twins of the robust victims, `draws` for all that have the same."""
+    """Untrained twins of the robust victims, `draws` for all that have the same; each draw with every head."""
     twins = same_twins(victim.defense for victim in robust if victim.defense is not None)
-    controls = [(defense.untrained(seed, "control", draw), draw) for defense in twins.values() for draw in range(draws)]
-    return [Victim("random", defense.model(backbone), defense, draw=draw, head=head) for defense, draw in controls]
+    controls = []
+    for twin, defense in enumerate(twins.values(), start=1):
+        for draw in range(draws):
+            untrained = defense.untrained(seed, "control", draw)
+            model = untrained.model(backbone)
+            controls += [Victim("random", model, untrained, draw=draw, head=head, twin=twin) for head in heads]
+    return controls

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rtok.config.head import HeadConfig
     from rtok.runs.run import Run
 
-PLAIN, ROBUST, SURROGATE = "plain", "robust", "surrogate"
+PLAIN, ROBUST, CONTROL, SURROGATE = "plain", "robust", "control", "surrogate"
 Head = TypeVar("Head")
 
 
@@ -33,7 +33,7 @@ class Job(Generic[Head]):
 
 
 class HeadStore(ABC, Generic[Head]):
-    """Heads by name: `plain`, `surrogate`, and `robust` (several defenses: `robust-1`, `robust-2`, ...).
+    """Heads by name: `plain`, `surrogate`, `robust` (several defenses: `robust-1`, `robust-2`, ...), `control-1-0`, ...
 
     Files are read and checked when a head is first asked for; what needs images waits for `prepare`.
 
@@ -74,6 +74,12 @@ class HeadStore(ABC, Generic[Head]):
         index = files.index(file)
         name = ROBUST if len(files) == 1 else f"{ROBUST}-{index + 1}"
         self.require(name, features, heads[index] if heads else None)
+        return self.model(name, features)
+
+    def control(self, draw: str, features: Features) -> Model:
+        """A draw of the control with a head that was fitted on its own features; `draw` tells it from the others."""
+        name = f"{CONTROL}-{draw}"
+        self.require(name, features, None)
         return self.model(name, features)
 
     def surrogate(self, features: Features) -> Model:

@@ -94,6 +94,9 @@ def notes(
     lines += [f"{capital(column.title)}: {column.meaning}{_chance(rows, column)}." for column in explained]
     if any(interval_of(row, column.key) for row in rows for column in shown if column.interval):
         lines.append("Intervals are 95 %.")
+    own = {row["victim"] for row in rows if row.get("head_features") == "robust"}
+    if own == {"robust"}:
+        lines.append("The control has no head of its own: files hold none for it. head: {type: fit} fits one.")
     return lines + gains(same_attack(differences, rows), columns, Naming.of(rows).files)
 
 

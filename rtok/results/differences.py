@@ -17,7 +17,8 @@ def paired_differences(rows: Sequence[Row], columns: Sequence[Column]) -> list[R
     """Per robust victim and threat: robust minus its baselines, on the same images.
 
     The baselines: the plain model (where it was not attacked under that threat, under `transfer`, which for the public
-    model is the white-box attack); the random control of the same kind and token count; the first robust victim.
+    model is the white-box attack); the random control of the same kind and token count under the same attack, and the
+    first robust victim, both with a head like its own: the public one, or one fitted on the victim's own features.
     `ci95` holds the intervals of the differences at 95 %, `sign_flip_p` exact p-values below ten clusters.
 
     Args:
@@ -35,14 +36,16 @@ def paired_differences(rows: Sequence[Row], columns: Sequence[Column]) -> list[R
 def baselines(one: Measured, groups: Sequence[Measured]) -> Iterator[Measured]:
     """The victims that a robust one is compared with."""
 
-    def first(victim: str, threat: str = one.who.threat, **wanted: Any) -> list[Measured]:
-        wanted |= {"attack": one.who.attack, "threat": threat, "victim": victim}
+    def first(victim: str, **wanted: Any) -> list[Measured]:
+        wanted |= {"victim": victim}
         matching = (other for other in groups if all(getattr(other.who, k) == wanted[k] for k in wanted))
         return list(matching)[:1]
 
-    yield from first("random", kind=one.who.kind, n=one.who.n)
-    yield from first("plain") or first("plain", "transfer")
-    for other in first("robust", setting_key=one.who.setting_key):
+    same = {key: getattr(one.who, key) for key in ("setting_key", "head_features")}
+    yield from first("random", kind=one.who.kind, n=one.who.n, **same)
+    attack = one.who.attack
+    yield from first("plain", attack=attack, threat=one.who.threat) or first("plain", attack=attack, threat="transfer")
+    for other in first("robust", **same):
         if other is not one:
             yield other
 

@@ -31,9 +31,11 @@ class Identity:
         defense: the file of a robust victim's defense, as the user named it.
         kind: the defense's kind, such as `tokens`.
         n: the number of tokens.
-        head_features: which features the head was fitted on, `plain` or `robust`.
+        head_features: which features the head was fitted on: `plain`, or `robust` for those of the victim itself.
         eps_pixel: the radius in pixels of [0, 1]; for normalized units the mean over the model's channels.
-        start: what a `query` attack starts from.
+        queries: what the attacker asks of the deployed model: an image's search, or in all for a copy of the defense.
+        start: what a `query` attack starts from; for a copy, whether it was asked about `own images`, or about
+            `each image` as often as `queries` says.
     """
 
     attack: str | None = None
@@ -92,7 +94,7 @@ class Identity:
 
     @property
     def budget(self) -> list[str]:
-        """What a query attack may do, in words: `1000 queries`, `cold`; nothing for other threats."""
+        """What an attacker may ask, in words: `1000 queries`, `cold`; nothing where they ask nothing."""
         return [] if self.queries is None else [f"{self.queries} queries", *filter(None, [self.start])]
 
     @property

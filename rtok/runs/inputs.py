@@ -24,7 +24,13 @@ Inputs = dict[str, str]
 _DEFENSES = ("defense", "guessed", "surrogate.defense")
 
 
-def inputs_of(setup: Setup, *, surrogate: Backbone | None = None, split: ImageSource | None = None) -> Inputs:
+def inputs_of(
+    setup: Setup,
+    *,
+    surrogate: Backbone | None = None,
+    split: ImageSource | None = None,
+    queried: ImageSource | None = None,
+) -> Inputs:
     """Return the identity of everything a run reads, by what it is.
 
     Defenses and heads have the SHA-256 of their file, the weights their fingerprint, and the images a digest of keys,
@@ -33,6 +39,7 @@ def inputs_of(setup: Setup, *, surrogate: Backbone | None = None, split: ImageSo
     Args:
         surrogate: the model that transfer attacks are crafted on.
         split: the images that heads are fitted on.
+        queried: the images that an attacker asks about.
 
     Raises:
         UserError: a file cannot be read.
@@ -44,6 +51,8 @@ def inputs_of(setup: Setup, *, surrogate: Backbone | None = None, split: ImageSo
     found["images"] = images_identity(setup.source, whole=whole)
     if split is not None:
         found["images of head.split"] = images_identity(split, whole=whole)
+    if queried is not None:
+        found["images of extracted"] = images_identity(queried, whole=whole)
     for key, path in named_files(config):
         if key in (*_DEFENSES, "head.path", "surrogate.head", "attack.from"):
             found |= {f"{key} {file}": _hash_file(file) for file in _files(key, path)}

@@ -28,6 +28,14 @@ def test_which_heads_there_are(written: dict, victims: tuple, plain: Path | None
     assert HeadConfig.model_validate(head.model_dump(mode="json")) == head
 
 
+def test_files_hold_no_head_of_the_control() -> None:
+    files = HeadConfig.model_validate({"path": BOTH})
+    assert files.control_victims == ("plain",)
+    assert files.model_copy(update={"features": "robust"}).control_victims == ()
+    assert HeadConfig(type="fit").control_victims == ("plain", "robust")
+    assert HeadConfig(type="fit", features="robust").control_victims == ("robust",)
+
+
 def test_a_head_says_only_what_its_type_uses() -> None:
     assert HeadConfig(type="backbone").model_dump() == {"type": "backbone", "features": "both"}
     fit = HeadConfig(type="fit", limit=9).model_dump()

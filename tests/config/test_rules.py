@@ -55,6 +55,7 @@ def test_a_good_config_has_no_problem(command: str) -> None:
         ("attack", {"head": {"path": "h"}, "attack": {"loss": "masked-cross-entropy"}}, "attack.loss"),
         ("eval-seg", {"attack": ["paper", "standard"]}, "attack.quantize"),
         ("eval-features", {"threats": ["guessed"]}, "guessed"),
+        ("eval-features", {"threats": ["extracted"]}, "extracted"),
         ("eval-features", {"threats": ["query"], "attack": {"preset": "l2"}}, "threats"),
         ("eval-class", {"threats": ["guessed"]}, "guessed"),
         ("eval-seg", {"threats": ["guessed"]}, "guessed"),

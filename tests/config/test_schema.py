@@ -50,6 +50,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         "threats": ["transfer", "informed", "adaptive"],
         "informed": {"draws": 1, "plain_weight": 0.5},
         "guessed": None,
+        "extracted": None,
         "query": {"queries": [1000, 5000], "starts": ["cold", "transfer"]},
         "curve": None,
         "sanity": {"images": 4, "queries": 1000},

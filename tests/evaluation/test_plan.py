@@ -24,6 +24,8 @@ from rtok.evaluation import evaluate_features
 from rtok.evaluation.threats import BoundSurrogate
 from rtok.models import Backbone, load_backbone
 
+VICTIMS = ("random", "robust")
+
 
 def run(small: dict[str, Any], out: Path, **changes: Any) -> dict[str, Any]:
     return evaluate_features(Config.model_validate({**small, "batch_size": 7, "out": str(out), **changes}))
@@ -134,7 +136,9 @@ def test_what_transfer_finds_counts_under_every_threat(
     more = {"guessed": small["tokens"], "query": {"queries": [1], "starts": ["cold"]}, "curve": [4 / 255]}
     results = run(small, tmp_path / "run", threats=threats, **more)
     figures = 1  # which show the images of transfer
-    assert sum(only_on_plain) == 2 + figures and len(only_on_plain) == 2 * (2 + 1 + 1 + 1 + 1) + figures
+    assert (
+        sum(only_on_plain) == 2 + figures and len(only_on_plain) == 2 * (3 * 2 + 1 + 1 + 3 + 1) + figures
+    )  # two draws, robust
     transfer, fidelity = (
         column(tmp_path / "run", name, victim="robust", threat="transfer") for name in ("cosine_to_plain", "fidelity")
     )
@@ -178,20 +182,25 @@ def test_queries_cold_and_from_transfer(small: dict[str, Any], tmp_path: Path) -
     rows = [row for row in results["rows"] if row["threat"] == "query"]
     told = [(row["victim"], row["queries"], row["start"], row["steps"], row["attack"]) for row in rows]
     name = "standard, steps 3"
-    assert told == [("robust", n, start, None, name) for n in (5, 40) for start in ("cold", "transfer")]
+    budgets = [(n, start) for n in (5, 40) for start in ("cold", "transfer")]
+    assert told == [(victim, *budget, None, name) for victim in ("random", "robust") for budget in budgets]
+    compared = [row for row in results["differences"] if (row["threat"], row["baseline_victim"]) == ("query", "random")]
+    assert [(row["queries"], row["start"]) for row in compared] == budgets
+    both = [{(r["queries"], r["start"]): r["cosine_to_plain"] for r in rows if r["victim"] == v} for v in VICTIMS]
+    for row, budget in zip(compared, budgets, strict=True):
+        assert row["cosine_to_plain"] == pytest.approx(both[1][budget] - both[0][budget])
+    wanted = {"threat": "query", "victim": "robust"}
     found = {
-        (n, start): column(
-            tmp_path / "run", "cosine_to_plain_alone", threat="query", queries=str(n), start=start
-        ).mean()
-        for n in (5, 40)
-        for start in ("cold", "transfer")
+        (n, start): column(tmp_path / "run", "cosine_to_plain_alone", **wanted, queries=str(n), start=start).mean()
+        for n, start in budgets
     }
     assert found[40, "cold"] < found[5, "cold"] and found[40, "transfer"] < found[5, "transfer"]
-    warm = column(tmp_path / "run", threat="query", queries="5", start="transfer")
+    warm = column(tmp_path / "run", threat="query", victim="robust", queries="5", start="transfer")
     assert (warm <= column(tmp_path / "run", threat="transfer", victim="robust") + 1e-6).all()
     run(small, tmp_path / "one", **query, batch_size=1)
     for start in ("cold", "transfer"):
-        same = [column(tmp_path / o, threat="query", queries="40", start=start) for o in ("run", "one")]
+        wanted = {"threat": "query", "victim": "robust", "queries": "40", "start": start}
+        same = [column(tmp_path / o, **wanted) for o in ("run", "one")]
         torch.testing.assert_close(*same, atol=1e-3, rtol=0)
 
 
@@ -206,11 +215,12 @@ def test_guessed_tokens_are_attacked_through(
     objective = Objective(FixedSurrogate(lambda x: backbone(x, r)), FeatureCriterion(target, "channel"))
     adversarial = craft(PGD(steps=3), batch.images, objective, Context(batch.keys)).images
     expected = F.cosine_similarity(backbone(adversarial, r), target, dim=-1).mean(1)
-    found = column(tmp_path / "run", "cosine_to_plain_alone", threat="guessed")
+    wanted = {"threat": "guessed", "victim": "robust"}
+    found = column(tmp_path / "run", "cosine_to_plain_alone", **wanted)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
     other = make_tokens("other", 5)
     run(small, tmp_path / "two", threats=["guessed"], guessed=[own, other])
-    assert not torch.allclose(column(tmp_path / "two", "cosine_to_plain_alone", threat="guessed"), found, atol=1e-4)
+    assert not torch.allclose(column(tmp_path / "two", "cosine_to_plain_alone", **wanted), found, atol=1e-4)
 
 
 def test_the_attacker_trains_their_own_tokens(small: dict[str, Any], tmp_path: Path) -> None:
@@ -231,7 +241,7 @@ def test_the_attacker_trains_their_own_tokens(small: dict[str, Any], tmp_path: P
         "seed": 3,
     }
     results = run(small, tmp_path / "run", **changes)
-    assert [(row["threat"], row["victim"]) for row in results["rows"]] == [("guessed", "robust")]
+    assert [(row["threat"], row["victim"]) for row in results["rows"]] == [("guessed", "random"), ("guessed", "robust")]
     files = sorted((tmp_path / "run" / "guessed").glob("rtokens*.safetensors"))
     made = [RobustnessTokens.load(file) for file in files]
     assert [one.values.shape for one in made] == [(1, 4, 64)] * 2
@@ -260,17 +270,18 @@ def test_a_curve_has_every_victim_and_threat_at_every_radius(small: dict[str, An
     threats = ["transfer", "adaptive"]
     results = run(small, tmp_path / "run", attack=attack, threats=threats, curve=radii)
     who = [(row["eps"], row["threat"], row["victim"]) for row in results["curve"]]
-    victims = [("transfer", "plain"), ("transfer", "random"), ("transfer", "robust"), ("adaptive", "robust")]
+    victims = [("transfer", "plain")]
+    victims += [(threat, victim) for threat in ("transfer", "adaptive") for victim in ("random", "robust")]
     assert who == [(radius, *victim) for radius in radii for victim in victims]
     assert {row["attack"] for row in results["curve"] + results["rows"]} == {"paper, steps 2"}
-    assert {row["units"] for row in results["curve"]} == {"pixel"} and len(results["rows"]) == 4
+    assert {row["units"] for row in results["curve"]} == {"pixel"} and len(results["rows"]) == 5
     alone = run(
         small,
         tmp_path / "alone",
         attack={"eps": 8 / 255, "steps": 2, "quantize": "none", "axis": "token"},
         threats=threats,
     )
-    for curved, row in zip(results["curve"][4:], alone["rows"], strict=True):
+    for curved, row in zip(results["curve"][5:], alone["rows"], strict=True):
         assert curved["cosine_to_plain"] == pytest.approx(row["cosine_to_plain"], abs=1e-6)
         assert curved["ci95"] == row["ci95"]
     with (tmp_path / "run" / "curve.csv").open() as file:

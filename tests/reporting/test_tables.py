@@ -143,3 +143,10 @@ def test_what_guessing_gives_is_said_below_the_table(rows):
     shown = [column.key for column in varying(found, FEATURES)]
     assert "retrieval" in shown and "retrieval_chance" not in shown
     assert not any(line.startswith("Retrieval") for line in notes(rows, FEATURES))
+
+
+def test_a_control_without_its_own_head_is_said(class_rows):
+    text = printed({"command": "eval-class", "images": 100, "rows": class_rows}, 80)
+    assert "The control has no head of its own" in text
+    fair = [*class_rows, {**class_rows[1], "head_features": "robust"}]
+    assert "no head of its own" not in printed({"command": "eval-class", "images": 100, "rows": fair}, 80)

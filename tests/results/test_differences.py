@@ -105,6 +105,36 @@ def test_the_white_box_attack_on_the_public_model_is_transfer() -> None:
     assert adaptive[0]["mean"] == pytest.approx((0.3 + 0.1 + 0.5) / 3)
 
 
+def test_a_baseline_has_a_head_of_the_same_kind() -> None:
+    """The own head against controls with their own, the public one against controls with that; plain has one head."""
+    own = rows("transfer", "random", "robust", head_features="robust")
+    for row in own:
+        row["value"] += 0.01 if row["victim"] == "random" else 0.0
+    public = rows("transfer", "plain", "random", "robust", head_features="plain")
+    found = [row for row in paired_differences([*public, *own], MEAN) if row["defense"] == "a"]
+    assert [(row["head_features"], row["baseline_victim"], row["baseline_head_features"]) for row in found] == [
+        ("plain", "random", "plain"),
+        ("plain", "plain", "plain"),
+        ("robust", "random", "robust"),
+        ("robust", "plain", "plain"),
+    ]
+    assert found[2]["mean"] == pytest.approx(found[0]["mean"] - 0.01)
+    alone = paired_differences([*rows("transfer", "random", head_features="plain"), *own[6:]], MEAN)
+    assert [row["baseline_victim"] for row in alone] == ["robust"]  # rather none than one with another head
+
+
+def test_the_control_has_the_same_budget() -> None:
+    budgets = [(10, "cold"), (10, "transfer"), (20, "cold")]
+    queried = [
+        row | {"value": row["value"] + (number if row["victim"] == "random" else 0)}
+        for number, (queries, start) in enumerate(budgets)
+        for row in rows("query", "random", "robust", queries=queries, start=start)
+    ]
+    found = [row for row in paired_differences(queried, MEAN) if row["defense"] == "a"]
+    assert [(row["queries"], row["start"]) for row in found] == budgets
+    assert [found[0]["mean"] - row["mean"] for row in found] == pytest.approx([0, 1, 2])
+
+
 def test_another_attack_is_no_baseline_and_unknown_values_drop_out() -> None:
     other = rows("transfer", "plain", attack="l2")
     assert paired_differences([*other, *rows("transfer", "robust")], MEAN)[0]["defense"] == "b"

@@ -44,7 +44,8 @@ class ClassificationTask(Task):
 
     def __init__(self, heads: Classifiers) -> None:
         self.heads = heads
-        self.robust_heads, self.split = heads.settings.robust_victims, heads.split
+        self.robust_heads, self.control_heads = heads.settings.robust_victims, heads.settings.control_victims
+        self.split = heads.split
 
     @classmethod
     def open(cls, setup: Setup) -> ClassificationTask:

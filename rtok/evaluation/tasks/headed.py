@@ -13,6 +13,8 @@ def headed(heads: HeadStore[Any], victim: Victim) -> Model:
     """Return the victim with its head; a head that no file names is there once the store is prepared."""
     if victim.role == "surrogate":
         return heads.surrogate(victim.features)
-    if victim.head == ROBUST and victim.file is not None:
-        return heads.robust(victim.file, victim.features)
+    if victim.head == ROBUST:
+        if victim.file is not None:
+            return heads.robust(victim.file, victim.features)
+        return heads.control(f"{victim.twin}-{victim.draw}", victim.features)
     return heads.plain(victim.features)

@@ -118,7 +118,7 @@ def _panel(axes: Axes, rows: Sequence[Row], threat: str, places: Places, column:
     for label, line in lines.items():
         color, marker = _LOOKS[list(all_lines).index(label) % len(_LOOKS)]
         _line(axes, line, places, column, color=color, marker=marker, label=label + places.title)
-    control = [row for row in rows if row["victim"] == "random" and row["threat"] == threat]
+    control = [row for row in rows if row["victim"] == "random" and Identity.of(row).threat_label == threat]
     _reference(axes, control, column, "random", "s", "control")
     plain = [row for row in rows if row["victim"] == "plain"]
     _reference(axes, plain[:1], column, "plain", "*", f"plain, {plain[0]['threat']}" if plain else "")

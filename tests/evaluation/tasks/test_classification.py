@@ -17,6 +17,7 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from rtok.attacks import PGD, Context, FixedSurrogate, LabelCriterion, Objective, craft
@@ -33,6 +34,7 @@ from rtok.heads import probe, store
 from rtok.models import Backbone, load_backbone, registry
 from rtok.statistics import share_interval, wilson
 
+HEADS = ["control-1-0", "control-1-1", "plain", "robust"]
 FILES = ["config.yaml", "examples.png", "heads", "per_image.csv", "results.json", "run.json", "summary.png"]
 ATTACK = {"preset": "standard", "eps": "12/255", "steps": 3}
 AUTO = {"preset": "autoattack", "eps": "12/255", "quantize": "round", "version": "custom", "attacks": ["apgd-ce"]}
@@ -110,6 +112,11 @@ def rows_of(results: dict[str, Any], **wanted: Any) -> list[dict[str, Any]]:
     return [row for row in results["rows"] if all(row[key] == value for key, value in wanted.items())]
 
 
+def without_own_heads(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows without those of controls with a head of their own, which files of heads do not hold."""
+    return [row for row in results["rows"] if (row["victim"], row["head_features"]) != ("random", "robust")]
+
+
 def per_image(out: Path) -> list[dict[str, str]]:
     with (out / "per_image.csv").open() as file:
         return list(csv.DictReader(file))
@@ -142,10 +149,12 @@ def test_attacks_are_checked_and_victims_compared(settings: dict[str, Any], head
 
 def test_queries_use_the_margin_of_the_logits(settings: dict[str, Any], head_files: dict[str, str]) -> None:
     settings |= {"query": {"queries": [60], "starts": ["cold"]}, "threats": ["query"], "batch_size": 9}
-    cfg = config(settings, head={"path": head_files}, attack={"preset": "standard", "eps": "40/255"})
+    idle = {"preset": "standard", "eps": "40/255", "init": "none", "step": 1e-9}  # so that transfer finds nothing
+    cfg = config(settings, head={"path": head_files}, attack=idle)
     results = evaluate_classification(cfg)
     rows = rows_of(results, threat="query")
-    assert [(row["victim"], row["head_features"]) for row in rows] == [("robust", "plain"), ("robust", "robust")]
+    told = [(row["victim"], row["head_features"]) for row in rows]
+    assert told == [("random", "plain"), ("robust", "plain"), ("robust", "robust")]
     assert all(row["adversarial_accuracy"] <= row["clean_accuracy"] for row in rows)
     backbone, source = load(settings["model"]), open_source(cfg.data, seed=0)
     (batch,) = evaluation_batches(source, Transform("squash", (28, 28)), batch_size=9, seed=0)
@@ -159,9 +168,12 @@ def test_queries_use_the_margin_of_the_logits(settings: dict[str, Any], head_fil
     criterion = LabelCriterion(batch.labels, ignore_index=-100, loss="margin")
     search = Square(eps=40 / 255, queries=60)
     found = craft(search, batch.images, Objective(FixedSurrogate(model), criterion), Context(batch.keys)).images
-    sure = [row["adversarial_confidence"] for row in per_image(cfg.out) if row["head_features"] == "plain"]
+    public = [row for row in per_image(cfg.out) if (row["victim"], row["head_features"]) == ("robust", "plain")]
+    sure = torch.tensor([float(row["adversarial_confidence"]) for row in public])
+    own = torch.tensor([row["worst_from"] == "query" for row in public])  # rather than what transfer found
     expected = model(found).softmax(1).amax(1)
-    torch.testing.assert_close(torch.tensor(list(map(float, sure))), expected, atol=1e-3, rtol=0)
+    assert own.any()
+    torch.testing.assert_close(sure[own], expected[own], atol=1e-3, rtol=0)
     assert (expected < model(batch.images).softmax(1).amax(1) - 0.01).any()
 
 
@@ -232,30 +244,23 @@ def test_whether_an_attack_on_hidden_features_fooled_its_surrogate_is_told_by_th
 
 
 def test_rows_and_files(settings: dict[str, Any]) -> None:
-    attacks = [ATTACK, {"preset": "paper", "steps": 2}]
+    attacks = [ATTACK, {"preset": "paper", "steps": 2, "quantize": "round"}]
     cfg = config(settings, attack=attacks)
     results = evaluate_classification(cfg)
     assert sorted(path.name for path in cfg.out.iterdir()) == FILES
-    assert sorted(path.name for path in (cfg.out / "heads").iterdir()) == ["plain.safetensors", "robust.safetensors"]
+    assert sorted(path.stem for path in (cfg.out / "heads").iterdir()) == HEADS
     assert json.loads((cfg.out / "results.json").read_text()) == results
-    expected = [
-        ("transfer", "plain", "plain"),
-        ("transfer", "random", "plain"),
-        ("transfer", "robust", "plain"),
-        ("transfer", "robust", "robust"),
-        ("informed", "robust", "plain"),
-        ("informed", "robust", "robust"),
-        ("adaptive", "robust", "plain"),
-        ("adaptive", "robust", "robust"),
-    ]
+    both = [(victim, head) for victim in ("random", "robust") for head in ("plain", "robust")]
+    expected = [("transfer", "plain", "plain")]
+    expected += [(threat, *who) for threat in ("transfer", "informed", "adaptive") for who in both]
     found = [(row["threat"], row["victim"], row["head_features"]) for row in results["rows"]]
     assert found == expected * 2
     assert results["command"] == "eval-class" and results["images"] == 9
-    informed, adaptive = (rows_of(results, threat=threat)[1] for threat in ("informed", "adaptive"))
+    informed, adaptive = (rows_of(results, threat=threat, victim="robust")[1] for threat in ("informed", "adaptive"))
     assert informed["surrogate_success"] is None and informed["ci95"]["accuracy_on_success"] is None
     assert adaptive["surrogate_success"] is not None
-    # 9 images x 2 attacks x (plain, two draws, two robust, two informed, two adaptive)
-    assert len(per_image(cfg.out)) == 9 * 2 * 9
+    # 9 images x 2 attacks x (plain, under three threats two heads of two draws and of the robust victim)
+    assert len(per_image(cfg.out)) == 9 * 2 * (1 + 3 * 2 * 3)
 
 
 def test_fitted_heads_learn_and_are_reused(settings: dict[str, Any], tmp_path: Path) -> None:
@@ -268,7 +273,7 @@ def test_fitted_heads_learn_and_are_reused(settings: dict[str, Any], tmp_path: P
     again = evaluate_classification(
         config(settings, threats=["transfer"], head={"path": files}, out=tmp_path / "again")
     )
-    assert again["rows"] == results["rows"]
+    assert again["rows"] == without_own_heads(results)
     assert not (tmp_path / "again" / "heads").exists()
 
 
@@ -293,11 +298,12 @@ def test_every_token_file_gets_its_own_head(settings: dict[str, Any], tmp_path: 
     cfg = config(settings, tokens=tokens, threats=["transfer"])
     results = evaluate_classification(cfg)
     names = sorted(path.stem for path in (cfg.out / "heads").iterdir())
-    assert names == ["plain", "robust-1", "robust-2"]
+    controls = [f"control-{twin}-{draw}" for twin in (1, 2) for draw in (0, 1)]
+    assert names == [*controls, "plain", "robust-1", "robust-2"]
     files = {"plain": str(cfg.out / "heads/plain.safetensors")}
     files["robust"] = [str(cfg.out / f"heads/robust-{i}.safetensors") for i in (1, 2)]  # type: ignore[assignment]
     again = config(settings, tokens=tokens, threats=["transfer"], head={"path": files}, out=tmp_path / "again")
-    assert evaluate_classification(again)["rows"] == results["rows"]
+    assert evaluate_classification(again)["rows"] == without_own_heads(results)
     with pytest.raises(UserError, match="names 1 heads for 2 token files"):
         files["robust"] = files["robust"][0]
         evaluate_classification(config(settings, tokens=tokens, head={"path": files}, out=tmp_path / "no"))
@@ -332,7 +338,9 @@ def test_class_255_is_a_class() -> None:
     from rtok.config.attack_methods import PGDConfig
     from rtok.evaluation.tasks.classification import ClassificationTask
 
-    task = ClassificationTask(SimpleNamespace(split=None, settings=SimpleNamespace(robust_victims=("plain",))))  # type: ignore[arg-type]
+    task = ClassificationTask(
+        SimpleNamespace(split=None, settings=SimpleNamespace(robust_victims=(), control_victims=()))
+    )  # type: ignore[arg-type]
     batch = type("Batch", (), {"labels": torch.tensor([255])})
     criterion = task.criterion(PGDConfig(), batch, torch.zeros(1, 1000))  # type: ignore[arg-type]
     assert criterion(torch.zeros(1, 1000), slice(0, 1)).item() == pytest.approx(np.log(1000))
@@ -412,10 +420,7 @@ def test_a_run_killed_while_fitting_resumes(
 
         patch.setattr("rtok.heads.classifiers.fit_probe", killed)
         evaluate_classification(cut)
-    assert sorted(path.name for path in (cut.out / "state").glob("*.npy")) == [
-        "features-plain.npy",
-        "features-robust.npy",
-    ]
+    assert sorted(path.stem for path in (cut.out / "state").glob("*.npy")) == [f"features-{name}" for name in HEADS]
     evaluate_classification(cut, resume=True)
     assert (cut.out / "results.json").read_bytes() == (tmp_path / "whole" / "results.json").read_bytes()
 
@@ -463,7 +468,7 @@ def test_another_surrogate_has_a_head_of_its_own(settings: dict[str, Any], tmp_p
     surrogate = {"model": {**settings["model"], "weights": str(tmp_path / "other.safetensors")}}
     cfg = config(settings, surrogate=surrogate, threats=["transfer"])
     results = evaluate_classification(cfg)
-    assert sorted(path.stem for path in (cfg.out / "heads").iterdir()) == ["plain", "robust", "surrogate"]
+    assert sorted(path.stem for path in (cfg.out / "heads").iterdir()) == [*HEADS, "surrogate"]
     with_file = {**surrogate, "head": str(cfg.out / "heads/surrogate.safetensors")}
     again = config(settings, surrogate=with_file, threats=["transfer"], out=tmp_path / "again")
     assert evaluate_classification(again)["rows"] == results["rows"]
@@ -540,3 +545,101 @@ def assert_same_rows(one: Path, two: Path) -> None:
                 assert float(b[key]) == pytest.approx(float(value), abs=2e-3), (a["image"], key)
             else:
                 assert b[key] == value, (a["image"], key)
+
+
+def test_a_control_with_its_own_head_equals_a_direct_computation(settings: dict[str, Any], tmp_path: Path) -> None:
+    """Digits: each draw's probe by scikit-learn, attacks by hand, and the table and differences that follow."""
+    eps, std, l2 = 4 / 255, 0.5, 0.1
+    tokens = RobustnessTokens.draw(3, 64, std=std, backbone="dinov2_vits14", config={"defense": {"init_std": std}})
+    tokens.save(tmp_path / "tokens.safetensors")
+    attack = {"eps": eps, "steps": 2, "init": "none", "quantize": "none"}
+    data = {"name": "digits", "split": "test", "limit": 30, "workers": 0}
+    head = {"type": "fit", "limit": 80, "l2": [l2]}
+    changes = {"data": data, "attack": attack, "head": head, "threats": ["transfer", "adaptive"], "batch_size": 30}
+    cfg = config(settings, **changes)
+    results = evaluate_classification(cfg)
+    backbone = load(settings["model"])
+
+    def pictures(**part: Any) -> tuple[Tensor, Tensor]:
+        source = open_source(cfg.data.model_copy(update=part), seed=0)
+        (batch,) = evaluation_batches(source, Transform("squash", (28, 28)), batch_size=80, seed=0)
+        assert batch.labels is not None
+        return batch.images, batch.labels
+
+    (fitted_on, targets), (images, labels) = pictures(split="train", limit=80), pictures()
+
+    def victim(r: Tensor | None, head_on: Tensor | None) -> Callable[[Tensor], Tensor]:
+        inputs = features(backbone, fitted_on, head_on).double().numpy()
+        mean, scale = inputs.mean(0), inputs.std(0)
+        probe = LogisticRegression(C=1 / (80 * l2), tol=1e-8, max_iter=10_000).fit((inputs - mean) / scale, targets)
+        weight = torch.tensor(probe.coef_ / scale, dtype=torch.float32)
+        bias = torch.tensor(probe.intercept_ - probe.coef_ @ (mean / scale), dtype=torch.float32)
+        return lambda x: features(backbone, x, r) @ weight.T + bias
+
+    def attacked(model: Callable[[Tensor], Tensor]) -> Tensor:
+        x = images.clone()
+        for _ in range(2):
+            x.requires_grad_(True)
+            loss = torch.nn.functional.cross_entropy(model(x), labels, reduction="sum")
+            moved = x.detach() + eps / 4 * torch.autograd.grad(loss, x)[0].sign()
+            x = (images + (moved - images).clamp(-eps, eps)).clamp(0, 1)
+        return x
+
+    def accuracy(model: Callable[[Tensor], Tensor], *tried: Tensor) -> float:
+        """Of the worst of several attacks for each image."""
+        right = torch.stack([model(x).argmax(1) == labels for x in tried])
+        return float(right.all(0).float().mean())
+
+    draws = [RobustnessTokens.draw(3, 64, "control", draw, std=std).values for draw in (0, 1)]
+    transfer = attacked(victim(None, None))
+    found: dict[tuple[str, str, str], float] = {}
+    for name, members in (("random", draws), ("robust", [tokens.values])):
+        for own in (False, True):
+            models = [victim(r, r if own else None) for r in members]
+            who = (name, "robust" if own else "plain")
+            clean, moved, adaptive = (
+                np.mean([accuracy(model, images) for model in models]),
+                np.mean([accuracy(model, transfer) for model in models]),
+                np.mean([accuracy(model, attacked(model), transfer) for model in models]),
+            )
+            for threat, expected in (("transfer", moved), ("adaptive", adaptive)):
+                (row,) = rows_of(results, victim=name, head_features=who[1], threat=threat)
+                # one image of 30 may lie on a border
+                assert row["clean_accuracy"] == pytest.approx(clean, abs=0.034), (who, threat)
+                assert row["adversarial_accuracy"] == pytest.approx(expected, abs=0.034), (who, threat)
+                found[(*who, threat)] = row["adversarial_accuracy"]
+    gains = [row for row in results["differences"] if row["baseline_victim"] == "random"]
+    assert len(gains) == 4
+    for row in gains:
+        own, threat = row["head_features"], row["threat"]
+        expected = found["robust", own, threat] - found["random", own, threat]
+        assert row["adversarial_accuracy"] == pytest.approx(expected, abs=1e-9)
+    assert len({round(value, 2) for value in found.values()}) > 4  # the cases differ, or they would test little
+
+
+def test_a_copy_is_fitted_to_the_scores_through_the_public_head(
+    settings: dict[str, Any], head_files: dict[str, str]
+) -> None:
+    """Also where the victim's own head is private: the copy goes through the head that the attacker has."""
+    asking = {"queries_per_image": 1, "steps": 30}
+    cfg = config(settings, head={"path": head_files}, threats=["extracted"], extracted=asking, control_draws=1)
+    results = evaluate_classification(cfg)
+    told = [(row["victim"], row["head_features"], row["queries"], row["start"]) for row in results["rows"]]
+    own = [("random", "plain"), ("robust", "plain"), ("robust", "robust")]
+    assert told == [(*who, 1, "each image") for who in own]
+    backbone = load(settings["model"])
+    (batch,) = evaluation_batches(open_source(cfg.data, seed=0), Transform("squash", (28, 28)), batch_size=9, seed=0)
+    victim = RobustnessTokens.load(Path(settings["tokens"]))
+    heads = {name: torch.load(path, weights_only=True) for name, path in head_files.items()}
+
+    def scores(r: Tensor, head: str) -> Tensor:
+        return (features(backbone, batch.images, r) @ heads[head]["weight"].T + heads[head]["bias"]).log_softmax(1)
+
+    for number, head in ((2, "plain"), (3, "robust")):
+        copy = RobustnessTokens.load(cfg.out / "extracted" / f"{number}-robust.safetensors").values
+        answer = scores(victim.values, head)
+        far, near = (
+            float((answer.exp() * (answer - scores(r, "plain"))).sum(1).mean())
+            for r in (victim.untrained(0, "extracted").values, copy)
+        )
+        assert near < 0.7 * far, head

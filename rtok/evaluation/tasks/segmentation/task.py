@@ -52,7 +52,8 @@ class SegmentationTask(Task):
         self.source = source
         self.framing = framing
         self.heads = heads
-        self.robust_heads, self.split = heads.settings.robust_victims, heads.split
+        self.robust_heads, self.control_heads = heads.settings.robust_victims, heads.settings.control_victims
+        self.split = heads.split
         self._classes = len(source.class_names)
         places = {key: index for index, key in enumerate(source.keys)}
         self._mask = lru_cache(KEPT_MASKS)(lambda key: source.read_mask(places[key]))

@@ -26,7 +26,8 @@ from rtok.config.schema import Config
 from rtok.data import open_source
 from rtok.data.framing import Framing
 from rtok.data.loader import evaluation_batches
-from rtok.defenses import RobustnessTokens
+from rtok.defenses import RobustnessTokens, load_defense
+from rtok.errors import UserError
 from rtok.evaluation import evaluate_segmentation, make_adversarial_set
 from rtok.evaluation.loop import Evaluator
 from rtok.heads.segmentation.files import read_head
@@ -165,10 +166,10 @@ def test_attacks_are_checked_and_victims_compared(seg_config: Configure) -> None
         ("robust", True),
     ]
     compared = [(row["threat"], row["baseline_victim"]) for row in results["differences"]]
-    assert compared == [("transfer", "random"), ("transfer", "plain"), ("adaptive", "plain")]
+    assert compared == [(threat, other) for threat in ("transfer", "adaptive") for other in ("random", "plain")]
     rows = {(row["threat"], row["victim"]): row for row in results["rows"]}
     gain = rows["adaptive", "robust"]["adversarial_image_miou"] - rows["transfer", "plain"]["adversarial_image_miou"]
-    assert results["differences"][2]["adversarial_image_miou"] == pytest.approx(gain, abs=1e-9)
+    assert results["differences"][3]["adversarial_image_miou"] == pytest.approx(gain, abs=1e-9)
 
 
 def test_an_interrupted_evaluation_goes_on(
@@ -212,11 +213,31 @@ def test_every_threat_and_both_heads(
     told = [(row["threat"], row["victim"], row["head_features"]) for row in results["rows"]]
     assert told == [
         ("transfer", "plain", "plain"),
-        ("transfer", "random", "plain"),
-        *[(threat, "robust", head) for threat in ("transfer", "informed", "adaptive") for head in ("plain", "robust")],
+        *[
+            (threat, *who)
+            for threat in ("transfer", "informed", "adaptive")
+            for who in (("random", "plain"), ("robust", "plain"), ("robust", "robust"))
+        ],
     ]
     clean = {row["head_features"]: row["clean_miou"] for row in results["rows"] if row["victim"] == "robust"}
     assert clean["plain"] != clean["robust"]
+
+
+def test_a_copy_is_fitted_to_the_scores_of_whole_pictures(seg_config: Configure, seg_settings: dict[str, Any]) -> None:
+    asking = {"queries_per_image": 1, "steps": 4}
+    config = seg_config(threats=["extracted"], extracted=asking, control_draws=1)
+    results = evaluate_segmentation(config)
+    assert [(row["threat"], row["victim"], row["queries"]) for row in results["rows"]] == [
+        ("extracted", "random", 1),
+        ("extracted", "robust", 1),
+    ]
+    copy = load_defense(config.out / "extracted" / "2-robust.safetensors")
+    start = load_defense(Path(seg_settings["tokens"])).untrained(config.seed, "extracted")
+    moved = copy.parameters()["rtokens"] - start.parameters()["rtokens"]
+    assert 1e-3 < float(moved.abs().mean()) < 0.04  # by the learning rate at each step, so the gradient arrives
+    with pytest.raises(UserError, match="extracted asks about whole pictures"):
+        crop = {**seg_settings["segmentation"], "mode": "crop"}
+        evaluate_segmentation(seg_config(threats=["extracted"], extracted=asking, segmentation=crop, out="not-there"))
 
 
 def test_an_adversarial_set_serves_again(seg_config: Configure, tmp_path: Path) -> None:
@@ -259,7 +280,8 @@ def test_processes_change_nothing_and_libraries_are_quiet(
     one = Config.model_validate({**seg_settings, "head": FIT, "out": str(tmp_path / "one")})
     results = evaluate_segmentation(one)
     assert json.loads((tmp_path / "two" / "results.json").read_text()) == results
-    assert sorted(p.name for p in (tmp_path / "two" / "heads").iterdir()) == ["plain.pth", "robust.pth"]
+    heads = sorted(p.stem for p in (tmp_path / "two" / "heads").iterdir())
+    assert heads == ["control-1-0", "control-1-1", "plain", "robust"]
     assert not [line for line in done.stdout.splitlines() if "mmengine" in line or "Checkpoint" in line]
     errors = [line for line in done.stderr.splitlines() if "OMP_NUM_THREADS" not in line]
     assert errors == []
