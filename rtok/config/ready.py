@@ -21,7 +21,7 @@ def ready_configs(command: str) -> dict[str, str]:
 
     `COMMAND.yaml` is the recipe of the models' own names, `COMMAND.VARIANT.yaml` that of a variant.
     """
-    found = {}
+    found: dict[str, str] = {}
     for file in sorted((READY / "recipes").glob(f"{command}.*")):
         recipe = yaml.safe_load(file.read_text(encoding="utf-8"))
         variant = file.stem.partition(".")[2]

@@ -76,7 +76,7 @@ def test_files_of_a_defense(write: Write, text: str) -> None:
         ("train", "tokens: {cout: 3}", "tokens.cout: unknown key. Did you mean 'count'?"),
         ("train", "tokens: results", "tokens: train makes a defense"),
         ("train", "defense: results", "defense: train makes a defense"),
-        ("train", "defense: {kind: token}", "defense.kind: \"token\" was given; valid: tokens. Did you mean 'tokens'?"),
+        ("train", "defense: {kind: token}", 'defense.kind: "token" was given; valid: tokens, deep-tokens, lora'),
         ("train", "defense: {}\ntokens: {}", "tokens: is another name of defense, which is written too"),
         (
             "eval-features",
@@ -145,7 +145,7 @@ seed: 2
         "train.steps: 0 was given; valid: at least 1",
         "train.batch_size: 2.5 was given; valid: a whole number",
         "train.lr: -0.001 was given; valid: more than 0",
-        "train.compile: unknown key. It belongs to the top level. Valid here: steps, batch_size,",
+        "train.compile: unknown key. It belongs to the top level. Valid here: steps, ",
         "compile: 3 was given; valid: true or false",
         "trian: unknown key. Did you mean 'train'? Valid here: model, defense,",
         "tokens: train makes a defense",

@@ -70,7 +70,10 @@ class Checks:
             deployed = replace(deployed, surrogate=FixedSurrogate(self._model))
         settings, keys, seed = self.trial.settings, self.batch.keys, self.evaluator.seed
         radius = settings.eps * pixel_scale(self.images, settings.units, self.evaluator.std)
-        places = {"near": (self.images, settings.norm, radius), "attacked": (self._strongest, "linf", LEVEL)}
+        places: dict[str, tuple[Tensor, str, Tensor | float]] = {
+            "near": (self.images, settings.norm, radius),
+            "attacked": (self._strongest, "linf", LEVEL),
+        }
         found = []
         for name, (images, norm, width) in places.items():
             noise = start_noise("uniform", norm, 1.0, images.shape, keys, seed, "sanity", name).to(images)
@@ -118,7 +121,7 @@ class Checks:
         return self._check(name, passed, f"leaves {left:.3f}, {how} {limit:.3f} wanted", {"left": left, "limit": limit})
 
     def _check(self, name: str, passed: bool, seen: str, values: Mapping[str, float]) -> Check:
-        about = {"attack": self.trial.name, "victim": self._victim.role}
+        about: dict[str, Any] = {"attack": self.trial.name, "victim": self._victim.role}
         about |= {"defense": self._victim.file, "head_features": self._victim.head}
         return {"check": name, "passed": passed, "seen": seen, "values": values, **about}
 
