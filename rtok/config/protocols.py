@@ -23,34 +23,43 @@ FREE = (
 
 def fixed(config: Config) -> dict[str, Any]:
     """Return the settings that the protocol of a config fixes, by dotted key; none without a protocol."""
-    if config.protocol is None:
-        return {}
-    raw = yaml.safe_load(protocols()[config.protocol])
-    raw["model"]["name"] = config.model.name
-    raw["data"] |= {"name": config.data.name, "root": config.data.root}
-    return _not_free(Config.model_validate(raw))
+    return {} if config.protocol is None else dict(_differing({}, _used(_of_protocol(config))))
 
 
 def deviations(config: Config) -> dict[str, Any]:
-    """Return the values of a config that are not those of its protocol, by dotted key; none without one."""
-    wanted, given = fixed(config), _not_free(config)
-    keys = dict.fromkeys([*wanted, *given]) if wanted else ()
-    return {key: given.get(key) for key in keys if given.get(key) != wanted.get(key)}
+    """Return the values of a config that are not those of its protocol, by dotted key; none without one.
+
+    A list of another length is named as a whole.
+    """
+    return {} if config.protocol is None else dict(_differing(_used(_of_protocol(config)), _used(config)))
 
 
-def _not_free(config: Config) -> dict[str, Any]:
-    used = {key: value for key, value in config.to_dict().items() if key in USES[COMMAND]}
-    return {key: value for key, value in _leaves(used) if not _is_free(key)}
+def _of_protocol(config: Config) -> Config:
+    """Return the protocol that a config names, for the config's model and images."""
+    assert config.protocol is not None
+    raw = yaml.safe_load(protocols()[config.protocol])
+    raw["model"]["name"] = config.model.name
+    raw["data"] |= {"name": config.data.name, "root": config.data.root}
+    return Config.model_validate(raw)
+
+
+def _used(config: Config) -> dict[str, Any]:
+    return {key: value for key, value in config.to_dict().items() if key in USES[COMMAND]}
 
 
 def _is_free(key: str) -> bool:
     return any(f"{key}.".startswith(f"{free}.") for free in FREE)
 
 
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every value of nested mappings and lists with its dotted path; an empty one is a value."""
-    if not value or not isinstance(value, dict | list):
-        yield path, value
+def _differing(wanted: Any, given: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of `given` that are others than in `wanted`, but for those that are free, by dotted key."""
+    if _is_free(path):
         return
-    for key, part in value.items() if isinstance(value, dict) else enumerate(value):
-        yield from _leaves(part, f"{path}.{key}" if path else str(key))
+    if isinstance(wanted, list) and isinstance(given, list) and len(wanted) == len(given):
+        wanted, given = (dict(enumerate(values)) for values in (wanted, given))
+    if isinstance(given, dict) and (isinstance(wanted, dict) or wanted is None):
+        before = wanted or {}
+        for key in [*given, *(key for key in before if key not in given)]:
+            yield from _differing(before.get(key), given.get(key), f"{path}.{key}" if path else str(key))
+    elif wanted != given:
+        yield path, given

@@ -67,7 +67,7 @@ class ExtractedConfig(Section):
 
     def images(self, data: DataConfig) -> DataConfig:
         """The attacker's own images, where the run's are `data`."""
-        return data.model_copy(update={"split": "train", "limit": self.queries})
+        return data.model_copy(update={"split": "train", "limit": self.queries, "limit_per_group": None})
 
 
 class QueryConfig(Section):
