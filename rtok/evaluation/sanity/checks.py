@@ -70,12 +70,10 @@ class Checks:
             deployed = replace(deployed, surrogate=FixedSurrogate(self._model))
         settings, keys, seed = self.trial.settings, self.batch.keys, self.evaluator.seed
         radius = settings.eps * pixel_scale(self.images, settings.units, self.evaluator.std)
-        places: dict[str, tuple[Tensor, str, Tensor | float]] = {
-            "near": (self.images, settings.norm, radius),
-            "attacked": (self._strongest, "linf", LEVEL),
-        }
+        level = torch.full_like(radius, LEVEL)
+        places = (("near", self.images, settings.norm, radius), ("attacked", self._strongest, "linf", level))
         found = []
-        for name, (images, norm, width) in places.items():
+        for name, images, norm, width in places:
             noise = start_noise("uniform", norm, 1.0, images.shape, keys, seed, "sanity", name).to(images)
             found.append(agreement(self._objective, deployed, (images + width * noise).clamp(0, 1), keys, seed, name))
         along, across = worst(found)
@@ -121,8 +119,8 @@ class Checks:
         return self._check(name, passed, f"leaves {left:.3f}, {how} {limit:.3f} wanted", {"left": left, "limit": limit})
 
     def _check(self, name: str, passed: bool, seen: str, values: Mapping[str, float]) -> Check:
-        about: dict[str, Any] = {"attack": self.trial.name, "victim": self._victim.role}
-        about |= {"defense": self._victim.file, "head_features": self._victim.head}
+        victim = self._victim
+        about = {"victim": victim.role, "defense": victim.file, "head_features": victim.head, "attack": self.trial.name}
         return {"check": name, "passed": passed, "seen": seen, "values": values, **about}
 
     @property
