@@ -313,7 +313,7 @@ def test_a_killed_run_resumes_to_the_same_tokens(
     assert without_seconds(metrics(tmp_path / "cut")) == without_seconds(metrics(tmp_path / "whole"))
 
 
-@pytest.mark.parametrize("changes", [{}, {**ALL, "lr": 1e-3}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {**ALL, **SGD}], ids=str)
 def test_two_processes_give_the_tokens_of_one(
     settings: dict[str, Any],
     tmp_path: Path,
