@@ -12,8 +12,9 @@ TOKENS := results/demo/train/rtokens.safetensors
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(BACKBONE) ## Train tokens on sample photos and measure them on held-out ones (4 minutes).
+demo: $(BACKBONE) ## Train tokens and a LoRA on sample photos and measure them on held-out ones (5 minutes).
 	$(BIN)/rtok train --config configs/demo/train.yaml --overwrite
+	$(BIN)/rtok train --config configs/demo/train-lora.yaml --overwrite
 	$(BIN)/rtok eval-features --config configs/demo/eval-features.yaml --overwrite
 
 demo-class: $(BACKBONE) ## Train tokens on digits and measure linear probes with and without them (5 minutes).

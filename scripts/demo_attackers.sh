@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The demo's tokens against attackers who try harder, and the figures of the paper's analysis, on the same held-out photos.
-# The numbers stand in docs/attackers.md. Needs the tokens of `make demo`; an hour on two CPU cores.
+# Needs the tokens of `make demo`; more than an hour on two CPU cores. Its report has everything.
 set -euo pipefail
 rtok=${RTOK:-.venv/bin/rtok}
 results=results/demo-attackers
