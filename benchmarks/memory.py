@@ -85,7 +85,9 @@ def peaks(model: str, image_size: int, batch: int, dtype: torch.dtype, **options
         attack, memory.peak = memory.peak, memory.now
         trainees = make_trainees(config, backbone, clean.device)
         trainer = Trainer(config, Compute.start(), backbone, trainees)
-        trainer.update(trainees[0], AttackedBatch(clean, adversarial, target, target[:, 0, 0], [], [], []))
+        trainer.update(
+            trainees[0], AttackedBatch(clean, adversarial, target, target[:, 0, 0], [], [], [], config.attacks[0].eps)
+        )
         return weights, attack, memory.peak
 
 

@@ -108,7 +108,8 @@ def test_a_defense() -> None:
     assert [row["threat"] for row in robust] == ["transfer", "informed", "adaptive"]
     assert {(row["kind"], row["n"]) for row in robust} == {("shift", None)}
     control, informed, adaptive = rows("eval-shift", victim="random")
-    assert informed["cosine_to_plain"] != control["cosine_to_plain"] != adaptive["cosine_to_plain"]
+    # what transfer finds counts for those who know more
+    assert adaptive["cosine_to_plain"] < control["cosine_to_plain"] >= informed["cosine_to_plain"]
     assert control["kind"] == "shift" and control["fidelity"] < 0.9999
     assert robust[0]["fidelity"] != control["fidelity"]  # trained, so not its own control
 

@@ -22,7 +22,8 @@ def ready_configs(command: str) -> dict[str, str]:
     `COMMAND.yaml` is the recipe of the models' own names, `COMMAND.VARIANT.yaml` that of a variant.
     """
     found: dict[str, str] = {}
-    for file in sorted((READY / "recipes").glob(f"{command}.*")):
+    # the models' own names first
+    for file in sorted((READY / "recipes").glob(f"{command}.*"), key=lambda file: (len(file.suffixes), file.name)):
         recipe = yaml.safe_load(file.read_text(encoding="utf-8"))
         variant = file.stem.partition(".")[2]
         texts = {family: _text(recipe, changes) for family, changes in recipe["families"].items()}

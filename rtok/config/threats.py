@@ -57,7 +57,11 @@ class ExtractedConfig(Section):
         None, description="Ask about each attacked image instead: itself, then this many less one noisy versions of it."
     )
     steps: Count = Field(60, description="Steps of the fit (Adam), with 8 images each.")
-    lr: Positive = Field(1e-2, description="The learning rate; it falls to zero along half a cosine.")
+    lr: Positive | None = Field(
+        None,
+        description="The learning rate; it falls to zero along half a cosine. Null: the kind's own, 0.01 for tokens and "
+        "0.001 for a LoRA.",
+    )
 
     @model_validator(mode="after")
     def _one_budget(self) -> ExtractedConfig:

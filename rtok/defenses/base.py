@@ -47,6 +47,7 @@ class Defense(ABC):
     kind: ClassVar[str]
     stem: ClassVar[str] = "defense"
     noun: ClassVar[str] = "defense"
+    fit_lr: ClassVar[float] = 1e-2  # of Adam, where an untrained defense is fitted to the answers of another
 
     backbone: str | None = None
     image_size: tuple[int, int] | None = None

@@ -46,6 +46,7 @@ class LoRA(Defense):
     kind: ClassVar[str] = "lora"
     stem: ClassVar[str] = "lora"
     noun: ClassVar[str] = "low-rank changes"
+    fit_lr: ClassVar[float] = 1e-3  # ten times as much throws the first steps far away from the answers
 
     def __repr__(self) -> str:
         """Say what it is without its values."""

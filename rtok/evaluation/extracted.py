@@ -93,7 +93,7 @@ class ExtractedDefenses:
         assert victim.defense is not None
         start = victim.defense.untrained(config.seed, FOLDER)
         leaves = {name: values.detach().clone().requires_grad_(True) for name, values in start.parameters().items()}
-        optimizer = torch.optim.Adam(leaves.values(), lr=settings.lr)
+        optimizer = torch.optim.Adam(leaves.values(), lr=settings.lr or start.fit_lr)
         falling = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (1 + cos(pi * step / settings.steps)) / 2)
         ask = task.model(victim)
         with progress(label, settings.steps, unit="step", enabled=compute.is_main) as bar:

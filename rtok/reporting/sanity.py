@@ -41,7 +41,7 @@ def check_lines(sanity: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
     naming, attacks = Naming.of(checks), {check.get("attack") for check in checks}
     lines = []
     for check in checks:
-        who = Identity.of(check)
+        who = Identity.of({key: value for key, value in check.items() if value is not None})
         about = [str(check["victim"])] if check.get("victim") else []
         about += [*who.details(naming), *([f"attack {who.attack}"] if len(attacks) > 1 and who.attack else [])]
         lines.append((detailed(check["check"], about), str(check["seen"]), bool(check["passed"])))

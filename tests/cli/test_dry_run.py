@@ -62,10 +62,10 @@ def test_the_plan_of_a_training(dry: Dry) -> None:
 def test_the_plan_of_an_evaluation(dry: Dry, tokens: Path) -> None:
     threats = ["transfer", "informed", "adaptive"]
     lines = plan(dry("eval-features", defense=str(tokens), threats=threats))
-    # transfer and informed once, adaptive away from the plain and from the victim's own features
-    assert lines[:2] == ["images: 7", "gradient steps: 12 per image, 84 in total, in 4 attacks"]
+    # transfer and informed once; adaptive on the victim and five controls, away from two targets each
+    assert lines[:2] == ["images: 7", "gradient steps: 42 per image, 294 in total, in 14 attacks"]
     lines = plan(dry("eval-features", defense=str(tokens), threats=["query"], query={"queries": [10, 20]}))
-    assert "queries: 60 per image, 420 in total" in lines
+    assert "queries: 360 per image, 2,520 in total" in lines  # of the victim and five controls, from two starts
     lines = plan(dry("eval-features", defense=str(tokens), threats=["transfer"], curve=["1/255", "2/255"]))
     assert "gradient steps: 9 per image, 63 in total, in 3 attacks" in lines and "curve.csv" in lines[-1]
 

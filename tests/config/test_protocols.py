@@ -77,7 +77,7 @@ def test_protocol_v1_does_not_change() -> None:
     assert all(attack.model_dump()["variants"] == changes for attack in config.attacks)
     assert config.threats == ["transfer", "informed", "extracted", "adaptive"]
     assert config.extracted and config.extracted.model_dump() == {
-        **{"queries": None, "queries_per_image": 2, "steps": 60, "lr": 0.01}
+        **{"queries": None, "queries_per_image": 2, "steps": 60, "lr": None}
     }
     about = (config.data.limit, config.data.limit_per_group, config.data.resize, config.data.split)
     assert about == (200, 20, "squash", "val") and config.model.size == (224, 224)

@@ -118,7 +118,11 @@ def test_transformers_computes_our_features(
     images = made.images(size=size)
     found = by_transformers(out, made.normalized(images), registers)
     assert (found - made.features(images)).abs().max() < BAR
-    assert sorted(path.name for path in out.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+    ]
 
 
 def test_transformers_prepares_images_as_the_model_takes_them(robust: Any, tmp_path: Path) -> None:
@@ -172,12 +176,12 @@ def test_half_types_are_read_back_within_their_rounding(robust: Any, tmp_path: P
     made = robust(name)
     official = name.partition("_")[0]
     done = {
-        to: convert(made.path, tmp_path / to, to=to, dtype=dtype, backbone_weights=made.weights)
-        for to in (official, "timm", "transformers")
+        to: convert(made.path, tmp_path / out, to=to, dtype=dtype, backbone_weights=made.weights)
+        for to, out in ((official, "official.pth"), ("timm", "timm.pth"), ("transformers", "transformers"))
     }
     states = {
-        official: torch.load(tmp_path / official),
-        "timm": torch.load(tmp_path / "timm"),
+        official: torch.load(tmp_path / "official.pth"),
+        "timm": torch.load(tmp_path / "timm.pth"),
         "transformers": load_file(tmp_path / "transformers" / "model.safetensors"),
     }
     for to, state in states.items():
@@ -194,7 +198,7 @@ def test_half_types_are_read_back_within_their_rounding(robust: Any, tmp_path: P
     architecture = "vit_small_patch16_dinov3_qkvb" if official == "dinov3" else "vit_small_patch14_reg4_dinov2"
     registers = made.model.spec.registers + 5
     for found in (
-        by_timm(tmp_path / "timm", architecture, made.normalized(images), **{key: registers}),
+        by_timm(tmp_path / "timm.pth", architecture, made.normalized(images), **{key: registers}),
         by_transformers(tmp_path / "transformers", made.normalized(images), registers),
     ):
         assert (found - exact).abs().max() < 10 * unit

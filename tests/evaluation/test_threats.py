@@ -14,7 +14,7 @@ from rtok.defenses import RobustnessTokens
 from rtok.evaluation.threats import BoundSurrogate, FreshTwins, ThreatContext, guessed
 from rtok.evaluation.victims import Victim
 
-BACKBONE: Any = SimpleNamespace(name="the backbone")
+BACKBONE: Any = SimpleNamespace(name="the backbone", takes_entries=True, vit=SimpleNamespace(blocks=()))
 BACKBONE.backbone = BACKBONE  # as a plain model, it is its own backbone
 PLAIN = Victim("plain", BACKBONE)
 

@@ -56,7 +56,7 @@ def inspected(suffix: str, content: Content) -> Callable[[World], list[str]]:
 
 def converted(suffix: str, content: Content) -> Callable[[World], list[str]]:
     def make(world: World) -> list[str]:
-        return ["convert", str(world.write(f"hostile{suffix}", content(world))), str(world.out), "--to", "timm"]
+        return ["convert", str(world.write(f"hostile{suffix}", content(world))), f"{world.out}.pth", "--to", "timm"]
 
     return make
 

@@ -274,7 +274,7 @@ def test_a_surrogate_with_tokens_is_pulled_away_from_its_own_features_if_asked(
 
 
 def test_attacks_may_be_a_list(settings: dict[str, Any], token_file: Path) -> None:
-    attacks = [{"preset": "paper", "steps": 2}, {"preset": "standard", "steps": 2}]
+    attacks = [{"preset": "paper", "steps": 2, "quantize": "round"}, {"preset": "standard", "steps": 2}]
     results = evaluate_features(config(settings, token_file, threats=["transfer"], attack=attacks))
     assert [row["units"] for row in results["rows"]] == ["normalized"] * 3 + ["pixel"] * 3
 
