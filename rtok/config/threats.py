@@ -59,8 +59,8 @@ class ExtractedConfig(Section):
     steps: Count = Field(60, description="Steps of the fit (Adam), with 8 images each.")
     lr: Positive | None = Field(
         None,
-        description="The learning rate; it falls to zero along half a cosine. Null: the kind's own, 0.01 for tokens and "
-        "0.001 for a LoRA.",
+        description="The learning rate; it falls to zero along half a cosine. Null: the kind's own, 0.01 for tokens "
+        "and 0.001 for a LoRA.",
     )
 
     @model_validator(mode="after")
