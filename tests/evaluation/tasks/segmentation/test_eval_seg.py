@@ -111,10 +111,10 @@ def test_an_ensemble_is_the_worst_of_its_variants_per_image(seg_config: Configur
     assert [variant["loss"] for variant in sea] == list(LOSSES)
     variants: list[dict[str, Any]] = [*sea, {"layer": 0.5}]
     attack = {"method": "apgd", "steps": 10, "shrink": True}
-    threats = ["transfer", "adaptive"]
+    threats = ["adaptive"]  # what transfer finds counts there too
 
     def harm(name: str, attack: dict[str, Any]) -> list[float]:
-        config = seg_config(attack=attack, threats=threats, out=tmp_path / name)
+        config = seg_config(attack=attack, threats=threats, control_draws=1, out=tmp_path / name)
         evaluate_segmentation(config)
         return [float(row["adversarial_image_miou"]) for row in table(config.out / "per_image.csv")]
 
