@@ -1,6 +1,6 @@
 """Count what the sanity checks flag: right attacks, none of which they may flag, and broken ones, which they must.
 
-    python scripts/sanity_mutants.py --right 50 --broken 5
+    python scripts/sanity_mutants.py --right 50 --broken 5 --steps 100
 
 Every run has other images, another small ViT and another defense. A broken attack or model is a right one, changed
 from outside.
@@ -42,7 +42,6 @@ from rtok.training import train
 Model = Callable[[Tensor], Tensor]
 Change = Callable[[Model, Victim], Model]
 WIDTH, SIDE = 64, 28
-ATTACK = {"preset": "standard", "steps": 30}
 DEFENSES: tuple[dict[str, Any], ...] = (
     {"kind": "tokens", "count": 3, "init_std": 0.3},
     {"kind": "deep-tokens", "count": 3, "init_std": 0.3},
@@ -82,11 +81,19 @@ def _half(gradient: Tensor) -> Tensor:
     return gradient
 
 
-def _stale(model: Model, victim: Victim) -> Model:
-    """Gradients are those of a copy from before the defense was trained."""
-    assert victim.defense is not None
-    copy = victim.with_defense(victim.defense.untrained(0, "stale")).features
-    return lambda images: (copy if images.requires_grad else model)(images)
+class _Stale:
+    """What is attacked is a copy from before the defense was trained; what is evaluated is asked for first."""
+
+    def __init__(self) -> None:
+        self.evaluated: set[Victim] = set()
+
+    def __call__(self, model: Model, victim: Victim) -> Model:
+        """The model when the victim is asked for the first time, then the copy."""
+        if victim not in self.evaluated:
+            self.evaluated.add(victim)
+            return model
+        assert victim.defense is not None
+        return victim.with_defense(victim.defense.untrained(0, "stale")).features
 
 
 MODELS: dict[str, Change] = {
@@ -95,7 +102,7 @@ MODELS: dict[str, Change] = {
     "random gradient": _gradient(torch.randn_like),
     "gradient times 1e-6": _gradient(lambda gradient: 1e-6 * gradient),
     "rounding defense": lambda model, _: lambda images: model((images * 64).round() / 64),
-    "detached copy": _stale,
+    "detached copy": _Stale(),
 }
 ATTACKS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "one step": lambda settings: {"steps": 1},
@@ -161,7 +168,7 @@ def write_run(
     train(Config.model_validate({**common, **training, "defense": defense, "out": str(out)}))
     return {
         **common,
-        "attack": ATTACK,
+        "attack": {"preset": "standard", "steps": 100},
         "defense": str(*defense_files(out)),
         "threats": ["transfer"],
         "control_draws": 1,
@@ -180,6 +187,7 @@ def register_backbone() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--right", type=int, default=50, help="runs of a right attack, with one to three images")
+    parser.add_argument("--steps", type=int, default=100, help="steps of the attack")
     parser.add_argument("--broken", type=int, default=5, help="runs of each broken one, with one image")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -194,9 +202,12 @@ def main() -> None:
                 with tempfile.TemporaryDirectory() as folder:
                     images = 1 + seed // 3 % 3 if name == "right" else 1
                     config = write_run(Path(folder), seed, images=images, queries=1000 if name == "right" else 100)
+                    config["attack"] = {"preset": "standard", "steps": options.steps}
                     found = checked(Config.model_validate(config))["checks"]
-                    checks = {check["check"] for check in found if not check["passed"]}
-                    flagged.update(["any", *checks] if checks else [])
+                failing = [check for check in found if not check["passed"]]
+                flagged.update(["any", *{check["check"] for check in failing}] if failing else [])
+                for check in failing if name == "right" else ():
+                    print(f"right, seed {seed}: {check['victim']}: {check['check']}: {check['seen']}", flush=True)
         details = ", ".join(f"{count} x {check}" for check, count in flagged.items() if check != "any")
         print(f"{name}: {flagged['any']} of {runs} flagged{f' ({details})' if details else ''}", flush=True)
 

@@ -76,13 +76,14 @@ class Checks:
         for name, images, norm, width in places:
             noise = start_noise("uniform", norm, 1.0, images.shape, keys, seed, "sanity", name).to(images)
             found.append(agreement(self._objective, deployed, (images + width * noise).clamp(0, 1), keys, seed, name))
-        along, across = worst(found)
+        along, across, apart = worst(found)
         seen = (
             f"along it {along:.3g} of the change that it predicts (1 ± {ALONG_TOLERANCE:g} wanted), "
-            f"{across:.2g} of its length wrong (at most {ACROSS_TOLERANCE:g})"
+            f"{across:.2g} of its length wrong (at most {ACROSS_TOLERANCE:g}), losses {apart:.1g} apart"
         )
         passed = all(bool(one.passed.all()) for one in found)
-        return self._check("the gradient is the deployed model's", passed, seen, {"along": along, "across": across})
+        values = {"along": along, "across": across, "apart": apart}
+        return self._check("the gradient is the deployed model's", passed, seen, values)
 
     def unbounded(self) -> Check:
         """An attack that may change the image as it likes leaves less than noise, and than another photo, would."""

@@ -27,6 +27,7 @@ ALONG_TOLERANCE, ACROSS_TOLERANCE = 0.05, 0.15
 # The loss has rounding errors: so many evaluations at points that differ by rounding say how large. A difference of
 # two may be off by this many standard deviations.
 EVALUATIONS, ROUNDING, DEVIATIONS = 6, 1e-6, 4
+SAME = 1e-5  # losses (relative to those above 1) that are no further apart are equal
 
 
 @dataclass(frozen=True)
@@ -36,21 +37,24 @@ class Agreement:
     Attributes:
         along: the change of the loss along the gradient's sign, over what the gradient predicts.
         across: the distance of the gradient to the true one over its length, estimated in random directions.
-        along_noise, across_noise: what the rounding of the loss may add to both.
+        apart: how far the loss that is climbed is from the deployed model's.
+        along_noise, across_noise, apart_noise: what the rounding of the loss may add to the three.
 
     A gradient that is zero or not finite predicts 0 and misses everything: `along` is 0, `across` is 1.
     """
 
     along: Tensor
     across: Tensor
+    apart: Tensor
     along_noise: Tensor
     across_noise: Tensor
+    apart_noise: Tensor
 
     @property
     def passed(self) -> Tensor:
         """Whether the gradient is right as far as can be told, (B,) bool."""
         along = (self.along - 1).abs() <= ALONG_TOLERANCE + self.along_noise
-        return along & (self.across <= ACROSS_TOLERANCE + self.across_noise)
+        return along & (self.across <= ACROSS_TOLERANCE + self.across_noise) & (self.apart <= self.apart_noise)
 
 
 def agreement(
@@ -63,7 +67,8 @@ def agreement(
     """
     step = Step(0, 0)
     points = points.clamp(ACROSS, 1 - ACROSS)  # so that no difference leaves [0, 1]
-    gradient = claimed.loss_and_gradient(points, step)[1]
+    climbed, gradient = claimed.loss_and_gradient(points, step)
+    loss = deployed.loss(points, step)
     generators = [generator(seed, key, "sanity", name) for key in keys]
 
     def random_signs() -> Tensor:
@@ -81,17 +86,22 @@ def agreement(
         direction = random_signs()
         missed.append(change(direction, ACROSS) - (gradient * direction).double().flatten(1).sum(1))
     error = DEVIATIONS * noise.double() / 2**0.5  # of a difference of two, over twice a width
+    other_kernels = (climbed - claimed.loss(points, step)).abs()  # those without a gradient may round otherwise
     there = flat.isfinite().all(1) & (length > 0)
     return Agreement(
         torch.where(there, change(gradient.sign(), ALONG) / absolute, 0.0),
         torch.where(there, torch.stack(missed).square().mean(0).sqrt() / length, 1.0),
+        (climbed - loss).abs(),
         torch.where(there, error / (ALONG * absolute), 0.0),
         torch.where(there, error / (ACROSS * length), 0.0),
+        SAME * loss.abs().clamp(min=1) + DEVIATIONS * (2**0.5 * noise + other_kernels),
     )
 
 
-def worst(found: Sequence[Agreement]) -> tuple[float, float]:
-    """The values of `along` (the one farthest from 1) and `across` among all points."""
+def worst(found: Sequence[Agreement]) -> tuple[float, float, float]:
+    """The values of `along` (the one farthest from 1), `across` and `apart` among all points."""
     along = torch.cat([one.along for one in found])
-    across = torch.cat([one.across for one in found])
-    return float(along[(along - 1).abs().argmax()]), float(across.max())
+    across, apart = (
+        float(torch.cat(values).max()) for values in zip(*((f.across, f.apart) for f in found), strict=True)
+    )
+    return float(along[(along - 1).abs().argmax()]), across, apart
