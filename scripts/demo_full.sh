@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The demo's two defenses, trained for longer, against attackers at full strength: 100 steps of Auto-PGD, two variants.
+# The demo's two defenses, trained for longer, against attackers at full strength: 100 steps of Auto-PGD.
 # The README and docs/defenses.md have the numbers. Needs the backbone of `make demo`.
 set -euo pipefail
 rtok=${RTOK:-.venv/bin/rtok}
