@@ -6,5 +6,5 @@ rtok=${RTOK:-.venv/bin/rtok}
 results=results/demo-full
 
 "$rtok" train --config configs/demo/train.yaml --set train.steps=100 --resume --out "$results/tokens"
-"$rtok" train --config configs/demo/train-lora.yaml --set train.steps=150 --resume --out "$results/lora"
+"$rtok" train --config configs/demo/train-lora.yaml --set train.steps=150 --set train.warmup_steps=20 --resume --out "$results/lora"
 "$rtok" eval-features --config configs/demo/eval-full.yaml --resume
