@@ -1,7 +1,7 @@
 """Write `labels.txt`, the names of ImageNet's 1,000 classes, from the synsets and lemmas that timm ships.
 
 One line a class, `n01440764,tench`, in the order of the WordNet ids, which is the order of the classes. A
-class is called by its first lemma, with underscores for spaces. Two names stand twice, and rightly: crane
+class is called by its first lemma, with underscores for spaces. Two names are listed twice, rightly: crane
 (the bird, the machine) and maillot (the tights, the swimsuit).
 
     python scripts/make_labels.py labels.txt

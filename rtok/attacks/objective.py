@@ -95,10 +95,12 @@ class FeatureCriterion:
 
     def __call__(self, output: Tensor, images: Chosen) -> Tensor:
         """Minus the mean cosine to the target, (b,) in [-1, 1]."""
+        return -cosine(*self.compared(output, images), self.axis)
+
+    def compared(self, output: Tensor, images: Chosen) -> tuple[Tensor, Tensor]:
+        """The features that count of an output, and those of the target."""
         target = self.target[images]
-        if self.features == "cls" and output.ndim == 3:
-            output, target = output[:, 0], target[:, 0]
-        return -cosine(output, target, self.axis)
+        return (output[:, 0], target[:, 0]) if self.features == "cls" and output.ndim == 3 else (output, target)
 
     def fooled(self, output: Tensor, images: Chosen) -> Tensor:
         """Never: features are not right or wrong."""

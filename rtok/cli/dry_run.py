@@ -20,7 +20,6 @@ from rtok.config.schema import Config
 from rtok.config.sections import DataConfig, ModelConfig
 from rtok.config.threats import GuessedConfig
 from rtok.data import open_source
-from rtok.data.subset import hold_out_few
 from rtok.data.transforms import Transform
 from rtok.defenses import load_defense, resolve_defenses
 from rtok.errors import UserError
@@ -36,7 +35,7 @@ from rtok.models.loading import outline_backbone
 from rtok.results.words import counted
 from rtok.runs.folder import RunFolder
 from rtok.setup import Setup
-from rtok.training.loop import make_trainees
+from rtok.training.loop import laid_out, make_trainees
 from rtok.version import install
 
 _ROW = 500  # bytes, at most, of one line about an image
@@ -102,10 +101,8 @@ def _more_data(config: Config, command: str) -> Iterator[DataConfig]:
 
 
 def _training(setup: Setup) -> Plan:
-    source, validation = setup.source, setup.config.train.validation
-    if validation:
-        source, _ = hold_out_few(source, validation.images)
-    settings = setup.config.train.over(len(source))
+    setup, _ = laid_out(setup)
+    settings = setup.config.train
     updates, batch = settings.total_steps, settings.batch_size
     trainees = make_trainees(setup.config, setup.backbone, torch.device("cpu"))
     counts = setup.config.attacks[0].counts

@@ -10,10 +10,9 @@ from typing_extensions import Self
 
 from rtok.config.attack import AttackConfig, Axis, Features, Loss, Quantize, choose
 from rtok.config.registry import ATTACKS, SectionOf
-from rtok.config.types import Count, FilePath, NotNegative, Positive, Section, UniqueList, broken_rule
+from rtok.config.types import Count, FilePath, NotNegative, Positive, Section, Share, UniqueList, broken_rule
 
 Init = Literal["uniform", "gaussian", "none", "transfer"]
-Share = Annotated[NotNegative, Field(le=1)]
 
 
 class VariantConfig(Section):

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from rtok.config.registry import THREATS, NameIn
 from rtok.config.sections import DataConfig
-from rtok.config.types import Count, Index, NotNegative, Positive, Section, SmallCount, UniqueList, broken_rule
+from rtok.config.types import Count, Index, Positive, Section, Share, SmallCount, UniqueList, broken_rule
 
 _HOME = "rtok.evaluation.threats"
 for _name, _about in {
@@ -29,9 +29,7 @@ class InformedConfig(Section):
     """How the `informed` attacker averages over tokens that they do not know."""
 
     draws: SmallCount = Field(1, description="Fresh draws of untrained tokens per step.")
-    plain_weight: Annotated[NotNegative, Field(le=1)] = Field(
-        0.5, description="Weight of the plain model's gradient; the draws share the rest."
-    )
+    plain_weight: Share = Field(0.5, description="Weight of the plain model's gradient; the draws share the rest.")
 
 
 class GuessedConfig(Section):

@@ -9,10 +9,8 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from typing_extensions import Self
 
 from rtok.config.attack_methods import AnyAttack
-from rtok.config.types import Count, Index, NotNegative, Positive, Section, SmallCount, broken_rule, expected
+from rtok.config.types import Count, Index, NotNegative, Positive, Section, Share, SmallCount, broken_rule, expected
 from rtok.errors import UserError
-
-Share = Annotated[NotNegative, Field(le=1)]
 
 
 class EpsScheduleConfig(Section):

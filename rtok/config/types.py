@@ -111,6 +111,7 @@ Index = Annotated[Whole, Field(ge=0)]
 Real = Annotated[float, BeforeValidator(parse_number)]
 Positive = Annotated[Real, Field(gt=0)]
 NotNegative = Annotated[Real, Field(ge=0)]
+Share = Annotated[NotNegative, Field(le=1)]
 FilePath = Annotated[Path, BeforeValidator(parse_path)]
 
 UniqueList = Annotated[list[T], Field(min_length=1), AfterValidator(check_unique)]

@@ -99,17 +99,13 @@ def convert(
     source = gather(
         Path(checkpoint), model=model, backbone_weights=None if backbone_weights is None else Path(backbone_weights)
     )
-    if (
-        source.tokens is None
-        and source.defense.merged_into(source.weights.tensors) is None
-        and not target.holds_entries
-    ):
+    whole = source.merged()
+    if source.tokens is None and whole is source and not target.holds_entries:
         raise UserError(f"--to {to} cannot hold {source.defense.noun}: use --to onnx, or `rtok.robustify` in Python.")
     size = target.image_size(source, (image_size, image_size) if isinstance(image_size, int) else image_size)
     check_size(source.spec, size)
     exact = RobustModel(source, source.backbone(size), "fp32", fingerprint="")
     fingerprint = _check_match(source, exact.backbone)
-    whole = source.merged()
     arranged = target.arrange(whole, size).rounded(DTYPES[dtype], keep=_ALWAYS_FLOAT32)
     robust = RobustModel(arranged, arranged.backbone(size), dtype, fingerprint, merged=whole is not source)
     with _staged(out, outputs) as staged:

@@ -18,6 +18,7 @@ from rtok.files import write_atomic
 from rtok.models.defended import Defended, Features
 from rtok.models.entry import Entry
 from rtok.release import DEFENSE_FORMAT
+from rtok.version import __version__
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -47,6 +48,7 @@ class Defense(ABC):
     kind: ClassVar[str]
     stem: ClassVar[str] = "defense"
     noun: ClassVar[str] = "defense"
+    has_control: ClassVar[bool] = True  # False where an untrained twin is the plain model, which then is the control
     fit_lr: ClassVar[float] = 1e-2  # of Adam, where an untrained defense is fitted to the answers of another
 
     backbone: str | None = None
@@ -126,18 +128,12 @@ class Defense(ABC):
         """The number of extra tokens, n; None for a kind that adds none."""
         return None
 
-    @property
-    def has_control(self) -> bool:
-        """Whether an untrained twin differs from the plain model: where it does not, the plain model is the control."""
-        return True
-
     def model(self, backbone: Backbone) -> Features:
         """Return the backbone with this defense inside, as one pure function of the images.
 
         What depends on the parameters alone is computed here, once: later changes of theirs need another call.
         """
-        if not backbone.takes_entries:
-            raise UserError(backbone.why_closed)
+        require_open(backbone)
         return Defended(backbone, self.entry().bind(backbone.vit.blocks))
 
     def merged_into(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
@@ -180,8 +176,8 @@ class Defense(ABC):
         Raises:
             UserError: another name, another width, or other weights; the message says what the defense was made for.
         """
-        if not backbone.takes_entries and type(self).model is Defense.model:
-            raise UserError(backbone.why_closed)
+        if type(self).model is Defense.model:
+            require_open(backbone)
         name = backbone.spec.name
         if self.backbone not in (None, name) or self.dim not in (None, backbone.dim):
             made_for = f"'{self.backbone}'" if self.backbone else "a backbone that the file does not name"
@@ -199,6 +195,22 @@ class Defense(ABC):
     def _named(self, file: Path | None) -> str:
         what = self.noun if self.count is None else f"{self.count} {self.noun}"
         return f"The {what} in '{file}'" if file else f"These {what}"
+
+
+def require_open(backbone: Backbone) -> None:
+    """Refuse a backbone whose blocks nothing can enter, as a UserError."""
+    if not backbone.takes_entries:
+        raise UserError(backbone.why_closed)
+
+
+def new_for(backbone: Backbone) -> dict[str, Any]:
+    """Return what a new defense says of the backbone whose blocks it enters, as keyword arguments of a `Defense`.
+
+    Raises:
+        UserError: nothing can enter its blocks.
+    """
+    require_open(backbone)
+    return {"backbone": backbone.spec.name, "image_size": backbone.image_size, "version": __version__}
 
 
 def same_twins(defenses: Any) -> dict[Hashable, Defense]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,74 +10,51 @@ import torch
 from torch import Tensor
 
 from rtok.checkpoints import Checkpoint
-from rtok.defenses.base import Defense
+from rtok.defenses.base import new_for
 from rtok.defenses.reading import read_parameter
+from rtok.defenses.tokens import ExtraTokens
 from rtok.errors import UserError
 from rtok.models.entry import TokensInEveryBlock
 from rtok.release import DEFENSE_FORMAT, check_format, made_with, parse_made_for
 from rtok.seeding import image_seed
-from rtok.version import __version__
 
 if TYPE_CHECKING:
     from rtok.models.backbone import Backbone
 
-_KEY = "deep_tokens"
-
 
 @dataclass(frozen=True, eq=False, repr=False)
-class DeepTokens(Defense):
-    """n tokens of their own for every block, without a position.
+class DeepTokens(ExtraTokens):
+    """n tokens of their own for every block (L, n, D), without a position.
 
     Attributes:
-        values: (L, n, D) float32, for L blocks.
         init_std: they started as this times N(0, 1).
     """
 
-    values: Tensor
     init_std: float
 
     kind: ClassVar[str] = "deep-tokens"
     stem: ClassVar[str] = "deep-tokens"
     noun: ClassVar[str] = "deep tokens"
-
-    @property
-    def count(self) -> int:
-        """The number of tokens in a block, n."""
-        return self.values.shape[1]
-
-    @property
-    def dim(self) -> int:
-        """The width of a token, D."""
-        return self.values.shape[2]
+    key: ClassVar[str] = "deep_tokens"
 
     @classmethod
     def create(cls, settings: Any, backbone: Backbone, seed: int) -> DeepTokens:
         """Draw the tokens that a training starts with, on the CPU."""
-        if not backbone.takes_entries:
-            raise UserError(backbone.why_closed)
+        made_for = new_for(backbone)
         values = _draw((backbone.depth, settings.count, backbone.dim), settings.init_std, seed)
-        name, size = backbone.spec.name, backbone.image_size
-        return cls(values, settings.init_std, backbone=name, image_size=size, version=__version__)
+        return cls(values, settings.init_std, **made_for)
 
     @classmethod
     def parse(cls, content: Checkpoint, path: Path) -> DeepTokens:
         """Take the tokens out of a checkpoint that was read; `path` is for the message of the UserError."""
         about = made_with(content.metadata)
         check_format(about, path, DEFENSE_FORMAT)
-        values = read_parameter(content, path, _KEY, noun=cls.noun, shape=("blocks", "count", "width"))
+        values = read_parameter(content, path, cls.key, noun=cls.noun, shape=("blocks", "count", "width"))
         try:
             init_std = float(about["init_std"])
         except (KeyError, ValueError) as error:
             raise UserError(f"'{path}' has damaged metadata: its init_std. Copy it again.") from error
         return cls(values, init_std, **parse_made_for(about, path))
-
-    def parameters(self) -> dict[str, Tensor]:
-        """Return `deep_tokens`, (L, n, D)."""
-        return {_KEY: self.values}
-
-    def replaced(self, parameters: Mapping[str, Tensor]) -> DeepTokens:
-        """Return tokens of other values, made for the same."""
-        return replace(self, values=parameters[_KEY])
 
     def entry(self) -> TokensInEveryBlock:
         """Return the tokens as they join each block."""

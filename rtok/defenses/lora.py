@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from rtok.checkpoints import Checkpoint
-from rtok.defenses.base import Defense
+from rtok.defenses.base import Defense, new_for
 from rtok.defenses.reading import read_parameter
 from rtok.errors import UserError
 from rtok.models.low_rank import LowRankChanges, layer_path, merged, target_layers
 from rtok.release import DEFENSE_FORMAT, check_format, made_with, parse_made_for
 from rtok.seeding import image_seed
-from rtok.version import __version__
 
 if TYPE_CHECKING:
     from rtok.models.backbone import Backbone
@@ -46,6 +45,7 @@ class LoRA(Defense):
     kind: ClassVar[str] = "lora"
     stem: ClassVar[str] = "lora"
     noun: ClassVar[str] = "low-rank changes"
+    has_control: ClassVar[bool] = False
     fit_lr: ClassVar[float] = 1e-3  # ten times as much throws the first steps far away from the answers
 
     def __repr__(self) -> str:
@@ -69,11 +69,6 @@ class LoRA(Defense):
         reads = self.targets[0] in ("qkv", "fc1")
         return self.values[f"{layer}_A"].shape[2] if reads else self.values[f"{layer}_B"].shape[1]
 
-    @property
-    def has_control(self) -> bool:
-        """It has none: untrained, it is the plain model."""
-        return False
-
     @classmethod
     def create(cls, settings: Any, backbone: Backbone, seed: int) -> LoRA:
         """Draw A and set B to zero, on the CPU.
@@ -81,8 +76,7 @@ class LoRA(Defense):
         Raises:
             UserError: the model has no such layers or blocks.
         """
-        if not backbone.takes_entries:
-            raise UserError(backbone.why_closed)
+        made_for = new_for(backbone)
         blocks = range(backbone.depth) if settings.blocks == "all" else settings.blocks
         if max(blocks) >= backbone.depth:
             raise UserError(
@@ -102,9 +96,7 @@ class LoRA(Defense):
             tuple(settings.targets),
             tuple(blocks),
             settings.blocks == "all",
-            backbone=backbone.spec.name,
-            image_size=backbone.image_size,
-            version=__version__,
+            **made_for,
         )
 
     @classmethod

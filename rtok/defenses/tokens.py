@@ -11,43 +11,61 @@ import torch
 from torch import Tensor
 
 from rtok.checkpoints import Checkpoint, read_checkpoint
-from rtok.defenses.base import Defense
+from rtok.defenses.base import Defense, new_for
 from rtok.defenses.reading import read_parameter
-from rtok.errors import UserError
 from rtok.models.entry import AppendedTokens
 from rtok.release import TOKENS_FORMAT, TOKENS_KEY, check_format, made_with, parse_made_for
 from rtok.seeding import image_seed
 from rtok.version import __version__
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from rtok.models.backbone import Backbone
 
 DEFAULT_INIT_STD = 0.01  # the paper's, for files that do not say theirs
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class RobustnessTokens(Defense):
-    """The paper's defense: n extra input tokens, which enter before block 0 without a position.
+class ExtraTokens(Defense):
+    """Extra tokens in one tensor: what the paper's have in common with those that enter elsewhere.
 
     Attributes:
-        values: (1, n, D) float32.
+        values: (blocks that they enter, n, D) float32.
+        key: the tensor's name in a file.
     """
 
     values: Tensor
 
-    kind: ClassVar[str] = "tokens"
-    stem: ClassVar[str] = "rtokens"
-    noun: ClassVar[str] = "tokens"
+    key: ClassVar[str]
 
     @property
     def count(self) -> int:
-        """The number of tokens, n."""
+        """The number of tokens that a sequence gets, n."""
         return self.values.shape[1]
 
     @property
     def dim(self) -> int:
         """The width of a token, D."""
         return self.values.shape[2]
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Return the one tensor."""
+        return {self.key: self.values}
+
+    def replaced(self, parameters: Mapping[str, Tensor]) -> Self:
+        """Return tokens of other values, made for the same."""
+        return replace(self, values=parameters[self.key])
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RobustnessTokens(ExtraTokens):
+    """The paper's defense: n extra input tokens (1, n, D), which enter before block 0 without a position."""
+
+    kind: ClassVar[str] = "tokens"
+    stem: ClassVar[str] = "rtokens"
+    noun: ClassVar[str] = "tokens"
+    key: ClassVar[str] = TOKENS_KEY
 
     @property
     def init_std(self) -> float:
@@ -67,10 +85,7 @@ class RobustnessTokens(Defense):
     @classmethod
     def create(cls, settings: Any, backbone: Backbone, seed: int) -> RobustnessTokens:
         """Draw the tokens that a training starts with, on the CPU."""
-        if not backbone.takes_entries:
-            raise UserError(backbone.why_closed)
-        made_for = {"backbone": backbone.spec.name, "image_size": backbone.image_size}
-        return cls.draw(settings.count, backbone.dim, std=settings.init_std, seed=seed, **made_for)
+        return cls.draw(settings.count, backbone.dim, std=settings.init_std, seed=seed, **new_for(backbone))
 
     def untrained(self, seed: int, *draw: object) -> RobustnessTokens:
         """Draw as many untrained tokens, on the same device."""
@@ -80,14 +95,6 @@ class RobustnessTokens(Defense):
     def settings(self) -> dict[str, Any]:
         """Return the kind, the count and the standard deviation of the start."""
         return {"kind": self.kind, "count": self.count, "init_std": self.init_std}
-
-    def parameters(self) -> dict[str, Tensor]:
-        """Return `rtokens`, (1, n, D)."""
-        return {TOKENS_KEY: self.values}
-
-    def replaced(self, parameters: Mapping[str, Tensor]) -> RobustnessTokens:
-        """Return tokens of other values, made for the same."""
-        return replace(self, values=parameters[TOKENS_KEY])
 
     def entry(self) -> AppendedTokens:
         """Return the tokens as they join the sequence."""

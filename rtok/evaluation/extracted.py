@@ -100,7 +100,7 @@ class ExtractedDefenses:
             for images in self._queries():
                 with torch.no_grad():
                     answers = ask(images)
-                # a defense may compute something from its parameters once: it is put together anew
+                # a model computes what depends on the parameters alone once, so each step makes its own
                 copy = task.model(plain.with_defense(start.replaced(leaves)))
                 loss = difference(copy(images), answers, task.objective).mean()
                 optimizer.zero_grad(set_to_none=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -35,8 +34,8 @@ class Entry:
         """Change what enters block 0: the sequence (B, N, D) and its rotary table (P, 2 * head width) or None."""
         return sequence, rope
 
-    def run_block(self, index: int, block: Any, sequence: Tensor, rope: Tensor | None = None) -> Tensor:
-        """Run block `index` (from 0), a module or any function that is called like one."""
+    def run_block(self, index: int, block: Any, sequence: Tensor, rope: Tensor | None) -> Tensor:
+        """Run block `index` (from 0)."""
         return block(sequence) if rope is None else block(sequence, rope=rope)
 
 
@@ -71,39 +70,10 @@ class TokensInEveryBlock(Entry):
         """Make room for the tokens in the rotary table, which is the same for all blocks."""
         return sequence, unturned(rope, self.values.shape[1])
 
-    def run_block(self, index: int, block: Any, sequence: Tensor, rope: Tensor | None = None) -> Tensor:
+    def run_block(self, index: int, block: Any, sequence: Tensor, rope: Tensor | None) -> Tensor:
         """Run a block with its tokens."""
         longer = appended(sequence, self.values[index : index + 1])
         return super().run_block(index, block, longer, rope)[:, : sequence.shape[1]]
-
-
-@dataclass(frozen=True, eq=False)
-class Entries(Entry):
-    """Several entries as one: each enters the model that the ones before it have made."""
-
-    parts: tuple[Entry, ...]
-    own_blocks: Sequence[Any] | None = None
-
-    def bind(self, blocks: Sequence[Any]) -> Entry:
-        """Bind one after the other."""
-        bound = []
-        for part in self.parts:
-            bound.append(part.bind(blocks))
-            blocks = bound[-1].own_blocks or blocks
-        return Entries(tuple(bound), blocks)
-
-    def begin(self, sequence: Tensor, rope: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Let one after the other change what enters."""
-        for part in self.parts:
-            sequence, rope = part.begin(sequence, rope)
-        return sequence, rope
-
-    def run_block(self, index: int, block: Any, sequence: Tensor, rope: Tensor | None = None) -> Tensor:
-        """Run a block inside the first, that inside the second, and so on."""
-        run = block
-        for part in self.parts:
-            run = partial(part.run_block, index, run)
-        return run(sequence, rope)
 
 
 def appended(sequence: Tensor, tokens: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rtok.results.columns import Column
-from rtok.results.estimates import difference
+from rtok.results.estimates import as_columns, difference
 from rtok.results.rows import Row
 from rtok.results.summary import Measured, by_victim
 
@@ -57,8 +57,7 @@ def compared(one: Measured, other: Measured, columns: Sequence[Column]) -> Row:
     found = {column.key: difference(column, *_sides(pairs)) for column in columns}
     return {
         **{f"baseline_{key}": getattr(other.who, key) for key in BASELINE},
-        **{key: one.value for key, one in found.items()},
-        "ci95": {key: None if one.interval is None else list(one.interval) for key, one in found.items()},
+        **as_columns(found),
         "sign_flip_p": {key: one.p for key, one in found.items()},
     }
 

@@ -5,7 +5,7 @@ The one place that knows which estimator belongs to which kind of column.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,12 @@ class Estimate:
     value: float | None = None
     interval: Interval | None = None
     p: float | None = None
+
+
+def as_columns(found: Mapping[str, Estimate]) -> Row:
+    """Return the numbers by column, and their intervals as `ci95`."""
+    intervals = {key: None if one.interval is None else list(one.interval) for key, one in found.items()}
+    return {**{key: one.value for key, one in found.items()}, "ci95": intervals}
 
 
 def estimate(column: Column, images: Images) -> Estimate:

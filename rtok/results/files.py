@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, Strict, ValidationError, field_validator, model_validator
 
@@ -15,6 +15,7 @@ from rtok.results.differences import BASELINE
 from rtok.results.rows import KEYS, Identity, Number, Row, Whole
 
 _PREFIX = "baseline_"
+Content = TypeVar("Content", bound=BaseModel)
 
 
 class _Values(BaseModel):
@@ -161,10 +162,7 @@ def read_results(path: Path) -> Row:
     Raises:
         UserError: the file cannot be read, or does not hold what it should.
     """
-    try:
-        found = _Results.model_validate(read_json(path, hook=renamed))
-    except ValidationError as error:
-        raise damaged(path, _first(error)) from error
+    found = _validated(_Results, path, hook=renamed)
     return {
         **found.model_dump(include={"command", "images", "sanity", "defenses"}),
         "rows": [row.flat() for row in found.rows],
@@ -179,12 +177,16 @@ def read_entry(path: Path) -> Row:
     Raises:
         UserError: the file cannot be read, or does not hold what it should.
     """
-    try:
-        found = _Entry.model_validate(read_json(path))
-    except ValidationError as error:
-        raise damaged(path, _first(error)) from error
+    found = _validated(_Entry, path)
     lists = {key: [row.flat() for row in getattr(found, key)] for key in ("scores", "differences", "rows")}
     return {**found.model_dump(exclude=set(lists)), **lists}
+
+
+def _validated(kind: type[Content], path: Path, hook: Callable[[Row], Row] | None = None) -> Content:
+    try:
+        return kind.model_validate(read_json(path, hook=hook))
+    except ValidationError as error:
+        raise damaged(path, _first(error)) from error
 
 
 def read_json(path: Path, missing: str | None = None, hook: Callable[[Row], Row] | None = None) -> Row:

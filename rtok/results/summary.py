@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rtok.results.columns import COLUMNS
-from rtok.results.estimates import Images, estimate
+from rtok.results.estimates import Images, as_columns, estimate
 from rtok.results.rows import ATTACK_KEYS, KEYS, Identity, Row
 
 
@@ -66,9 +66,7 @@ def numbers(command: str, images: Images) -> Row:
 
     Draws of the control are one victim, not more images: their mean counts, and how they vary is in its interval.
     """
-    found = {column.key: estimate(column, images) for column in COLUMNS[command] if column.mean}
-    intervals = {key: None if one.interval is None else list(one.interval) for key, one in found.items()}
-    return {**{key: one.value for key, one in found.items()}, "ci95": intervals}
+    return as_columns({column.key: estimate(column, images) for column in COLUMNS[command] if column.mean})
 
 
 def over_attacks(rows: Sequence[Row], name: str) -> list[Row]:

@@ -72,14 +72,10 @@ class Attacker:
         self.batch_size = config.train.batch_size
         self.micro_batch = config.train.micro_batch
 
-    def radius(self, step: int) -> float:
-        """The attack's radius in its units at a step."""
-        return radius(self.settings, self.attack.eps, step)
-
     def on_plain(self, step: int, batch: Batch) -> AttackedBatch:
         """Attack the images that the plain backbone is attacked with; the others wait for `through`."""
         clean = batch.images.to(self.compute.device, non_blocking=True)
-        eps = self.radius(step)
+        eps = radius(self.settings, self.attack.eps, step)
         places = self._through_defense(step, len(clean)) if eps else []
         same = clean.new_ones(len(clean))  # the cosine of an image that is not attacked
         attacked = AttackedBatch(

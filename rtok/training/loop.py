@@ -37,6 +37,7 @@ from rtok.version import __version__
 if TYPE_CHECKING:
     from rtok.config.schema import Config
     from rtok.config.training import TrainConfig
+    from rtok.data.source import ImageSource
     from rtok.models.backbone import Backbone
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
@@ -69,7 +70,7 @@ def train(config: Config, **options: Unpack[RunOptions]) -> TrainResult:
         if run.folder.longer and config.train.is_laid_out:
             raise UserError(
                 f"{run.path} cannot be trained for more steps: its train.lr_schedule or train.eps_schedule is laid out "
-                "over all of them, so the steps that it has taken would be others. Train anew, in another folder."
+                "over all of them, so the steps that it has taken would be others. Train again, in another folder."
             )
         if config.train.batch_size % compute.processes:
             raise UserError(
@@ -110,14 +111,26 @@ def make_trainees(config: Config, backbone: Backbone, device: torch.device) -> l
         settings, decay = config.train, config.train.weight_decay
         own = {} if decay is None else {"weight_decay": decay}
         optimizer = OPTIMIZERS[settings.optimizer](leaves, lr=settings.lr, **own)
-        copies = {name: values.detach().clone() for name, values in defense.parameters().items()}
-        average = copies if settings.ema else None
-        trainees.append(Trainee(name, defense.count, seed, defense, optimizer, average))
+        trainee = Trainee(name, defense.count, seed, defense, optimizer)
+        if settings.ema:
+            trainee.average = {key: values.detach().clone() for key, values in defense.parameters().items()}
+        trainees.append(trainee)
     return trainees
 
 
 def divided(setup: Setup) -> tuple[Setup, Validator | None]:
-    """Return the setup of the steps, and the validation: what to train on, how images are changed, and how long.
+    """Return the setup of the steps, and the validation.
+
+    Raises:
+        UserError: too few images are left.
+    """
+    setup, held = laid_out(setup)
+    validation = setup.config.train.validation
+    return setup, Validator(setup, held, validation) if held and validation else None
+
+
+def laid_out(setup: Setup) -> tuple[Setup, ImageSource | None]:
+    """Return what to train on, how images are changed, and how long; and the images that are held out.
 
     Raises:
         UserError: too few images are left.
@@ -128,8 +141,7 @@ def divided(setup: Setup) -> tuple[Setup, Validator | None]:
         source, held = hold_out_few(source, settings.validation.images)
     config = config.model_copy(update={"train": settings.over(len(source))})
     transform = Transform(config.data.resize, setup.backbone.image_size, flip=settings.flip)
-    setup = replace(setup, config=config, source=source, transform=transform)
-    return setup, Validator(setup, held, settings.validation) if held and settings.validation else None
+    return replace(setup, config=config, source=source, transform=transform), held
 
 
 def _steps(

@@ -32,7 +32,4 @@ class DistanceCriterion(FeatureCriterion):
 
     def __call__(self, output: Tensor, images: Chosen) -> Tensor:
         """The squared distance to the target, (b,)."""
-        target = self.target[images]
-        if self.features == "cls" and output.ndim == 3:
-            output, target = output[:, 0], target[:, 0]
-        return squared_distance(output, target)
+        return squared_distance(*self.compared(output, images))

@@ -35,7 +35,7 @@ class Trainer:
     def step(self, step: int, batch: Batch) -> list[dict[str, Any]]:
         """Attack one batch and update every defense with it; one row of metrics for each."""
         begin = time.perf_counter()
-        lr, eps = learning_rate(self.settings, step), self.attacker.radius(step)
+        lr = learning_rate(self.settings, step)
         shared = self.attacker.on_plain(step, batch)
         shared_seconds = time.perf_counter() - begin
         rows = []
@@ -51,7 +51,7 @@ class Trainer:
             loss = -(self.settings.invariance_weight * terms[0] + terms[1])
             row = {"step": step, **which, "loss": loss, "invariance": invariance, "adversarial": adversarial}
             row |= {"undefended": undefended, "image_mse": image_mse, "lr": lr}
-            row |= {"eps": eps} if self.settings.eps_schedule else {}
+            row |= {"eps": shared.eps} if self.settings.eps_schedule else {}
             rows.append({**row, "seconds": round(shared_seconds + time.perf_counter() - begin, 4)})
         return rows
 
