@@ -105,4 +105,5 @@ def parse_made_for(about: Mapping[str, str], path: Path) -> dict[str, Any]:
         "config": config,
         "version": about.get("rtok_version") or None,
         "fingerprint": about.get("fingerprint") or None,
+        "seen": frozenset(about.get("images_seen", "").split()),
     }

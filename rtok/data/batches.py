@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from rtok.data.decoding import DecodeError
+from rtok.data.decoding import DecodeError, content_digest
 from rtok.data.source import ImageSource
 from rtok.data.transforms import ImageTransform
 from rtok.errors import UserError
@@ -35,6 +35,7 @@ class Batch:
     labels: Tensor | None  # (b,), int64; None where the data has no classes
     groups: tuple[str, ...]
     visits: tuple[int, ...]  # how many times training had gone through the data before; 0 in evaluation
+    digests: tuple[str, ...] = ()  # of each picture as it was decoded, whatever its name and file
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -87,9 +88,10 @@ class _Loaded:
 
 @dataclass
 class Sample:
-    """One transformed picture: its number in the source, and the visit it was read in."""
+    """One transformed picture: its number in the source, the visit it was read in, and the digest of what was read."""
 
     image: Tensor
+    digest: str
     index: int
     visit: int
 
@@ -126,7 +128,8 @@ class Plan(Dataset[_Loaded]):
                 raise
             self.skipped.append(key)
             return None
-        return Sample(self.transform(picture, image_seed(self.seed, key, "transform", visit)), index, visit)
+        image = self.transform(picture, image_seed(self.seed, key, "transform", visit))
+        return Sample(image, content_digest(picture), index, visit)
 
     def __getitem__(self, number: int) -> _Loaded:
         self.skipped = []
@@ -145,6 +148,7 @@ class Plan(Dataset[_Loaded]):
             labels=None if labels is None else torch.tensor(labels, dtype=torch.int64),
             groups=tuple(source.groups[index] for index in indices),
             visits=tuple(sample.visit for sample in samples),
+            digests=tuple(sample.digest for sample in samples),
         )
 
 

@@ -14,6 +14,7 @@ Animations and multi-page files give their first picture.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import stat
 from contextlib import suppress
@@ -93,6 +94,13 @@ def decode(data: bytes, name: str) -> Image.Image:
         raise DecodeError(name, f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file") from error
     except Exception as error:  # Pillow's decoders raise almost any type on a damaged file
         raise DecodeError(name, str(error).rstrip(".") or type(error).__name__) from error
+
+
+def content_digest(picture: Image.Image) -> str:
+    """Return a digest of a decoded picture's size and pixels: 16 hexadecimal digits, the same for any name and file."""
+    digest = hashlib.blake2b(f"{picture.mode} {picture.size}".encode(), digest_size=8)
+    digest.update(picture.tobytes())
+    return digest.hexdigest()
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

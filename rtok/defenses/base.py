@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 _NOT_METHOD = ("seed", "token_seed", "token_count", "defense", "tokens", "out", "tracking")
 
 
+# A file names at most so many images (1.1 MB): the smallest digests, which are a random sample.
+MOST_SEEN = 2**16
+
+
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Defense(ABC):
     """Parameters that are added to a frozen backbone; immutable, like everything made from it.
@@ -39,6 +43,7 @@ class Defense(ABC):
         config: the resolved configuration of its training.
         version: the version of rtok that made it.
         fingerprint: that of the weights it was trained on (`Backbone.fingerprint`), when the file says.
+        seen: digests of the images that its training saw, or of a sample of them; empty when the file does not say.
 
     A subclass says what it is in `kind` (the name in configs and rows), `stem` (how its files' names begin) and `noun`
     (the word for messages), and is registered with `rtok.register_defense`. It enters the blocks of a backbone
@@ -56,6 +61,7 @@ class Defense(ABC):
     config: Mapping[str, Any] = field(default_factory=dict)
     version: str | None = None
     fingerprint: str | None = None
+    seen: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         """Say what it is without its values, which are a secret."""
@@ -164,7 +170,8 @@ class Defense(ABC):
     def save(self, path: Path) -> None:
         """Write a safetensors file: the parameters in float32, and as metadata what they were made for."""
         plain = {name: v.detach().to("cpu", torch.float32).contiguous() for name, v in self.parameters().items()}
-        write_atomic(path, to_safetensors(plain, self.metadata))
+        seen = {"images_seen": " ".join(sorted(self.seen)[:MOST_SEEN])} if self.seen else {}
+        write_atomic(path, to_safetensors(plain, {**self.metadata, **seen}))
 
     def check(self, backbone: Backbone, file: Path | None = None, *, weights: bool = True) -> None:
         """Refuse a defense that was made for another backbone.

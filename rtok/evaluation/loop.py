@@ -20,6 +20,7 @@ from rtok.data.loader import Batch
 from rtok.evaluation.task import Columns, Task, View
 from rtok.evaluation.victims import Victim
 from rtok.results.columns import measure_added
+from rtok.results.rows import SEEN
 from rtok.runs.journal import Journal
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ class Evaluator:
                 for victim, columns in self._tried(trial, batch, images, clean, made).items():
                     who = {"part": trial.part, **trial.identity(self.seed), **victim.identity()}
                     values = {name: _plain_numbers(column) for name, column in columns.items()}
+                    values[SEEN] = _seen(victim, batch)
                     for b, row in enumerate(rows):
                         row.append({**who, **{name: column[b] for name, column in values.items()}})
         return [
@@ -218,6 +220,12 @@ def _worse(first: Columns, second: Columns, worst_by: str) -> Columns:
         return [a[i] if kept else b[i] for i, kept in enumerate(keep.tolist())]
 
     return {name: chosen(first[name], second[name]) for name in second}
+
+
+def _seen(victim: Victim, batch: Batch) -> list[bool | None]:
+    """Whether the training of a victim's defense saw each image; None where nothing is known of it."""
+    known = None if victim.defense is None or victim.file is None else victim.defense.seen
+    return [digest in known if known else None for digest in batch.digests or [""] * len(batch)]
 
 
 def _plain_numbers(column: Tensor | list[Any]) -> list[Any]:

@@ -20,7 +20,7 @@ from rtok.reporting.differences import gains
 from rtok.reporting.methods import over_seeds
 from rtok.reporting.sanity import sanity_table, verdict
 from rtok.results.columns import COLUMNS, Column
-from rtok.results.rows import Naming, Row, by_attack, interval_of, same_attack
+from rtok.results.rows import SEEN, Naming, Row, by_attack, interval_of, same_attack
 from rtok.results.words import capital, counted, with_interval
 
 ABSENT = "–"  # noqa: RUF001 (an en dash stands for null)
@@ -90,6 +90,7 @@ def notes(
             told = [f"{', '.join(map(str, found))} ({threat})" for threat, found in threats.items() if found]
             shared.append(f"{column.title}: {', '.join(told)}")
     lines = ["; ".join(shared) + "."] if shared else []
+    lines += _seen(rows)
     explained = (column for column in shown if column.meaning and any(row.get(column.key) is not None for row in rows))
     lines += [f"{capital(column.title)}: {column.meaning}{_chance(rows, column)}." for column in explained]
     if any(interval_of(row, column.key) for row in rows for column in shown if column.interval):
@@ -129,6 +130,15 @@ def _chance(rows: Sequence[Row], column: Column) -> str:
     """Say what guessing would give, which is the same in all rows; "" where nothing is known of it."""
     known = (row[column.chance] for row in rows if row.get(column.chance) is not None)
     return f"; by chance {value:.{column.digits}f}" if (value := next(known, None)) is not None else ""
+
+
+def _seen(rows: Sequence[Row]) -> list[str]:
+    """Say of each defense how many of the images its training saw."""
+    found, names = {row["defense"]: row[SEEN] for row in rows if row.get(SEEN)}, Naming.of(rows).files
+    return [
+        f"NOT HELD OUT: the training of defense {names[defense]} saw {seen:.0f} of these images."
+        for defense, seen in found.items()
+    ]
 
 
 def _values_by_threat(rows: Sequence[Row], column: Column) -> dict[Any, list[Any]]:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, Strict, ValidationError, field_validator,
 from rtok.errors import UserError
 from rtok.results.columns import COLUMNS
 from rtok.results.differences import BASELINE
-from rtok.results.rows import KEYS, Identity, Number, Row, Whole
+from rtok.results.rows import KEYS, SEEN, Identity, Number, Row, Whole
 
 _PREFIX = "baseline_"
 Content = TypeVar("Content", bound=BaseModel)
@@ -30,7 +30,7 @@ class _Values(BaseModel):
     def _sorted(cls, row: Any) -> Any:
         if not isinstance(row, dict):
             raise ValueError("is not a row")
-        measured = {column.key for columns in COLUMNS.values() for column in columns if not column.identity}
+        measured = {SEEN, *(column.key for columns in COLUMNS.values() for column in columns if not column.identity)}
         return {
             "who": {key: row[key] for key in KEYS if key in row},
             "numbers": {key: row[key] for key in measured if key in row},

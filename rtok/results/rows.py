@@ -14,6 +14,7 @@ from rtok.results.words import counted, detailed, of_255, short_names
 Row = dict[str, Any]  # flat, as in `results.json` and `per_image.csv`: an identity's columns, then numbers
 Number = Annotated[float, Strict(), Field(gt=-1e300, lt=1e300)]  # one that can be calculated with
 Whole = Annotated[int, Strict()]
+SEEN = "seen_in_training"  # per image whether, in a summary how often the training of the victim's defense saw it
 
 # Mean of ImageNet's per-channel standard deviations: a radius in normalized space is about this much in pixels.
 IMAGENET_STD = (0.229 + 0.224 + 0.225) / 3

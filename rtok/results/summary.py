@@ -11,7 +11,7 @@ from typing import Any
 
 from rtok.results.columns import COLUMNS
 from rtok.results.estimates import Images, as_columns, estimate
-from rtok.results.rows import ATTACK_KEYS, KEYS, Identity, Row
+from rtok.results.rows import ATTACK_KEYS, KEYS, SEEN, Identity, Row
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,12 @@ class Measured:
     who: Identity
     draws: int | None
     images: Images
+
+    @property
+    def seen(self) -> int | None:
+        """How many of the images the training of the defense saw; None where its file does not say."""
+        known = [rows[0][SEEN] for rows in self.images if rows[0].get(SEEN) is not None]
+        return sum(known) if known else None
 
 
 def flat_rows(records: Iterable[Mapping[str, Any]], order: Sequence[str], part: str = "rows") -> list[Row]:
@@ -56,7 +62,7 @@ def by_victim(rows: Sequence[Row]) -> list[Measured]:
 def summarize(rows: Sequence[Row], summary: Callable[[Images], Row]) -> list[Row]:
     """One row per identity, in order of first appearance; `summary` gives its numbers."""
     return [
-        {**one.who.columns(), "draws": one.draws, "images": len(one.images), **summary(one.images)}
+        {**one.who.columns(), "draws": one.draws, "images": len(one.images), SEEN: one.seen, **summary(one.images)}
         for one in by_victim(rows)
     ]
 

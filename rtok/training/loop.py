@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 METRICS = "metrics.jsonl"
+SEEN = "seen.jsonl"  # of `state`: the digests of the images of every step; a step that is taken again adds the same
 # What the progress line shows of a step, under which names.
 SHOWN = {key: key for key in ("loss", "invariance", "adversarial", "undefended")}
 SHOWN |= {"cosine_to_plain": "held-out white-box", "fidelity": "held-out clean"}
@@ -165,13 +166,18 @@ def _steps(
         workers=config.data.worker_count,
         on_error=config.data.on_error,
     )
-    rows: list[dict[str, Any]] = []
+    seen, rows = Journal(run.state / SEEN), list[dict[str, Any]]()
+    chosen_on = compute.gather([digest for batch in validator.batches for digest in batch.digests] if validator else [])
+    if compute.is_main and not done:
+        seen.append([{"step": 0, "images": chosen_on}])
     with progress("train", total=steps, unit="step", enabled=compute.is_main, start=done) as bar:
         for step, batch in enumerate(batches, start=done + 1):
             rows = trainer.step(step, batch)
             if validator:
                 validator.add(step, rows, trainees)
+            digests = compute.gather(list(batch.digests))
             if compute.is_main:
+                seen.append([{"step": step, "images": digests}])
                 run.journal.append(rows)
                 if step % config.train.checkpoint_every == 0 or step == steps:
                     save_state(run.state / "train.pt", step, trainees)
@@ -187,6 +193,7 @@ def _write(config: Config, backbone: Backbone, trainees: list[Trainee], files: l
     from rtok.reporting.figures.curves import training_curves
 
     fingerprint = backbone.fingerprint()
+    seen = frozenset(digest for row in Journal(run.state / SEEN).rows() for digest in row["images"])
     for t, file in zip(trainees, files, strict=True):
         trained = {**config.to_dict(), "token_count": t.count, "token_seed": t.seed}
         if t.best:
@@ -196,7 +203,7 @@ def _write(config: Config, backbone: Backbone, trainees: list[Trainee], files: l
                 f"{file.name}: the state after step {t.best.step}, the best in validation (cosine to plain "
                 f"{t.best.cosine_to_plain:.3f} white-box, {t.best.fidelity:.3f} clean)"
             )
-        replace(t.kept, config=trained, version=__version__, fingerprint=fingerprint).save(file)
+        replace(t.kept, config=trained, version=__version__, fingerprint=fingerprint, seen=seen).save(file)
     training_curves(Journal(run.path / METRICS).rows(), run.path / "curves.png")
 
 
