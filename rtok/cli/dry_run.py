@@ -122,7 +122,7 @@ def _measuring(setup: Setup, command: str) -> Plan:
     """The plan of `attack` and of the evaluations, from the trials that they would run."""
     config, images = setup.config, len(setup.source)
     trials = _trials(setup, command)
-    runs = {id(run): run for trial in trials for _, run in trial.candidates}
+    runs = {id(found.run): found.run for trial in trials for found in trial.candidates}
     counts = [run.settings.counts for run in runs.values()]
     steps = sum((count["steps"] or 0) * (count["restarts"] or 1) for count in counts)
     queries = sum(count["queries"] or 0 for count in counts)

@@ -5,9 +5,9 @@ Nothing is computed twice: a clean pass serves every attack and threat, one `tra
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -60,7 +60,8 @@ class Trial:
         eps_pixel: the radius in pixels of [0, 1]; for normalized units the mean over the channels.
         start: what a `query` attack starts from, or which images the attacker asked about; None for other threats.
         queries: what the surrogate cost in queries, where it did.
-        contained: by the name of a weaker threat, what its attacker tries: this one can do the same, so it counts too.
+        contains: the threats whose attackers have nothing that this one lacks.
+        weaker: the same attack under those; what they find for the same victims counts too.
     """
 
     name: str
@@ -74,13 +75,17 @@ class Trial:
     part: str = "rows"
     start: str | None = None
     queries: int | None = None
-    contained: Mapping[str, Sequence[AttackRun]] = field(default_factory=dict)
+    contains: Sequence[str] = ()
+    weaker: Sequence[Trial] = ()
 
     @property
-    def candidates(self) -> list[tuple[str, AttackRun]]:
-        """Every run that counts, with the threat it belongs to; the trial's own come first, and so win ties."""
-        by_threat = [(self.threat, self.runs), *self.contained.items()]
-        return [(threat, run) for threat, runs in by_threat for run in runs]
+    def candidates(self) -> list[Candidate]:
+        """Every run that counts; the trial's own come first, and so win ties."""
+        return [
+            Candidate(trial.threat, run, [victim for victim in self.victims if victim in trial.victims])
+            for trial in (self, *self.weaker)
+            for run in trial.runs
+        ]
 
     def identity(self, seed: int) -> dict[str, Any]:
         """The columns that say how a row's adversarial images were made."""
@@ -92,6 +97,14 @@ class Trial:
             **({} if self.queries is None else {"queries": self.queries}),
             **{"start": self.start, "seed": seed},
         }
+
+
+class Candidate(NamedTuple):
+    """A run that counts in a trial: the threat it belongs to, and the victims that its images are for."""
+
+    threat: str
+    run: AttackRun
+    victims: Sequence[Victim]
 
 
 @dataclass(eq=False)
@@ -115,7 +128,7 @@ class Evaluator:
 
     def __post_init__(self) -> None:
         self.models = {victim: self.task.model(victim) for victim in self.victims}
-        runs = [(trial, run) for trial in self.trials for _, run in trial.candidates]
+        runs = [(trial, candidate.run) for trial in self.trials for candidate in trial.candidates]
         self._shared = {run.start for _, run in runs} | {run for trial, run in runs if run not in trial.runs}
 
     def run(self, batches: Iterable[Batch], journal: Journal, compute: Compute, total: int, done: int) -> None:
@@ -183,10 +196,10 @@ class Evaluator:
         worst: dict[Victim, Columns] = {}
         model = trial.surrogate_model if self.task.wants_surrogate else None
         decides, surrogate_clean = self.task.worst_by, self._output(model, images, batch) if model else None
-        for threat, run in trial.candidates:
+        for threat, run, victims in trial.candidates:
             adversarial = self.craft(run, batch, images, made)
             surrogate = surrogate_clean, self._output(model, adversarial, batch) if model else None
-            for victim in trial.victims:
+            for victim in victims:
                 output = self._output(self.models[victim], adversarial, batch)
                 view = View(batch, images, adversarial, clean[victim], clean[self.victims[0]], output, *surrogate)
                 columns = self.task.measure(view) | measure_added(self.task.command, view)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 class Planner:
     """Plans trials; the attack on the public model is planned once for all that need it, and so run once.
 
-    Every attacker has the public model, so under every threat what `transfer` finds counts too, whether or not the
-    config lists that threat: a row depends on its own threat alone, and no threat is reported weaker than `transfer`.
+    No threat is reported weaker than one that it contains (`Scenario.contains`): what that one's attack finds counts
+    too. What `transfer` finds always does, since every attacker has the public model; other threats cost attacks of
+    their own, so those count that the config lists.
     """
 
     setup: Setup
@@ -55,10 +56,12 @@ class Planner:
 
     def of_attack(self, attack: AttackConfig) -> list[Trial]:
         """One attack under every threat of the config."""
-        return [trial for threat in self.setup.config.threats for trial in self.under(threat, attack)]
+        listed = self.setup.config.threats
+        trials = {threat: list(self.under(threat, attack)) for threat in dict.fromkeys(("transfer", *listed))}
+        return [self._with_weaker(trial, trials) for threat in listed for trial in trials[threat]]
 
     def under(self, threat: str, attack: AttackConfig) -> Iterator[Trial]:
-        """One attack under one threat: a trial for each model that it is crafted on."""
+        """One attack under one threat, for itself: a trial for each model that it is crafted on."""
         public = [self._transfer(member) for member in self._members("transfer", attack)]
         for scenario in THREATS.find(threat).load()(self.context, attack):
             if threat == "transfer":
@@ -67,8 +70,19 @@ class Planner:
             settings = scenario.attack or attack
             members = self._members(threat, settings)
             runs = [run for member in members for run in self._runs(scenario, member, public)]
-            trial = replace(self._trial(attack, threat, scenario, runs), contained={"transfer": public})
-            yield replace(trial, settings=settings, start=scenario.start, queries=scenario.queries)
+            trial = self._trial(attack, threat, scenario, runs)
+            yield replace(
+                trial,
+                settings=settings,
+                start=scenario.start,
+                queries=scenario.queries,
+                contains=("transfer", *scenario.contains),
+            )
+
+    def _with_weaker(self, trial: Trial, planned: Mapping[str, Sequence[Trial]]) -> Trial:
+        """A trial with those of the threats that it contains, as far as they are for one of its victims."""
+        weaker = [weak for name in trial.contains for weak in planned.get(THREATS.find(name).name, ())]
+        return replace(trial, weaker=[weak for weak in weaker if set(weak.victims) & set(trial.victims)])
 
     def _members(self, threat: str, attack: AttackConfig) -> list[AttackConfig]:
         """An attack's members without repetition: under some threats two of them come to the same."""

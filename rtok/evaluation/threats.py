@@ -71,6 +71,8 @@ class Scenario:
         attack: replaces the attack of the config; None keeps it.
         start: what the attack starts from, in words for the results; `transfer` starts from the transfer attack.
         queries: what the surrogate cost in queries; those of the attack itself are told by its settings.
+        contains: threats whose attackers have nothing that this one lacks, beside `transfer`, which every threat
+            contains. What they find for the same victim counts too, where the run lists them.
     """
 
     surrogate: str
@@ -80,6 +82,7 @@ class Scenario:
     attack: AttackConfig | None = None
     start: str | None = None
     queries: int | None = None
+    contains: tuple[str, ...] = ()
 
     @property
     def fixed(self) -> Victim | None:
@@ -171,7 +174,7 @@ def guessed(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:
     def members(step: Step) -> Sequence[tuple[float, Victim]]:
         return [(1 / len(context.guesses), guess) for guess in context.guesses]
 
-    yield Scenario(f"{context.name} + own tokens", members, (context.plain,), context.defended)
+    yield Scenario(f"{context.name} + own tokens", members, (context.plain,), context.defended, contains=("informed",))
 
 
 def extracted(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:
@@ -184,15 +187,23 @@ def extracted(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario
         return lambda step: [(1.0, context.copies[victim])]
 
     for victim in context.defended:
-        surrogate, target = f"{context.name} + fitted tokens", (context.plain,)
-        yield Scenario(surrogate, copy_of(victim), target, (victim,), start=asked, queries=queries)
+        yield Scenario(
+            f"{context.name} + fitted tokens",
+            copy_of(victim),
+            (context.plain,),
+            (victim,),
+            start=asked,
+            queries=queries,
+            contains=("informed",),
+        )
 
 
 def adaptive(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:
     """The attacker has the defense: white-box on each defended victim, away from plain(clean) and victim(clean)."""
+    weaker = ("informed", "guessed", "extracted", "query")
     for victim in context.defended:
         targets = (context.plain, victim) if context.several_targets else (victim,)
-        yield Scenario(f"{context.name} + tokens", victim, targets, (victim,))
+        yield Scenario(f"{context.name} + tokens", victim, targets, (victim,), contains=weaker)
 
 
 def query(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:

@@ -152,6 +152,54 @@ def test_what_transfer_finds_counts_under_every_threat(
     assert set(curve) == set(threats) and len(set(curve.values())) == 1
 
 
+def test_no_threat_is_weaker_than_one_that_it_contains(
+    small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An attack that does nothing to the defended model itself reports what those without the defense found."""
+    calls = 0
+
+    def crafted(attack: Attack, images: torch.Tensor, objective: Objective, context: Context) -> Crafted:
+        nonlocal calls
+        calls += 1
+        assert isinstance(objective.surrogate, BoundSurrogate)
+        white_box = getattr(objective.surrogate.crafted_on, "role", "plain") != "plain"
+        found = craft(attack, images, objective, context)
+        return replace(found, images=images) if white_box else found
+
+    monkeypatch.setattr("rtok.evaluation.loop.craft", crafted)
+    threats = ["adaptive", "extracted", "guessed", "informed"]
+    extracted = {"queries_per_image": 1, "steps": 2}
+    more = {"control_draws": 1, "guessed": small["tokens"], "extracted": extracted, "threats": threats}
+    run(small, tmp_path / "run", **more)
+    assert calls == 1 + 2 * 2 + 2 + 1 + 1  # transfer, two targets for the control and for robust, copies, ...
+    contained = {
+        "adaptive": {"transfer", "extracted", "guessed", "informed"},
+        "extracted": {"transfer", "informed", "extracted"},
+        "guessed": {"transfer", "informed", "guessed"},
+        "informed": {"transfer", "informed"},
+    }
+    for victim in VICTIMS:
+        wanted = {"victim": victim}
+        found = {threat: column(tmp_path / "run", **wanted, threat=threat) for threat in threats}
+        alone = {
+            threat: column(tmp_path / "run", "cosine_to_plain_alone", **wanted, threat=threat) for threat in threats
+        }
+        torch.testing.assert_close(alone["adaptive"], column(tmp_path / "run", "fidelity", **wanted, threat="adaptive"))
+        for threat, weaker in contained.items():
+            for other in weaker - {"transfer"}:
+                assert (found[threat] <= alone[other]).all()
+            origins = [row["worst_from"] for row in images(tmp_path / "run", **wanted, threat=threat)]
+            assert set(origins) <= weaker
+            for b, origin in enumerate(origins):
+                assert origin == "transfer" or found[threat][b] == alone[origin][b]
+        assert torch.equal(found["adaptive"], torch.minimum(found["extracted"], found["guessed"]))
+    run(small, tmp_path / "twos", **more, batch_size=2)
+    ones = {"victim": "robust", "threat": "adaptive"}
+    seven, twos = (images(tmp_path / out, **ones) for out in ("run", "twos"))
+    assert [row["worst_from"] for row in seven] == [row["worst_from"] for row in twos]
+    torch.testing.assert_close(*(column(tmp_path / out, **ones) for out in ("run", "twos")), atol=1e-5, rtol=0)
+
+
 def test_of_equal_results_the_threats_own_counts(
     small: dict[str, Any], tmp_path: Path, only_on_plain: list[bool]
 ) -> None:
