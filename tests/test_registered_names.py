@@ -80,6 +80,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "`normalization: imagenet`": {"config/sections.py": "imagenet", "models/loading.py": "imagenet"},
     "fills in a config that is only checked for mistakes": {"config/validation.py": "photos"},
     "a unit of progress": {"preparation/archives.py": "folder"},
+    "what `--data FOLDER` is short for": {"cli/shortcuts.py": "folder"},
 }
 
 

@@ -14,6 +14,7 @@ import typer
 
 from rtok.cli.paths import user_path
 from rtok.cli.runs import COMMANDS
+from rtok.cli.shortcuts import Shortcuts
 from rtok.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,6 +39,17 @@ def add_run_command(app: typer.Typer, name: str, about: str) -> None:
         config: Annotated[
             str | None, typer.Option(metavar="FILE", help="The config: a YAML file, or a ready config's name.")
         ] = None,
+        model: Annotated[
+            str | None, typer.Option(metavar="NAME", help="The backbone, as `rtok models` lists it: model.name.")
+        ] = None,
+        weights: Annotated[
+            str | None, typer.Option(metavar="FILE", help="A local file of its weights: model.weights.")
+        ] = None,
+        data: Annotated[str | None, typer.Option(metavar="FOLDER", help="A folder of images: data.root.")] = None,
+        defense: Annotated[
+            list[str] | None,
+            typer.Option(metavar="RUN", help="A file or run folder of `rtok train`; for train, a kind. Repeatable."),
+        ] = None,
         overrides: Annotated[
             list[str] | None,
             typer.Option("--set", metavar="KEY=VALUE", help="Change a key, such as train.steps=20. Repeatable."),
@@ -61,18 +73,21 @@ def add_run_command(app: typer.Typer, name: str, about: str) -> None:
 
         if resume and overwrite:
             raise UserError("--resume and --overwrite exclude each other: choose one of them.")
-        if config is None:
+        if config is None and model is None:
             raise UserError(_no_config(name))
         load_installed()
         plugins = [load_plugin(file) for file in plugin or ()]
-        loaded = load_config(name, config, overrides or (), out, files_must_exist=True)
-        _quiet(verbose)
-        if dry_run:
-            from rtok.cli.dry_run import dry_run as check
+        flags = Shortcuts(model, weights, data, defense or ())
+        with flags.named_in_errors(only_given=config is not None):
+            changes = [*flags.overrides(name), *(overrides or ())]
+            loaded = load_config(name, config, changes, out, files_must_exist=True)
+            _quiet(verbose)
+            if dry_run:
+                from rtok.cli.dry_run import dry_run as check
 
-            typer.echo(check(loaded, name, resume=resume, overwrite=overwrite), nl=False)
-            return
-        _run(name, loaded, Options(resume, overwrite, ("rtok", *sys.argv[1:]), plugins))
+                typer.echo(check(loaded, name, resume=resume, overwrite=overwrite), nl=False)
+                return
+            _run(name, loaded, Options(resume, overwrite, ("rtok", *sys.argv[1:]), plugins))
 
     app.command(name, help=about)(command)
 
@@ -118,4 +133,5 @@ def _no_config(command: str) -> str:
     from rtok.config.ready import ready_configs
 
     ready = ", ".join(ready_configs(command))
-    return "no config was given: pass --config FILE" + (f", or a ready one: {ready}." if ready else ".")
+    either = "pass --model NAME and --data FOLDER, or --config FILE"
+    return f"no config was given: {either}" + (f", or a ready one: {ready}." if ready else ".")

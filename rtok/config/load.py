@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from rtok.config import strict_yaml
@@ -19,7 +20,7 @@ from rtok.errors import UserError, nearest
 
 def load_config(
     command: str,
-    file: str | Path,
+    file: str | Path | None,
     overrides: Sequence[str] = (),
     out: str | Path | None = None,
     *,
@@ -29,7 +30,7 @@ def load_config(
 
     Args:
         command: the command it is for, such as `train`; its rules are checked too.
-        file: a YAML file, or the name of a ready config for the command.
+        file: a YAML file, or the name of a ready config for the command; None for a config of `overrides` alone.
         overrides: texts `key.path=value`, applied in order.
         out: the run's folder; it overrides the config's.
         files_must_exist: also check that the files and folders that the config names exist.
@@ -39,12 +40,11 @@ def load_config(
     """
     if command not in RULES:
         raise UserError(f"There is no command '{command}'.{nearest(str(command), RULES)} Valid: {', '.join(RULES)}.")
-    if not isinstance(file, (str, Path)):
+    if not isinstance(file, (str, Path, NoneType)):
         raise UserError(f"load_config takes a YAML file or a ready config's name, not a {type(file).__name__}.")
     if isinstance(overrides, str):
         raise UserError(f"overrides is the text {overrides!r}: give a list of texts, such as [{overrides!r}].")
-    found = find_config(command, file)
-    raw, problems = _parse(found if isinstance(found, str) else _read(found), str(file))
+    raw, problems = ({}, []) if file is None else _content(command, file)
     # Before the overrides, so that `--set attack.steps=5` changes what would run without it.
     raw.setdefault("attack", {"preset": "paper"})
     problems += apply_overrides(raw, overrides)
@@ -62,8 +62,13 @@ def load_config(
     broken = [problem._replace(path=defense) if problem.path == "defense" else problem for problem in broken]
     problems += _without_repetition(unset, invalid, broken)
     if problems:
-        raise report(str(file), [_blamed(problem, overrides) for problem in problems])
+        raise report("the config" if file is None else str(file), [_blamed(problem, overrides) for problem in problems])
     return config
+
+
+def _content(command: str, file: str | Path) -> tuple[dict[str, Any], list[Problem]]:
+    found = find_config(command, file)
+    return _parse(found if isinstance(found, str) else _read(found), str(file))
 
 
 def _read(path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +44,12 @@ def open_folder(config: DataConfig) -> FileSource:
     # Keys start at the root, so that a picture has the same key whatever `data.split` is.
     prefix = base.relative_to(root).parts
     keys = ["/".join((*prefix, *parts)) for parts in listing.files]
-    return FileSource(root, keys, labels, names, listing.text + undivided(splits, config))
+    found = listing.counted + _in_classes(names) + listing.passed_over + undivided(splits, config)
+    return FileSource(root, keys, labels, names, found)
+
+
+def _in_classes(names: Sequence[str] | None) -> str:
+    return "" if names is None else f", {len(names)} class{'es' * (len(names) > 1)} ({some(names)})"
 
 
 def existing_root(config: DataConfig) -> Path:

@@ -32,8 +32,13 @@ class Listing:
     @property
     def text(self) -> str:
         """What was found, in words: `37 images in 1 folder, 3 files passed over (2 .heic, 1 .txt)`."""
+        return self.counted + self.passed_over
+
+    @property
+    def counted(self) -> str:
+        """The beginning of `text`: how many images there are."""
         images = _count(len(self.files), "image")
-        return f"{images} in {_count(len({parts[:-1] for parts in self.files}), 'folder')}{self.passed_over}"
+        return f"{images} in {_count(len({parts[:-1] for parts in self.files}), 'folder')}"
 
     @property
     def passed_over(self) -> str:

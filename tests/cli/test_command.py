@@ -86,7 +86,7 @@ def test_dry_run_prints_the_config_and_touches_nothing(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no config was given: pass --config FILE, or a ready one: deit3_base_patch16_224,"),
+        ([], "no config was given: pass --model NAME and --data FOLDER, or --config FILE, or a ready one: deit3_base_"),
         (["--config", "nope.yaml"], "--config nope.yaml: no such file"),
         (["--config", "train.yaml", "--resume", "--overwrite"], "exclude each other"),
         (
