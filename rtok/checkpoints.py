@@ -86,22 +86,29 @@ def is_plain(value: object) -> bool:
 
 def find_tensor(content: Mapping[str, Any], key: str) -> Tensor | None:
     """Return the one plain tensor of that name, at the top of a checkpoint or under `state_dict`, or None."""
-    inner = content.get("state_dict")
-    entries = inner if isinstance(inner, Mapping) else content
-    found = [value for name, value in entries.items() if str(name).removeprefix("module.") == key]
+    found = [value for name, value in _entries(content) if name == key]
     return found[0] if len(found) == 1 and is_plain(found[0]) else None
 
 
 def whole_model(content: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return the backbone's weights in a model with tokens (`model.*`); an empty dictionary for other content."""
-    inner = content.get("state_dict")
-    entries = inner if isinstance(inner, Mapping) else content
-    bare = {str(name).removeprefix("module."): value for name, value in entries.items()}
     return {
         name.removeprefix("model."): value
-        for name, value in bare.items()
+        for name, value in _entries(content)
         if name.startswith("model.") and isinstance(value, Tensor)
     }
+
+
+def beside_model(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the plain tensors that are not a backbone's in a model with a defense: all but `whole_model`."""
+    return {name: value for name, value in _entries(content) if is_plain(value) and not name.startswith("model.")}
+
+
+def is_vision_model(content: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint seems to hold the weights of a model of images: one convolves three channels."""
+    found = [content, *(content[wrapper] for wrapper in _WRAPPERS if isinstance(content.get(wrapper), Mapping))]
+    values = (value for part in found for value in part.values())
+    return any(is_plain(value) and value.ndim == 4 and value.shape[1] == 3 for value in values)
 
 
 def to_safetensors(tensors: dict[str, Tensor], metadata: Mapping[str, str]) -> bytes:
@@ -116,6 +123,13 @@ def to_safetensors(tensors: dict[str, Tensor], metadata: Mapping[str, str]) -> b
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8 bytes
     return len(text).to_bytes(8, "little") + text + data[end:]
+
+
+def _entries(content: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The content by name, out of the wrappers that training code puts around a model with a defense."""
+    inner = content.get("state_dict")
+    entries = inner if isinstance(inner, Mapping) else content
+    return [(str(name).removeprefix("module."), value) for name, value in entries.items()]
 
 
 def _read_safetensors(path: Path, shapes_only: bool) -> Checkpoint:

@@ -93,7 +93,7 @@ class _Stale:
             self.evaluated.add(victim)
             return model
         assert victim.defense is not None
-        return victim.with_defense(victim.defense.untrained(0, "stale")).features
+        return victim.with_defense(victim.defense.untrained(victim.features.backbone, 0, "stale")).features
 
 
 MODELS: dict[str, Change] = {

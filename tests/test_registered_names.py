@@ -77,6 +77,12 @@ ALLOWED: dict[str, dict[str, str]] = {
         "evaluation/activations.py": "tokens",
         "reporting/figures/activations.py": "tokens",
     },
+    "a model's own weights": {
+        "conversion/source.py": "weights",
+        "evaluation/protocol.py": "weights",
+        "inspection.py": "weights",
+        "reporting/report/leaderboard.py": "weights",
+    },
     "`normalization: imagenet`": {"config/sections.py": "imagenet", "models/loading.py": "imagenet"},
     "fills in a config that is only checked for mistakes": {"config/validation.py": "photos"},
     "a unit of progress": {"preparation/archives.py": "folder"},

@@ -11,8 +11,6 @@ from math import prod
 from pathlib import Path
 from typing import cast
 
-import torch
-
 from rtok.attacks.stored import AdversarialSet
 from rtok.compute import Compute
 from rtok.config.rules import USES, unused
@@ -104,7 +102,7 @@ def _training(setup: Setup) -> Plan:
     setup, _ = laid_out(setup)
     settings = setup.config.train
     updates, batch = settings.total_steps, settings.batch_size
-    trainees = make_trainees(setup.config, setup.backbone, torch.device("cpu"))
+    trainees = make_trainees(setup.config, setup.backbone, setup.backbone.mean.device)
     counts = setup.config.attacks[0].counts
     times = 1 if settings.threat == "transfer" else len(trainees)
     steps = (counts["steps"] or 0) * (counts["restarts"] or 1) * times
@@ -175,7 +173,7 @@ def _surrogate(setup: Setup) -> Victim:
     victim = Victim("surrogate", backbone)
     if chosen.defense is None:
         return victim
-    defense = load_defense(chosen.defense)
+    defense = load_defense(chosen.defense, backbone.spec.name)
     defense.check(backbone, chosen.defense, weights=False)
     return victim.with_defense(defense)
 

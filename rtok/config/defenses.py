@@ -68,6 +68,12 @@ class LoRAConfig(DefenseConfig):
     )
 
 
+class WeightsConfig(DefenseConfig):
+    """All weights of the model: full fine-tuning."""
+
+    kind: Annotated[str, NameIn(DEFENSES)] = Field("weights", description="The kind of defense.")
+
+
 DEFENSES.add(
     KIND,
     "rtok.defenses.tokens:RobustnessTokens",
@@ -83,6 +89,9 @@ DEFENSES.add(
 )
 DEFENSES.add(
     "lora", "rtok.defenses.lora:LoRA", about="low-rank changes of the frozen weights, which merge", section=LoRAConfig
+)
+DEFENSES.add(
+    "weights", "rtok.defenses.weights:FullWeights", about="a whole set of weights, fine-tuned", section=WeightsConfig
 )
 
 

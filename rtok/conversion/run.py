@@ -142,7 +142,7 @@ def _check_match(source: Source, backbone: Backbone) -> str:
     """Return the weights' fingerprint; raise UserError if the defense is for another backbone or other weights."""
     source.defense.check(backbone, weights=False)
     expected, found = source.defense.fingerprint, backbone.fingerprint()
-    if expected not in (None, found):
+    if expected not in (None, found) and not source.defense.replaces_backbone:
         raise UserError(
             f"The {source.defense.noun} were trained on other weights of '{source.spec.name}' (fingerprint {expected}) "
             f"than these (fingerprint {found}). Pass the weights they were trained on with --backbone-weights."

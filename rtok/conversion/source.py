@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,12 +13,12 @@ from rtok.defenses import Defense, RobustnessTokens, defense_files
 from rtok.defenses.files import parse_defense
 from rtok.errors import UserError
 from rtok.models.backbone import Backbone
-from rtok.models.identify import identify
+from rtok.models.identify import only_match
 from rtok.models.loading import Weights, build_backbone, read_plain, read_weights, translate_weights
 from rtok.models.registry import find
 from rtok.models.spec import ModelSpec
 from rtok.models.weights import translate_back
-from rtok.release import description, in_words
+from rtok.release import description, in_words, made_with
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def gather(checkpoint: Path, *, model: str | None = None, backbone_weights: Path
         UserError: the defense or the weights are missing, or the weights are not the ones in the checkpoint.
     """
     content, defense = _read_defense(checkpoint)
-    inside = whole_model(content)
+    inside = defense.parameters() if defense.replaces_backbone else whole_model(content)
     named = model or defense.backbone
     path = backbone_weights or checkpoint
     if backbone_weights is not None:
@@ -127,9 +126,9 @@ def gather(checkpoint: Path, *, model: str | None = None, backbone_weights: Path
             f"The {defense.noun} in '{checkpoint}' do not say which backbone they were trained for. "
             "Name it with --model, or pass its weights with --backbone-weights."
         )
-    spec = find(named) if named is not None else _identified(given, path)
+    spec = find(named) if named is not None else only_match(given, path)
     weights = translate_weights(spec, given, path)
-    if inside and given is not inside:
+    if inside and given is not inside and not defense.replaces_backbone:
         _check_same(weights, translate_weights(spec, inside, checkpoint), path, checkpoint)
     return Source(spec, weights, defense)
 
@@ -158,17 +157,9 @@ def _read_defense(path: Path) -> tuple[Checkpoint, Defense]:
             f"'{files[0]}' is already a converted model ({about['target']}, {in_words(about['tokens'])}). "
             "Convert the file that it was made from."
         )
-    return content, parse_defense(content, files[0])
-
-
-def _identified(state: Mapping[str, Tensor], path: Path) -> ModelSpec:
-    found = [spec for spec, _ in identify(state, path)]
-    if len(found) != 1:
-        what = "fit no backbone that `rtok models` lists" if not found else "fit several backbones: "
-        raise UserError(
-            f"The weights in '{path}' {what}{', '.join(spec.name for spec in found)}. Name the backbone with --model."
-        )
-    return found[0]
+    # weights that others made are no defense to put into a backbone: without a kind, a file holds tokens
+    read = parse_defense if "kind" in made_with(content.metadata) else RobustnessTokens.parse
+    return content, read(content, files[0])
 
 
 def _check_same(given: Weights, inside: Weights, path: Path, checkpoint: Path) -> None:

@@ -54,6 +54,7 @@ class Defense(ABC):
     stem: ClassVar[str] = "defense"
     noun: ClassVar[str] = "defense"
     has_control: ClassVar[bool] = True  # False where an untrained twin is the plain model, which then is the control
+    replaces_backbone: ClassVar[bool] = False  # True where nothing of the backbone's own weights is left
     fit_lr: ClassVar[float] = 1e-2  # of Adam, where an untrained defense is fitted to the answers of another
 
     backbone: str | None = None
@@ -81,6 +82,18 @@ class Defense(ABC):
     def parse(cls, content: Checkpoint, path: Path) -> Self:
         """Take the defense out of a checkpoint that was read; `path` is for the message of the UserError."""
 
+    @classmethod
+    def adopt(cls, content: Checkpoint, path: Path, model: str | None) -> Self | None:
+        """Take the defense out of a file that does not say what it is, or return None: it holds none of this kind.
+
+        Args:
+            model: the backbone that it is for, where that is known.
+
+        Raises:
+            UserError: it holds one that is damaged, or for another backbone.
+        """
+        return None
+
     @abstractmethod
     def parameters(self) -> dict[str, Tensor]:
         """Return all that is trained and saved, by name."""
@@ -98,8 +111,8 @@ class Defense(ABC):
         raise UserError(f"A defense of the kind '{self.kind}' does not enter the blocks of a model.")
 
     @abstractmethod
-    def untrained(self, seed: int, *draw: object) -> Self:
-        """Return an untrained twin, the control: a function of the seed, what names the draw, and `twin_key`."""
+    def untrained(self, backbone: Backbone, seed: int, *draw: object) -> Self:
+        """Return an untrained twin for the backbone: a function of the seed, what names the draw, and `twin_key`."""
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
@@ -140,7 +153,7 @@ class Defense(ABC):
         What depends on the parameters alone is computed here, once: later changes of theirs need another call.
         """
         require_open(backbone)
-        return Defended(backbone, self.entry().bind(backbone.vit.blocks))
+        return Defended(backbone, self.entry().bind(backbone.vit))
 
     def merged_into(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
         """Return a backbone's weights, by timm's names, with this defense in them; None for kinds that need more."""

@@ -60,7 +60,7 @@ class DeepTokens(ExtraTokens):
         """Return the tokens as they join each block."""
         return TokensInEveryBlock(self.values)
 
-    def untrained(self, seed: int, *draw: object) -> DeepTokens:
+    def untrained(self, backbone: Backbone, seed: int, *draw: object) -> DeepTokens:
         """Draw as many untrained tokens, on the same device."""
         drawn = _draw(tuple(self.values.shape), self.init_std, seed, *draw)
         return replace(self, values=drawn.to(self.values.device))

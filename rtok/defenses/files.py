@@ -12,18 +12,27 @@ from rtok.errors import UserError
 from rtok.release import made_with
 
 
-def load_defense(path: Path) -> Defense:
-    """Read a defense of any registered kind; a file that says nothing of its kind holds tokens.
+def load_defense(path: Path, model: str | None = None) -> Defense:
+    """Read a defense of any registered kind, or what others made that is one: tokens, a whole set of weights.
+
+    Args:
+        model: the backbone that weights of others are for. None: the one that they fit.
 
     Raises:
-        UserError: the file is unreadable, damaged, or of a kind that is not registered.
+        UserError: the file is unreadable, damaged, holds no defense, or one of a kind that is not registered.
     """
-    return parse_defense(read_checkpoint(Path(path)), Path(path))
+    return parse_defense(read_checkpoint(Path(path)), Path(path), model)
 
 
-def parse_defense(content: Checkpoint, path: Path) -> Defense:
+def parse_defense(content: Checkpoint, path: Path, model: str | None = None) -> Defense:
     """Take the defense out of a checkpoint that was read; `path` is for the message of the UserError."""
-    kind = made_with(content.metadata).get("kind", "tokens")
+    kind = made_with(content.metadata).get("kind")
+    if kind is None:
+        adopted = (entry.load().adopt(content, path, model) for entry in DEFENSES.entries())
+        found: Defense | None = next((defense for defense in adopted if defense is not None), None)
+        if found is not None:
+            return found
+        kind = "tokens"  # whose reader says what it misses
     if kind not in DEFENSES:
         raise UserError(
             f"'{path}' holds a defense of the kind '{kind}', which this rtok does not know. Known are "

@@ -152,7 +152,7 @@ class LoRA(Defense):
                 found[key] = merged(weights[key], factors, self.alpha / self.rank)
         return found
 
-    def untrained(self, seed: int, *draw: object) -> LoRA:
+    def untrained(self, backbone: Backbone, seed: int, *draw: object) -> LoRA:
         """Draw A again and set B to zero, where a training starts; as a model it is the plain one."""
         values = {
             name: torch.zeros_like(given)

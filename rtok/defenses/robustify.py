@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from rtok.defenses.base import Defense
 from rtok.errors import UserError
 from rtok.models.backbone import Backbone
-from rtok.models.entry import embed, run_blocks
+from rtok.models.entry import Entry, bound, embed, run_blocks
 from rtok.models.families.timm_any import why_no_tokens
 from rtok.models.registry import find
 from rtok.release import describe, to_metadata
@@ -34,9 +34,9 @@ class RobustViT(nn.Module):
         self.defense = defense
         for name, values in defense.parameters().items():
             if trainable:
-                self.register_parameter(name, nn.Parameter(values.detach().clone()))
+                self.register_parameter(_attribute(name), nn.Parameter(values.detach().clone()))
             else:
-                self.register_buffer(name, values.detach().clone())
+                self.register_buffer(_attribute(name), values.detach().clone())
         self.train(model.training)
         self.register_state_dict_post_hook(_add_metadata)
 
@@ -52,20 +52,21 @@ class RobustViT(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the features of timm's own `forward_features` (B, N, D), of images normalized as it takes them."""
-        sequence, rope = embed(self.model, x)
-        own = sequence.shape[1]
-        values = {name: getattr(self, name) for name in self.defense.parameters()}
-        entry = self.defense.replaced(values).entry()
-        (sequence,) = run_blocks(self.model, sequence, rope, entry, [len(self.model.blocks) - 1])
-        return self.model.norm(sequence[:, :own])
+        return _features(x, *self._bound())
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool the features and classify them, as the model does."""
-        return self.model.forward_head(x, pre_logits=pre_logits)
+        return self._bound()[0].forward_head(x, pre_logits=pre_logits)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the model returns: logits, or an embedding."""
-        return self.forward_head(self.forward_features(x))
+        vit, entry = self._bound()
+        return vit.forward_head(_features(x, vit, entry))
+
+    def _bound(self) -> tuple[Any, Entry]:
+        """The model that runs, and what enters it, with the parameters as they are now."""
+        values = {name: getattr(self, _attribute(name)) for name in self.defense.parameters()}
+        return bound(self.defense.replaced(values).entry(), self.model)
 
 
 def robustify(model: nn.Module, defense: Defense, *, trainable: bool = False) -> RobustViT:
@@ -89,6 +90,18 @@ def robustify(model: nn.Module, defense: Defense, *, trainable: bool = False) ->
         raise UserError(f"Tokens cannot join this model: {reason}. robustify takes plain ViTs of timm.")
     _check(model, defense)
     return RobustViT(model, defense, trainable=trainable)
+
+
+def _features(x: Tensor, vit: Any, entry: Entry) -> Tensor:
+    sequence, rope = embed(vit, x)
+    (after,) = run_blocks(vit, sequence, rope, entry, [len(vit.blocks) - 1])
+    features: Tensor = vit.norm(after[:, : sequence.shape[1]])
+    return features
+
+
+def _attribute(name: str) -> str:
+    """The name of a parameter in a module, where dots would part modules."""
+    return name.replace(".", "/")
 
 
 def _check(vit: Any, defense: Defense) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from rtok.checkpoints import Checkpoint, read_checkpoint
+from rtok.checkpoints import Checkpoint, beside_model, read_checkpoint
 from rtok.defenses.base import Defense, new_for
 from rtok.defenses.reading import read_parameter
 from rtok.models.entry import AppendedTokens
@@ -87,7 +87,7 @@ class RobustnessTokens(ExtraTokens):
         """Draw the tokens that a training starts with, on the CPU."""
         return cls.draw(settings.count, backbone.dim, std=settings.init_std, seed=seed, **new_for(backbone))
 
-    def untrained(self, seed: int, *draw: object) -> RobustnessTokens:
+    def untrained(self, backbone: Backbone, seed: int, *draw: object) -> RobustnessTokens:
         """Draw as many untrained tokens, on the same device."""
         drawn = self.draw(self.count, self.dim, *draw, std=self.init_std, seed=seed, config=self.config)
         return drawn.to(self.values.device)
@@ -115,6 +115,11 @@ class RobustnessTokens(ExtraTokens):
             UserError: the file is unreadable, holds no tokens, or tokens that are not finite numbers (1, n, D).
         """
         return cls.parse(read_checkpoint(Path(path)), Path(path))
+
+    @classmethod
+    def adopt(cls, content: Checkpoint, path: Path, model: str | None) -> RobustnessTokens | None:
+        """Take the tokens out of a file of rtok 0.1 or of the original code."""
+        return cls.parse(content, path) if TOKENS_KEY in beside_model(content) else None
 
     @classmethod
     def parse(cls, content: Checkpoint, path: Path) -> RobustnessTokens:

@@ -91,7 +91,7 @@ class ExtractedDefenses:
         """
         settings, config, compute = self.settings, self.setup.config, self.setup.compute
         assert victim.defense is not None
-        start = victim.defense.untrained(config.seed, FOLDER)
+        start = victim.defense.untrained(self.setup.backbone, config.seed, FOLDER)
         leaves = {name: values.detach().clone().requires_grad_(True) for name, values in start.parameters().items()}
         optimizer = torch.optim.Adam(leaves.values(), lr=settings.lr or start.fit_lr)
         falling = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (1 + cos(pi * step / settings.steps)) / 2)

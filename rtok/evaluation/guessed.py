@@ -60,7 +60,7 @@ class GuessedDefenses:
         The attacker knows the method but not the draw (Kerckhoffs), and trains on `guessed.data`.
         """
         config = self.setup.config
-        known = load_defense(resolve_defenses(config.defense_paths)[0])
+        known = load_defense(resolve_defenses(config.defense_paths)[0], config.model.name)
         told: dict[str, Any] = dict(known.config)
         data = settings.images(config.data).model_dump(mode="json")
         if settings.data is None:

@@ -160,7 +160,7 @@ class FreshTwins:
         found, twins = [(self.plain_weight, self.plain)], self.draws * step.draws
         for number in range(twins):
             draw = ("informed", step.restart, step.index, *([number] if number else []))
-            twin = self.plain.with_defense(self.defense.untrained(self.seed, *draw))
+            twin = self.plain.with_defense(self.defense.untrained(self.plain.features.backbone, self.seed, *draw))
             found.append(((1 - self.plain_weight) / twins, twin))
         return found
 

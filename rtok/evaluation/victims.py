@@ -61,7 +61,7 @@ class Victim:
 
 def open_defense(file: Path, backbone: Backbone, *, check_weights: bool = True) -> Defense:
     """Load a defense onto the backbone's device; one for another backbone, or other weights if checked, is refused."""
-    defense = load_defense(file)
+    defense = load_defense(file, backbone.spec.name)
     defense.check(backbone, file, weights=check_weights)
     return defense.to(backbone.mean.device)
 
@@ -86,7 +86,7 @@ def control_victims(
     controls = []
     for twin, defense in enumerate(twins.values(), start=1):
         for draw in range(draws):
-            untrained = defense.untrained(seed, "control", draw)
+            untrained = defense.untrained(backbone, seed, "control", draw)
             model = untrained.model(backbone)
             controls += [Victim("random", model, untrained, draw=draw, head=head, twin=twin) for head in heads]
     return controls

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from rtok.models.entry import NOTHING, AppendedTokens, Entry, embed, run_blocks
+from rtok.models.entry import NOTHING, AppendedTokens, Entry, bound, embed, run_blocks
 from rtok.models.frozen import freeze_linears
 from rtok.models.images import check_range, check_shape
 from rtok.models.spec import ModelSpec
 
 # What `.to(dtype)` must leave in float32: bf16 would move a mean by 0.1 %, a rotary angle by more.
-_ALWAYS_FLOAT32 = ("mean", "std", "rope")
+_ALWAYS_FLOAT32 = ("mean", "std", "rope", "positions")
 
 
 class Backbone(nn.Module):
@@ -33,6 +33,7 @@ class Backbone(nn.Module):
         image_size, grid: (height, width) in pixels and in patches; `patch_size` in pixels; `depth` in blocks.
         num_registers: the model's own extra tokens, which the features leave out.
         mean, std: (1, 3, 1, 1), float32.
+        positions: the position embeddings at their trained size (1, P', D), float32; None where they are rotary.
         activation_checkpointing: keep one activation per block for the backward pass and compute the others again:
             a third more work, and the same numbers, in the memory of one block.
     """
@@ -45,8 +46,11 @@ class Backbone(nn.Module):
     mean: Tensor
     std: Tensor
     rope: Tensor | None
+    positions: Tensor | None
 
-    def __init__(self, vit: Any, spec: ModelSpec, *, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self, vit: Any, spec: ModelSpec, *, mean: Sequence[float], std: Sequence[float], positions: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.vit = vit
         self.spec = spec
@@ -60,6 +64,9 @@ class Backbone(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("rope", self._rotary_table(), persistent=False)
+        if positions is None and getattr(vit, "pos_embed", None) is not None:
+            positions = vit.pos_embed.detach().clone()
+        self.register_buffer("positions", positions, persistent=False)
         freeze_linears(vit)
         self.requires_grad_(False)
         self.eval()
@@ -78,15 +85,16 @@ class Backbone(nn.Module):
             UserError: images of another shape or type, or outside of [0, 1]; the values are looked at until one batch
                 was right, since every look waits for the device.
         """
-        (sequence,) = self._sequences(images, [self.depth - 1], entry)
+        vit, (sequence,) = self._sequences(images, [self.depth - 1], entry)
         if self.kind == "embedding":
             # only the class token is pooled, so only it is normalized
-            return self.vit.forward_head(self.vit.norm(sequence[:, :1])).float()
-        return self._features(sequence)
+            return vit.forward_head(vit.norm(sequence[:, :1])).float()
+        return self._features(vit, sequence)
 
     def intermediate(self, images: Tensor, blocks: Sequence[int], entry: Entry | Tensor | None = None) -> list[Tensor]:
         """Return the final-norm features (B, 1+P, D) after each of these blocks (from 0), in their order."""
-        return [self._features(sequence) for sequence in self._sequences(images, blocks, entry)]
+        vit, sequences = self._sequences(images, blocks, entry)
+        return [self._features(vit, sequence) for sequence in sequences]
 
     @property
     def why_closed(self) -> str:
@@ -112,8 +120,13 @@ class Backbone(nn.Module):
         massive ones (Sun et al., 2024). Positions: class token, the model's registers, patches, and last what the entry
         added.
         """
-        sequences = self._sequences(images, range(self.depth), entry)
+        _, sequences = self._sequences(images, range(self.depth), entry)
         return torch.stack([sequence.abs().amax(-1) for sequence in sequences], dim=1).float()
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return all weights under timm's names, positions at their trained size; they are the backbone's own."""
+        positions = {} if self.positions is None else {"pos_embed": self.positions}
+        return {**self.vit.state_dict(), **positions}
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that tell these weights from others, at any image size, dtype or device."""
@@ -141,16 +154,19 @@ class Backbone(nn.Module):
             check_range(images)
             self._seen = True
 
-    def _sequences(self, images: Tensor, blocks: Sequence[int], entry: Entry | Tensor | None) -> list[Tensor]:
-        """Return the whole sequence (B, 1 + registers + P [+ n], D) after each block asked for."""
+    def _sequences(
+        self, images: Tensor, blocks: Sequence[int], entry: Entry | Tensor | None
+    ) -> tuple[Any, list[Tensor]]:
+        """Return the model that ran, and the sequence (B, 1 + registers + P [+ n], D) after each block asked for."""
         self._check(images)
         if not isinstance(entry, Entry):
             entry = NOTHING if entry is None else AppendedTokens(entry)
+        vit, entry = bound(entry, self.vit)
         normalized = (images - self.mean) / self.std
-        sequence, _ = embed(self.vit, normalized.to(self.vit.patch_embed.proj.weight.dtype))
+        sequence, _ = embed(vit, normalized.to(vit.patch_embed.proj.weight.dtype))
         # The rotary table is not the one of `embed`, which may have been rounded with the weights.
         run = partial(self._run_checkpointed, entry) if self.activation_checkpointing else None
-        return run_blocks(self.vit, sequence, self.rope, entry, blocks, run)
+        return vit, run_blocks(vit, sequence, self.rope, entry, blocks, run)
 
     def _run_checkpointed(
         self, entry: Entry, index: int, block: nn.Module, sequence: Tensor, rope: Tensor | None
@@ -163,7 +179,7 @@ class Backbone(nn.Module):
             return checkpointed
         return entry.run_block(index, block, sequence, rope)
 
-    def _features(self, sequence: Tensor) -> Tensor:
+    def _features(self, vit: Any, sequence: Tensor) -> Tensor:
         """Keep the class token and the patches, then normalize, which goes row by row."""
         patches = 1 + self.num_registers
         end = patches + self.grid[0] * self.grid[1]
@@ -171,7 +187,7 @@ class Backbone(nn.Module):
             kept = torch.cat([sequence[:, :1], sequence[:, patches:end]], dim=1)
         else:
             kept = sequence[:, :end]
-        return self.vit.norm(kept).float()
+        return vit.norm(kept).float()
 
     def _rotary_table(self) -> Tensor | None:
         """Return the (P, 2 * head width) sines and cosines of a model with rotary positions, else None."""

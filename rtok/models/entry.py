@@ -21,13 +21,13 @@ class Entry:
     one call to the next.
 
     Attributes:
-        own_blocks: the blocks that run in place of the model's own; None where those run.
+        own: the model of timm that runs in place of the backbone's; None where that runs.
     """
 
-    own_blocks: Sequence[Any] | None = None
+    own: Any | None = None
 
-    def bind(self, blocks: Sequence[Any]) -> Entry:
-        """Return the entry made ready for a model with these blocks: what it computes of them, it computes here."""
+    def bind(self, vit: Any) -> Entry:
+        """Return the entry made ready for a model of timm: what it computes of the model, it computes here."""
         return self
 
     def begin(self, sequence: Tensor, rope: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -37,6 +37,13 @@ class Entry:
     def run_block(self, index: int, block: Any, sequence: Tensor, rope: Tensor | None) -> Tensor:
         """Run block `index` (from 0)."""
         return block(sequence) if rope is None else block(sequence, rope=rope)
+
+
+@dataclass(frozen=True, eq=False)
+class OwnModel(Entry):
+    """Another model runs in place of the backbone's, and nothing enters it: a change of the weights, once bound."""
+
+    own: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,10 +67,10 @@ class TokensInEveryBlock(Entry):
 
     values: Tensor
 
-    def bind(self, blocks: Sequence[Any]) -> Entry:
+    def bind(self, vit: Any) -> Entry:
         """Refuse a model of another depth, as a UserError."""
-        if len(blocks) != len(self.values):
-            raise UserError(f"The tokens are for {len(self.values)} blocks, but the model has {len(blocks)}.")
+        if len(vit.blocks) != len(self.values):
+            raise UserError(f"The tokens are for {len(self.values)} blocks, but the model has {len(vit.blocks)}.")
         return self
 
     def begin(self, sequence: Tensor, rope: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -93,6 +100,12 @@ def unturned(rope: Tensor | None, count: int) -> Tensor | None:
 NOTHING = Entry()
 
 
+def bound(entry: Entry, vit: Any) -> tuple[Any, Entry]:
+    """Return the model that runs where a model of timm has this entry, and the entry made ready for it."""
+    ready = entry.bind(vit)
+    return (vit if ready.own is None else ready.own), ready
+
+
 def embed(vit: Any, images: Tensor) -> tuple[Tensor, Tensor | None]:
     """Return what enters block 0 of a timm model, (B, N, D), and its rotary table, (P, 2 * head width) or None.
 
@@ -117,14 +130,14 @@ def run_blocks(
     """Return the whole sequence, with what `entry` added, after each block in `after` (from 0), in their order.
 
     Args:
+        vit, entry: what `bound` gives.
         sequence, rope: what `embed` gives.
         run_block: runs a block instead of the entry's own method, which it has to call.
     """
     run = run_block or entry.run_block
-    blocks = entry.bind(vit.blocks).own_blocks or vit.blocks
     sequence, rope = entry.begin(sequence, rope)
     found: dict[int, Tensor] = {}
-    for index, block in enumerate(blocks[: max(after) + 1]):
+    for index, block in enumerate(vit.blocks[: max(after) + 1]):
         sequence = run(index, block, sequence, rope)
         if index in after:
             found[index] = sequence

@@ -27,3 +27,19 @@ def identify(state: Mapping[str, Tensor], path: Path) -> list[tuple[ModelSpec, W
             with suppress(UserError):
                 found.append((spec, translate_weights(spec, shapes, path)))
     return found
+
+
+def only_match(state: Mapping[str, Tensor], path: Path) -> ModelSpec:
+    """Return the one named backbone that a state dict fits.
+
+    Raises:
+        UserError: it fits none, or several.
+    """
+    found = [spec for spec, _ in identify(state, path)]
+    if len(found) != 1:
+        what = "fit no backbone that `rtok models` lists" if not found else "fit several backbones: "
+        raise UserError(
+            f"The weights in '{path}' {what}{', '.join(spec.name for spec in found)}. Name the backbone: --model NAME, "
+            "in Python model=NAME."
+        )
+    return found[0]

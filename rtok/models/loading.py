@@ -72,8 +72,8 @@ def outline_backbone(name: str, *, weights: str | Path, image_size: tuple[int, i
         refuse_robust(content, Path(weights))
         translate_weights(spec, state_dict(content, Path(weights)), Path(weights))
     with torch.device("meta"):
-        vit = _build(spec, image_size)
-    return _backbone(vit, spec, normalization)
+        vit, native = (_build(spec, size) for size in (image_size, (spec.native_size, spec.native_size)))
+    return _backbone(vit, spec, normalization, native.state_dict())
 
 
 @dataclass(frozen=True)
@@ -137,14 +137,14 @@ def build_backbone(
     """Build a frozen backbone from weights at their trained size under timm's names."""
     vit = _build(spec, image_size)
     vit.load_state_dict(_resample(tensors, vit, spec))
-    return _backbone(vit, spec, normalization)
+    return _backbone(vit, spec, normalization, tensors)
 
 
-def _backbone(vit: Any, spec: ModelSpec, normalization: str) -> Backbone:
+def _backbone(vit: Any, spec: ModelSpec, normalization: str, tensors: Mapping[str, Tensor]) -> Backbone:
     mean, std = vit.pretrained_cfg["mean"], vit.pretrained_cfg["std"]
     if normalization == "imagenet":
         mean, std = IMAGENET_MEAN, IMAGENET_STD
-    return Backbone(vit, spec, mean=mean, std=std)
+    return Backbone(vit, spec, mean=mean, std=std, positions=tensors.get("pos_embed"))
 
 
 def check_size(spec: ModelSpec, size: tuple[int, int]) -> None:

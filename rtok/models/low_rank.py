@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rtok.errors import UserError
-from rtok.models.entry import Entry
+from rtok.models.altered import with_modules
+from rtok.models.entry import Entry, OwnModel
 from rtok.models.frozen import linear, product
 
 Factors = tuple[Tensor, Tensor]  # A (rank, in) and B (out, rank): the change is scale * B A
@@ -63,23 +63,16 @@ class LowRankChanges(Entry):
     factors: Mapping[int, Mapping[str, Factors]]
     scale: float
 
-    own_blocks: Sequence[Any] | None = None
-
-    def bind(self, blocks: Sequence[Any]) -> Entry:
-        """Return the entry with its merged weights, which are computed here, once.
+    def bind(self, vit: Any) -> Entry:
+        """Return the model with its merged weights, which are computed here, once.
 
         Raises:
             UserError: the changes are for another architecture.
         """
-        if self.own_blocks is not None:
-            return self
-        if max(self.factors) >= len(blocks):
-            raise UserError(f"The changes are for {1 + max(self.factors)} blocks or more, not for {len(blocks)}.")
-        changed = [
-            _changed(block, self.factors[index], self.scale) if index in self.factors else block
-            for index, block in enumerate(blocks)
-        ]
-        return replace(self, own_blocks=changed)
+        if max(self.factors) >= len(vit.blocks):
+            raise UserError(f"The changes are for {1 + max(self.factors)} blocks or more, not for {len(vit.blocks)}.")
+        blocks = {str(index): _changed(vit.blocks[index], layers, self.scale) for index, layers in self.factors.items()}
+        return OwnModel(with_modules(vit, {"blocks": with_modules(vit.blocks, blocks)}))
 
 
 def merged(weight: Tensor, factors: Factors, scale: float) -> Tensor:
@@ -155,10 +148,9 @@ def _changed(block: nn.Module, factors: Mapping[str, Factors], scale: float) -> 
 
 
 def _with(module: nn.Module, path: Sequence[str], layer: _ChangedLinear) -> nn.Module:
-    """Return a copy of `module` with one inner module replaced; everything else is shared."""
-    own = copy.copy(module)
+    """Return a copy of `module` with one inner layer replaced; everything else is shared."""
     inner = layer if len(path) == 1 else _with(module.get_submodule(path[0]), path[1:], layer)
-    own._modules = {**module._modules, path[0]: inner}
+    own = with_modules(module, {path[0]: inner})
     if path[0] == "qkv" and getattr(module, "q_bias", None) is not None:
         # timm's `EvaAttention` has the bias beside the layer, and then takes the weight out of it
         layer.bias = torch.cat([module.q_bias, module.k_bias, module.v_bias])  # type: ignore[list-item]

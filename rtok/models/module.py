@@ -32,7 +32,7 @@ class ModuleBackbone(Backbone):
         self.num_registers = 0
         self.register_buffer("mean", torch.zeros(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.ones(1, 3, 1, 1), persistent=False)
-        self.rope = None
+        self.rope = self.positions = None
         self.requires_grad_(False)
         self.eval()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import transformers
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rtok.config.defenses import DeepTokensConfig, LoRAConfig
+from rtok.config.defenses import DeepTokensConfig, LoRAConfig, WeightsConfig
 from rtok.config.registry import DEFENSES
 from rtok.conversion import convert
 from rtok.defenses import Defense
@@ -138,6 +139,20 @@ def test_a_format_without_room_for_deep_tokens_says_so(to: str, made: Made, tmp_
     assert not out.exists()
 
 
+@pytest.mark.parametrize("to", ["dinov2", "timm", "transformers"])
+def test_weights_need_no_backbone(to: str, made: Made, tmp_path: Path) -> None:
+    """Nothing of its weights is left, so they may be gone."""
+    _, weights, path = made("dinov2_vits14", WeightsConfig())
+    replace(weights, config={"model": {"weights": str(tmp_path / "gone.pth")}}).save(path)
+    out = tmp_path / ("out" if to == "transformers" else "out.safetensors")
+    done = convert(path, out, to=to, **({} if to == "dinov2" else {"image_size": 56}))
+    assert (done.kind, done.tokens) == ("weights", 0)
+    if to == "dinov2":
+        state = load_file(out)
+        assert all(torch.equal(state[name], tensor) for name, tensor in weights.parameters().items())
+        assert set(state) - set(weights.parameters()) == {"mask_token"}
+
+
 def test_inspect_knows_the_kinds(made: Made) -> None:
     _, _, path = made("dinov2_vits14", LoRAConfig(rank=2, targets=["qkv", "fc2"]))
     (found,) = inspect(path)
@@ -149,3 +164,7 @@ def test_inspect_knows_the_kinds(made: Made) -> None:
     _, _, path = made("dinov2_vits14", DeepTokensConfig(count=3))
     (found,) = inspect(path)
     assert (found.kind, found.facts["count"], found.facts["parameters"]) == ("deep tokens (deep-tokens)", "3", "384")
+    model, _, path = made("dinov2_vits14", WeightsConfig())
+    (found,) = inspect(path)
+    numbers = sum(tensor.numel() for tensor in model.vit.state_dict().values())
+    assert (found.kind, found.facts["parameters"]) == ("weights (weights)", f"{numbers:,}")

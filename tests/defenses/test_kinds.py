@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rtok.config.defenses import DeepTokensConfig, LoRAConfig, TokensConfig
+from rtok.config.defenses import DeepTokensConfig, LoRAConfig, TokensConfig, WeightsConfig
 from rtok.config.registry import DEFENSES
 from rtok.defenses import Defense, load_defense
 from rtok.defenses.base import same_twins
@@ -18,12 +18,25 @@ from rtok.defenses.deep_tokens import DeepTokens
 from rtok.defenses.robustify import robustify
 from rtok.errors import UserError
 from rtok.inspection import inspect
+from rtok.models import registry
 
 SECTIONS = {
     "tokens": TokensConfig(count=3),
     "deep-tokens": DeepTokensConfig(count=2, init_std=0.3),
     "lora": LoRAConfig(rank=2, alpha=3, targets=["qkv", "fc1"], blocks=[1]),
+    "weights": WeightsConfig(),
 }
+
+
+@pytest.fixture(autouse=True)
+def _known(tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny models have their real names, as files give them."""
+    for name in ("dinov2_vits14", "dinov3_vits16", "dinov3_vits16plus"):
+        monkeypatch.setitem(registry._BY_NAME, name, tiny(name).spec)
+
+
+def test_every_kind_is_here() -> None:
+    assert set(SECTIONS) == set(DEFENSES)
 
 
 def make(kind: str, backbone: Any, **changes: Any) -> Defense:
@@ -55,9 +68,13 @@ def test_its_settings_train_another_of_the_same_form(kind: str, tiny: Callable[.
     other = DEFENSES.find(kind).load().create(section, backbone, seed=1)
     shapes = {name: values.shape for name, values in made.parameters().items()}
     assert {name: values.shape for name, values in other.parameters().items()} == shapes
-    twin = made.untrained(0, "control", 1)
+    twin = made.untrained(backbone, 0, "control", 1)
     assert {name: values.shape for name, values in twin.parameters().items()} == shapes
-    one, same, seed, draw = (made.untrained(*key) for key in ((0, "a", 1), (0, "a", 1), (1, "a", 1), (0, "a", 2)))
+    if made.kind == "weights":
+        return  # all twins are the backbone
+    one, same, seed, draw = (
+        made.untrained(backbone, *key) for key in ((0, "a", 1), (0, "a", 1), (1, "a", 1), (0, "a", 2))
+    )
     drawn = next(iter(shapes))
     assert torch.equal(one.parameters()[drawn], same.parameters()[drawn])
     for differs in (seed, draw):
@@ -114,7 +131,8 @@ def test_it_goes_into_a_model_of_timm(name: str, kind: str, tiny: Callable[..., 
 
     trained = robustify(model.vit.requires_grad_(False), made, trainable=True)
     trained.forward_features(normalized).square().mean().backward()
-    assert {key for key, p in trained.named_parameters() if p.grad is not None} == set(made.parameters())
+    with_gradient = {key for key, p in trained.named_parameters() if p.grad is not None}
+    assert with_gradient == {key.replace(".", "/") for key in made.parameters()}
 
 
 def test_another_depth_is_refused(tiny: Callable[..., Any]) -> None:

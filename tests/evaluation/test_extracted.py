@@ -51,7 +51,7 @@ def test_a_copy_is_attacked_through(small: dict[str, Any], tmp_path: Path) -> No
     answer = backbone(batch.images, victim.values)
     far, near = (
         float(1 - F.cosine_similarity(backbone(batch.images, r), answer, dim=-1).mean())
-        for r in (victim.untrained(0, "extracted").values, copy)
+        for r in (victim.untrained(backbone, 0, "extracted").values, copy)
     )
     assert near < far / 3  # the answers are learned
     objective = Objective(FixedSurrogate(lambda x: backbone(x, copy)), FeatureCriterion(plain, "channel"))

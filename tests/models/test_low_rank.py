@@ -76,7 +76,7 @@ def test_it_starts_as_the_backbone(tiny: Callable[..., Any]) -> None:
     backbone, images = model.load(image_size=56), model.images(2, 56)
     lora = LoRA.create(LoRAConfig(), backbone, seed=0)
     assert (lora.model(backbone)(images) - backbone(images)).abs().max() <= 1e-6
-    again = lora.untrained(0, "extracted", 3)
+    again = lora.untrained(backbone, 0, "extracted", 3)
     assert (again.model(backbone)(images) - backbone(images)).abs().max() <= 1e-6
     assert again.values["qkv_A"].std() > 0.05 and not torch.equal(again.values["qkv_A"], lora.values["qkv_A"])
     assert not any(values.any() for name, values in again.values.items() if name.endswith("_B"))
@@ -124,6 +124,6 @@ def test_what_the_model_lacks_is_refused(tiny: Callable[..., Any]) -> None:
     with pytest.raises(UserError, match="names block 2, but 'dinov2_vits14' has 2, from 0 to 1"):
         LoRA.create(LoRAConfig(blocks=[2]), backbone, seed=0)
     with pytest.raises(UserError, match="for another width"):
-        LowRankChanges({0: {"attn.qkv": (torch.zeros(2, 8), torch.zeros(192, 2))}}, 1.0).bind(backbone.vit.blocks)
+        LowRankChanges({0: {"attn.qkv": (torch.zeros(2, 8), torch.zeros(192, 2))}}, 1.0).bind(backbone.vit)
     with pytest.raises(UserError, match=r"for 4 blocks or more, not for 2"):
-        LowRankChanges({3: {}}, 1.0).bind(backbone.vit.blocks)
+        LowRankChanges({3: {}}, 1.0).bind(backbone.vit)

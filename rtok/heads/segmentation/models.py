@@ -59,7 +59,7 @@ class RtokBackbone(BaseModule):
         if isinstance(backbone, str | ModelSpec):
             backbone = load_backbone(backbone, weights=weights, image_size=image_size, normalization=normalization)
         if defense is not None:
-            loaded = load_defense(Path(defense))
+            loaded = load_defense(Path(defense), backbone.backbone.spec.name)
             loaded.check(backbone.backbone, Path(defense))
             backbone = loaded.model(backbone.backbone)
         self.backbone = backbone.backbone  # a module, which moves with this one

@@ -640,6 +640,6 @@ def test_a_copy_is_fitted_to_the_scores_through_the_public_head(
         answer = scores(victim.values, head)
         far, near = (
             float((answer.exp() * (answer - scores(r, "plain"))).sum(1).mean())
-            for r in (victim.untrained(0, "extracted").values, copy)
+            for r in (victim.untrained(backbone, 0, "extracted").values, copy)
         )
         assert near < 0.7 * far, head

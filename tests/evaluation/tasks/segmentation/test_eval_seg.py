@@ -232,7 +232,8 @@ def test_a_copy_is_fitted_to_the_scores_of_whole_pictures(seg_config: Configure,
         ("extracted", "robust", 1),
     ]
     copy = load_defense(config.out / "extracted" / "2-robust.safetensors")
-    start = load_defense(Path(seg_settings["tokens"])).untrained(config.seed, "extracted")
+    backbone = load_backbone(config.model.name, weights=config.model.weights, image_size=config.model.size)
+    start = load_defense(Path(seg_settings["tokens"])).untrained(backbone, config.seed, "extracted")
     moved = copy.parameters()["rtokens"] - start.parameters()["rtokens"]
     assert 1e-3 < float(moved.abs().mean()) < 0.04  # by the learning rate at each step, so the gradient arrives
     with pytest.raises(UserError, match="extracted asks about whole pictures"):
