@@ -71,7 +71,8 @@ def test_the_wheel_holds_the_package_and_the_ready_configs_alone(wheel: Path) ->
     assert {name.split("/")[0] for name in names} == {"rtok", INFORMATION}
     assert not [name for name in names if "__pycache__" in name or "/test" in name]
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "rtok").rglob("*.py")}
-    assert modules | {"rtok/py.typed"} <= names
+    page = {f"rtok/reporting/report/page.{suffix}" for suffix in ("css", "js")}
+    assert modules | page | {"rtok/py.typed"} <= names
 
 
 def test_what_the_wheel_says_of_itself(wheel: Path) -> None:

@@ -127,7 +127,7 @@ def _measuring(setup: Setup, command: str) -> Plan:
     work = [f"gradient steps: {steps} per image, {steps * images:,} in total, in {counted(len(runs), 'attack')}"]
     work += [f"queries: {queries} per image, {queries * images:,} in total"] if queries else []
     if command == "attack":
-        files = [f"images/ ({images})", "manifest.csv", "attack.json", "examples.png"]
+        files = [f"images/ ({images})", "manifest.csv", "attack.json", "examples.png", "examples/"]
         return Plan(work, files, images * (3 * prod(setup.backbone.image_size) + _ROW) + _FIXED)
     if config.extracted is not None and "extracted" in config.threats:
         ExtractedDefenses.open(setup)
@@ -135,7 +135,7 @@ def _measuring(setup: Setup, command: str) -> Plan:
         work += [f"copies of defenses fitted to answers: {len(victims)}, {config.extracted.steps} steps each"]
     curve = ["curve.csv"] if config.curve else []
     entries = [f"{config.protocol}-*.json"] if config.protocol else []
-    files = ["results.json", *entries, "per_image.csv", *curve, "*.png", "config.yaml", "run.json"]
+    files = ["results.json", *entries, "per_image.csv", *curve, "*.png", "examples/", "config.yaml", "run.json"]
     rows = images * max(1, sum(len(trial.victims) for trial in trials))
     return Plan(work, files, 2 * rows * _ROW + _FIXED)  # the journal and the table
 

@@ -130,9 +130,11 @@ def _result(out: Path, rows: Collection[Mapping[str, Any]]) -> AttackResult:
 
 def _draw_examples(setup: Setup, run: Run, rows: list[dict[str, Any]]) -> None:
     from rtok.reporting.figures.examples import adversarial_examples
+    from rtok.reporting.figures.pieces import write_pieces
 
     files = {row["image"]: row["file"] for row in rows}
     batch = setup.examples(files)
     if batch is not None:
         found = torch.stack([load_image(run.path / files[key]) for key in batch.keys])
         adversarial_examples(batch.images, found, run.path / "examples.png", list(batch.keys))
+        write_pieces(batch.images, found, run.path, list(batch.keys))

@@ -108,6 +108,7 @@ class _Results(BaseModel):
     rows: list[_Values]
     differences: list[_Difference] | None = None
     methods: list[_Method] | None = None
+    curve: list[_Values] | None = None
     sanity: _Sanity | None = None
     defenses: dict[str, _Defense] = Field(default_factory=dict)
 
@@ -157,7 +158,7 @@ def renamed(row: Row) -> Row:
 
 
 def read_results(path: Path) -> Row:
-    """Read the results of an evaluation: command, images, rows, differences, methods, sanity checks and defenses.
+    """Read the results of an evaluation: command, images, rows, differences, methods, curve, sanity, defenses.
 
     Raises:
         UserError: the file cannot be read, or does not hold what it should.
@@ -168,6 +169,7 @@ def read_results(path: Path) -> Row:
         "rows": [row.flat() for row in found.rows],
         "differences": [row.flat() for row in found.differences or ()],
         "methods": [row.flat() for row in found.methods or ()],
+        "curve": [row.flat() for row in found.curve or ()],
     }
 
 

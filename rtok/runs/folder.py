@@ -19,11 +19,12 @@ from rtok.errors import UserError
 from rtok.files import LOCK_FILE, TEMPORARY, holds_run, read_json, write_atomic, write_json
 from rtok.runs.lock import FolderLock
 
-SUB_FOLDERS = ("images", "pictures", "heads", "guessed", "extracted", "state", "tensorboard")
+SUB_FOLDERS = ("images", "pictures", "examples", "heads", "guessed", "extracted", "state", "tensorboard")
 # Everything a run can leave in its folder, so that --overwrite removes a run and nothing of the user's own.
 MARKS = ("config.yaml", "run.json", "attack.json")  # they mark the folder as a run
 TABLES = ("per_image.csv", "per_class.csv", "curve.csv", "activations.csv", "manifest.csv")
 ENTRIES = "protocol-*.json"  # of a leaderboard
+EXAMPLES = "examples/examples.json"  # the index of attacked images
 RESULTS = ("results.json", ENTRIES, *TABLES, "*.png")
 RUN_FILES = (*MARKS, "metrics.jsonl", "rtokens*.safetensors", *RESULTS, *SUB_FOLDERS)
 # Keys that may differ between a run and its resumption: they say where and how fast, not what.

@@ -106,6 +106,7 @@ class ClassificationTask(Task):
     def draw(self, setup: Setup, evaluator: Evaluator, rows: Sequence[dict[str, Any]], out: Path) -> None:
         """Draw the summary, and a few attacked images with what is made of them."""
         from rtok.reporting.figures.examples import adversarial_examples
+        from rtok.reporting.figures.pieces import write_pieces
         from rtok.reporting.figures.summary import summary_figures
 
         summary_figures(rows, out, self.command)
@@ -118,7 +119,9 @@ class ClassificationTask(Task):
         with torch.no_grad():
             seen = [evaluator.models[victim](found.adversarial).argmax(-1).tolist() for victim in shown]
         titles = [f"plain: {names[p]}, robust: {names[r]}" for p, r in zip(*seen, strict=True)]
-        adversarial_examples(found.images.cpu(), found.adversarial.cpu(), out / "examples.png", titles)
+        images = (found.images.cpu(), found.adversarial.cpu())
+        adversarial_examples(*images, out / "examples.png", titles)
+        write_pieces(*images, out, [f"{key}; {seen}" for key, seen in zip(found.batch.keys, titles, strict=True)])
 
 
 def evaluate_classification(config: Config, **options: Unpack[RunOptions]) -> dict[str, Any]:

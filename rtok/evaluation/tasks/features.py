@@ -101,6 +101,7 @@ class FeatureTask(Task):
     def draw(self, setup: Setup, evaluator: Evaluator, rows: Sequence[dict[str, Any]], out: Path) -> None:
         """Draw the summary, the activations where they are asked for, and how far patches moved in a few images."""
         from rtok.reporting.figures.features import feature_movement
+        from rtok.reporting.figures.pieces import write_pieces
         from rtok.reporting.figures.summary import summary_figures
 
         summary_figures(rows, out, self.command)
@@ -123,6 +124,7 @@ class FeatureTask(Task):
             }
         images = (found.images.cpu(), found.adversarial.cpu())
         feature_movement(*images, maps, out / "features.png", titles=found.batch.keys)
+        write_pieces(*images, out, found.batch.keys, maps)
 
 
 def evaluate_features(config: Config, **options: Unpack[RunOptions]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Figures are objects of their own; pyplot and its global state are not used.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,12 @@ def amplified(clean: np.ndarray, adversarial: np.ndarray) -> tuple[np.ndarray, i
     largest = float(np.abs(difference).max(initial=0.0))
     factor = max((step for step in (1, 2, 5, 10, 20, 50) if step * largest <= 0.5), default=1)
     return np.clip(0.5 + factor * difference, 0.0, 1.0), factor if largest else 1
+
+
+def heat_bottom(maps: Iterable[np.ndarray]) -> float:
+    """Return where the color scale of cosine maps begins: the tenth below the lowest value, at most 0.9."""
+    lowest = min((float(values.min()) for values in maps), default=0.0)
+    return float(min(np.floor(lowest * 10) / 10, 0.9))
 
 
 def pixels(images: object) -> np.ndarray:

@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 
 from rtok.reporting.figures import canvas
-from rtok.reporting.figures.canvas import INK, amplified, bare, image_grid, pixels, save, shortened, show_image
+from rtok.reporting.figures.canvas import (
+    INK,
+    amplified,
+    bare,
+    heat_bottom,
+    image_grid,
+    pixels,
+    save,
+    shortened,
+    show_image,
+)
 
 
 def feature_movement(
@@ -29,9 +39,7 @@ def feature_movement(
     heat = {victim: np.asarray(values, dtype=np.float32) for victim, values in maps.items()}
     n, _, height, width = clean.shape
     change, factor = amplified(clean, adversarial)
-    lowest = min((float(values.min()) for values in heat.values()), default=0.0)
-    # The scale ends at the tenth below the lowest value, and always has some width.
-    bottom = min(np.floor(lowest * 10) / 10, 0.9)
+    bottom = heat_bottom(heat.values())
 
     figure, grid = image_grid(n, 3 + len(heat), height, width)
     headings = ("clean", "adversarial", canvas.CHANGE.format(factor), *heat)

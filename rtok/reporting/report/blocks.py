@@ -40,10 +40,97 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A PNG file and what it shows."""
+    """A PNG file and what it shows.
+
+    Attributes:
+        live: the same for a page that adapts to its reader, in place of the PNG.
+    """
 
     path: Path
     caption: str
+    live: Bars | Curves | Examples | None = None
+
+
+@dataclass(frozen=True)
+class Point:
+    """A value of a chart.
+
+    Attributes:
+        low, high: its interval; its own value where there is none.
+        text: what it is, with its number.
+    """
+
+    x: float
+    y: float
+    low: float
+    high: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Series:
+    """Values of one kind.
+
+    Attributes:
+        look: its color and dash: see `page.css`.
+        joined: whether a line goes through its points.
+    """
+
+    name: str
+    look: str
+    points: Sequence[Point]
+    joined: bool = True
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One value with its interval, beside others.
+
+    Attributes:
+        look: see `Series`.
+        shown: the number in words.
+        text: see `Point`.
+    """
+
+    name: str
+    look: str
+    value: float
+    low: float
+    high: float
+    shown: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Values to compare: panels of groups."""
+
+    panels: Sequence[tuple[str, Sequence[tuple[str, Sequence[Bar]]]]]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Values against another value: titled panels that share their axes."""
+
+    panels: Sequence[tuple[str, Sequence[Series]]]
+    x: str
+    y: str
+
+
+@dataclass(frozen=True)
+class View:
+    """One picture of an example: the clean image, the attacked one, ..."""
+
+    title: str
+    path: Path
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Images to look at one by one: a title, and the views of each."""
+
+    items: Sequence[tuple[str, Sequence[View]]]
 
 
 @dataclass(frozen=True)

@@ -9,22 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from rtok.console import clock
-from rtok.reporting.report.blocks import Block, Figure, Heading, Listing, Paragraph, Table
+from rtok.reporting.report.blocks import Bars, Block, Curves, Examples, Figure, Heading, Listing, Paragraph, Table
+from rtok.reporting.report.charts import robustness_curves, summary_bars, tradeoff_curves, training_curves
 from rtok.reporting.report.evaluations import evaluations, overview
 from rtok.reporting.report.runs import ATTACK, TRAIN, Run, distinct, model
 from rtok.reporting.tables import ABSENT
-from rtok.results.columns import main_column
+from rtok.results.columns import main_column, paired_columns
 from rtok.results.words import counted
 
 LAST = 10  # steps at the end of a training whose means are shown
-CAPTIONS = {
-    "activations": "The largest activation after each block",
+CAPTIONS = {  # in the order in which they are shown
+    "summary": "Each victim under each threat, with 95 % intervals",
     "curve": "Robustness of each victim at each radius",
+    "tradeoff": "What each defense keeps under attack against what it costs on clean images",
     "curves": "Cosine to the plain clean features during training",
+    "activations": "The largest activation after each block",
     "examples": "Clean images, adversarial images, and their difference",
     "features": "How far the features of each patch moved",
-    "summary": "Each victim under each threat, with 95 % intervals",
-    "tradeoff": "What each defense keeps under attack against what it costs on clean images",
 }
 
 
@@ -67,14 +68,19 @@ def _tradeoff(runs: Sequence[Run], drawn: Path) -> Iterator[Block]:
 
     if len(runs) == 1:
         return
-    results = [run.results for run in runs if run.results]
-    rows = [row for found in results for row in found["rows"]]
-    trained = {file: about["trained"] for found in results for file, about in found["defenses"].items()}
+    rows = [row for run in runs if run.results for row in run.results["rows"]]
+    trained = {file: settings for run in runs for file, settings in _trained_settings(run).items()}
     command = runs[0].command
     path = drawn / f"{command}-{len(list(drawn.iterdir()))}" / "tradeoff.png"
     path.parent.mkdir()
-    if tradeoff(rows, trained, path, main_column(command)):
-        yield Figure(path, f"All runs: {CAPTIONS['tradeoff']}")
+    column = main_column(command)
+    if tradeoff(rows, trained, path, column):
+        yield Figure(path, f"All runs: {CAPTIONS['tradeoff']}", tradeoff_curves(rows, trained, column))
+
+
+def _trained_settings(run: Run) -> dict[str, Mapping[str, Any]]:
+    """The settings of the trainings of an evaluation's defenses, by file."""
+    return {file: about["trained"] for file, about in ((run.results or {}).get("defenses") or {}).items()}
 
 
 def _trainings(runs: Sequence[Run]) -> Iterator[Block]:
@@ -132,10 +138,27 @@ def _settings(runs: Sequence[Run]) -> Iterator[Block]:
 
 
 def _figures(runs: Sequence[Run]) -> Iterator[Block]:
+    order = {name: number for number, name in enumerate(CAPTIONS)}
     for run in runs:
-        for path in run.figures:
+        for path in sorted(run.figures, key=lambda path: order.get(path.stem, len(order))):
             caption = CAPTIONS.get(path.stem, path.stem)
-            yield Figure(path, caption if len(runs) == 1 else f"{run.name}: {caption}")
+            yield Figure(path, caption if len(runs) == 1 else f"{run.name}: {caption}", _live(run, path.stem))
+
+
+def _live(run: Run, figure: str) -> Bars | Curves | Examples | None:
+    """What a page shows in place of a run's figure; None for the figure itself."""
+    if figure in ("examples", "features"):
+        return run.examples
+    if figure == "curves":
+        return training_curves(run.metrics)
+    if run.results is None:
+        return None
+    rows, column = run.results["rows"], main_column(run.command)
+    if figure == "summary":
+        return summary_bars(rows, column)
+    if figure == "tradeoff":
+        return tradeoff_curves(rows, _trained_settings(run), column)
+    return robustness_curves(run.results["curve"], paired_columns(run.command)[0]) if figure == "curve" else None
 
 
 def _data(run: Run) -> str:

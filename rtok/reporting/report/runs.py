@@ -11,9 +11,11 @@ from typing import Any
 
 from rtok.config import strict_yaml
 from rtok.errors import UserError
-from rtok.reporting.report.checked import read_manifest, read_metrics
+from rtok.reporting.report.blocks import Examples
+from rtok.reporting.report.checked import read_examples, read_manifest, read_metrics
 from rtok.results.columns import COLUMNS
 from rtok.results.files import damaged, read_json, read_results, read_text
+from rtok.runs.folder import EXAMPLES
 
 TRAIN, ATTACK = "train", "attack"
 PICTURES = 4  # of those that `eval-seg` draws
@@ -34,6 +36,7 @@ class Run:
         metrics: of a training, one row per step and set of tokens.
         manifest: of an adversarial set, one row per image.
         figures: the PNG files that it drew.
+        examples: images that it attacked, picture by picture.
     """
 
     path: Path
@@ -46,6 +49,7 @@ class Run:
     metrics: Sequence[Mapping[str, Any]] = ()
     manifest: Sequence[Mapping[str, str]] = ()
     figures: Sequence[Path] = field(default_factory=list)
+    examples: Examples | None = None
 
     @property
     def finished(self) -> bool:
@@ -91,7 +95,8 @@ def _read(path: Path, name: str) -> Run:
     manifest = read_manifest(path / "manifest.csv") if is_set else []
     figures = sorted(path.glob("*.png")) + sorted(path.glob("pictures/*.png"))[:PICTURES]
     drawn = [figure for figure in figures if _is_png(figure)]
-    return Run(path, name, command, settings, text, record, results, metrics, manifest, drawn)
+    examples = read_examples(path / EXAMPLES, _is_png)
+    return Run(path, name, command, settings, text, record, results, metrics, manifest, drawn, examples)
 
 
 def _no_run(path: Path) -> str:

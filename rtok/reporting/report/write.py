@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from rtok.errors import UserError
 from rtok.files import write_atomic
-from rtok.reporting.report.blocks import Block, Figure
+from rtok.reporting.report.blocks import Block, Examples, Figure
 from rtok.reporting.report.content import content
 from rtok.reporting.report.html import to_html
 from rtok.reporting.report.leaderboard import leaderboard, read_entries
@@ -61,7 +61,7 @@ def _write(blocks: Sequence[Block], out: Path, count: int, title: str) -> Report
     figures = [block.path for block in blocks if isinstance(block, Figure)]
     links = {path: f"{FIGURES}/{number:02}-{_slug(path)}" for number, path in enumerate(figures, start=1)}
     try:
-        images = {path: path.read_bytes() for path in figures}
+        images = {path: path.read_bytes() for path in [*figures, *_pieces(blocks)]}
         shutil.rmtree(out / FIGURES, ignore_errors=True)
         (out / FIGURES).mkdir(parents=True) if figures else out.mkdir(parents=True, exist_ok=True)
         for path, link in links.items():
@@ -72,6 +72,12 @@ def _write(blocks: Sequence[Block], out: Path, count: int, title: str) -> Report
     except OSError as error:
         raise UserError(f"cannot write to {out}: {error.strerror}. Name another folder with --out.") from error
     return Report(markdown, html, count)
+
+
+def _pieces(blocks: Sequence[Block]) -> list[Path]:
+    """The pictures of all examples."""
+    shown = [block.live for block in blocks if isinstance(block, Figure) and isinstance(block.live, Examples)]
+    return [view.path for examples in shown for _, views in examples.items for view in views]
 
 
 def _check(out: Path, overwrite: bool) -> None:

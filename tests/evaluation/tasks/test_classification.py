@@ -35,7 +35,7 @@ from rtok.models import Backbone, load_backbone, registry
 from rtok.statistics import share_interval, wilson
 
 HEADS = ["control-1-0", "control-1-1", "plain", "robust"]
-FILES = ["config.yaml", "examples.png", "heads", "per_image.csv", "results.json", "run.json", "summary.png"]
+FILES = ["config.yaml", "examples", "examples.png", "heads", "per_image.csv", "results.json", "run.json", "summary.png"]
 ATTACK = {"preset": "standard", "eps": "12/255", "steps": 3}
 AUTO = {"preset": "autoattack", "eps": "12/255", "quantize": "round", "version": "custom", "attacks": ["apgd-ce"]}
 COLOURS = {"blue": (60, 70, 160), "green": (70, 150, 80), "red": (150, 70, 70)}
@@ -431,7 +431,7 @@ def test_an_adversarial_set_on_labels(settings: dict[str, Any], tmp_path: Path) 
     about = json.loads((tmp_path / "set" / "attack.json").read_text())
     assert about["objective"] == "labels"
     names = sorted(path.name for path in (tmp_path / "set").iterdir())
-    assert names == ["attack.json", "examples.png", "heads", "images", "manifest.csv"]
+    assert names == ["attack.json", "examples", "examples.png", "heads", "images", "manifest.csv"]
     crafted = evaluate_classification(config(settings, threats=["transfer"], out=tmp_path / "crafted"))
     attack = {"from": str(tmp_path / "set")}
     stored = evaluate_classification(config(settings, attack=attack, out=tmp_path / "stored"))

@@ -26,7 +26,7 @@ from rtok.evaluation import evaluate_features, make_adversarial_set
 from rtok.evaluation.loop import Evaluator
 from rtok.models import load_backbone
 
-FILES = ["config.yaml", "features.png", "per_image.csv", "results.json", "run.json", "summary.png"]
+FILES = ["config.yaml", "examples", "features.png", "per_image.csv", "results.json", "run.json", "summary.png"]
 Rows = list[dict[str, Any]]
 
 
@@ -205,7 +205,7 @@ def test_an_adversarial_set_is_made_once_and_evaluated_often(
 ) -> None:
     made = make_adversarial_set(config(settings, None, out=tmp_path / "set"))
     names = sorted(path.name for path in (tmp_path / "set").iterdir())
-    assert names == ["attack.json", "examples.png", "images", "manifest.csv"]
+    assert names == ["attack.json", "examples", "examples.png", "images", "manifest.csv"]
     assert made.images == 7 and made.max_linf_255 <= 3
     crafted = evaluate_features(config(settings, token_file, threats=["transfer"], out=tmp_path / "crafted"))
     stored = evaluate_features(
@@ -368,7 +368,13 @@ def test_an_interrupted_set_resumes_to_the_same_files(
     assert (cut.out / "manifest.csv").read_bytes() == (tmp_path / "whole" / "manifest.csv").read_bytes()
     for path in (tmp_path / "whole" / "images").iterdir():
         assert (cut.out / "images" / path.name).read_bytes() == path.read_bytes()
-    assert sorted(p.name for p in cut.out.iterdir()) == ["attack.json", "examples.png", "images", "manifest.csv"]
+    assert sorted(p.name for p in cut.out.iterdir()) == [
+        "attack.json",
+        "examples",
+        "examples.png",
+        "images",
+        "manifest.csv",
+    ]
 
 
 def _any_tokens(tmp_path: Path) -> str:

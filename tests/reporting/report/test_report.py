@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -20,71 +20,9 @@ from rtok.cli.app import build
 from rtok.config import strict_yaml
 from rtok.errors import UserError
 from rtok.reporting.report import write_report
+from tests.reporting.report.folders import HOSTILE, Page, adversarial_set, evaluation, examples, run_folder, training
 
-HOSTILE = "<script>alert(1)</script>|`*[x](javascript:1)\"'&amp;\u202e"
-MODEL = {"name": "dinov2_vits14", "image_size": 98}
 Rows = list[dict[str, Any]]
-
-
-def run_folder(path: Path, command: str, *, settings: dict[str, Any] | None = None, finished: bool = True) -> Path:
-    path.mkdir(parents=True)
-    config = {"model": MODEL, "data": {"name": "photos", "split": "test"}, **(settings or {})}
-    (path / "config.yaml").write_text(strict_yaml.dump(config))
-    record = {
-        "command": ["rtok", command, "--config", "x.yaml"],
-        "versions": {"rtok": "0.1.0", "torch": "2.15.0"},
-        "device": {"type": "cpu", "name": "x86_64", "precision": "fp32"},
-        "git": {"commit": "0123456789abcdef", "dirty": True},
-        "seconds": 83.2,
-        "finished": finished,
-    }
-    (path / "run.json").write_text(json.dumps(record))
-    return path
-
-
-def evaluation(path: Path, rows: Rows, **more: Any) -> Path:
-    run_folder(path, "eval-features")
-    results = {"command": "eval-features", "images": 30, "rows": rows, **more}
-    (path / "results.json").write_text(json.dumps(results))
-    Image.new("RGB", (3, 2), "red").save(path / "summary.png")
-    return path
-
-
-def training(path: Path, threat: str = "transfer") -> Path:
-    run_folder(
-        path, "train", settings={"tokens": {"count": 10, "seeds": [7]}, "train": {"threat": threat, "steps": 20}}
-    )
-    lines = [
-        {"step": step, "invariance": 0.9, "adversarial": step / 20, "undefended": 0.4, "seconds": 1.5}
-        for step in range(1, 21)
-    ]
-    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    Image.new("RGB", (3, 2), "blue").save(path / "curves.png")
-    return path
-
-
-def adversarial_set(path: Path) -> Path:
-    path.mkdir(parents=True)
-    made = {"config": {"model": MODEL}, "name": "paper", "objective": "features", "surrogate": "dinov2_vits14"}
-    (path / "attack.json").write_text(json.dumps({**made, "finished": True, "seconds": 3}))
-    (path / "manifest.csv").write_text("image,linf_255\na.png,1.5\nb.png,2.5\n")
-    return path
-
-
-class Page(HTMLParser):
-    """What a browser would make of a page: its elements with their attributes, and its text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 def cells(text: str, first: str) -> list[str]:
@@ -133,13 +71,15 @@ def test_the_trade_off_is_drawn_over_several_runs(tmp_path: Path, rows: Rows) ->
 
 def test_figures_lie_beside_the_markdown_and_inside_the_html(tmp_path: Path, rows: Rows) -> None:
     runs = [training(tmp_path / "a"), evaluation(tmp_path / "b", rows)]
+    Image.new("RGB", (3, 2), "green").save(runs[1] / "other.png")
     (runs[0] / "notes.png").write_text("<svg onload=alert(1)>")  # only the name says PNG
     report = write_report(runs, tmp_path / "out")
     linked = re.findall(r"!\[.*\]\((figures/[\w.-]+)\)", report.markdown.read_text())
     found = [attrs["src"] or "" for tag, attrs in Page(report.html.read_text()).elements if tag == "img"]
-    drawn = [(runs[1] / "summary.png").read_bytes(), (runs[0] / "curves.png").read_bytes()]
-    assert [(tmp_path / "out" / link).read_bytes() for link in linked] == drawn
-    assert [base64.b64decode(src.removeprefix("data:image/png;base64,")) for src in found] == drawn
+    drawn = [run / name for run, name in ((runs[1], "summary.png"), (runs[1], "other.png"), (runs[0], "curves.png"))]
+    assert [(tmp_path / "out" / link).read_bytes() for link in linked] == [path.read_bytes() for path in drawn]
+    # the page draws the others itself
+    assert [base64.b64decode(src.removeprefix("data:image/png;base64,")) for src in found] == [drawn[1].read_bytes()]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["figures", "report.html", "report.md"]
 
 
@@ -149,7 +89,13 @@ def test_nothing_of_a_run_becomes_markup(tmp_path: Path, rows: Rows) -> None:
     hostile = [row | {"attack": HOSTILE, "surrogate": HOSTILE, "threat": HOSTILE} for row in hostile]
     check = {"check": HOSTILE, "seen": HOSTILE, "passed": False, "defense": None}
     sanity = {"verdict": "suspicious", "images": 4, "checks": [check]}
-    evaluation(folder, hostile, sanity=sanity, differences=[])
+    about = {"kind": HOSTILE, "sha256": None, "parameters": 3, "trained": {}}
+    curve = [{**row, "threat": HOSTILE, "eps": 1 / 255} for row in hostile]
+    more = {"sanity": sanity, "differences": [], "curve": curve, "defenses": {HOSTILE: about}}
+    evaluation(folder, hostile, **more)
+    for name in ("curve", "features", "tradeoff", HOSTILE.replace("/", "-")):
+        Image.new("RGB", (3, 2), "red").save(folder / f"{name}.png")
+    examples(folder, title=HOSTILE)
     settings = {"model": {"name": HOSTILE, "image_size": HOSTILE}, "data": {"name": HOSTILE}, "note": f"\n\n{HOSTILE}"}
     (folder / "config.yaml").write_text(strict_yaml.dump(settings))
     trainings = [training(tmp_path / name) for name in ("other", f"{folder.name} 2")]
@@ -157,10 +103,16 @@ def test_nothing_of_a_run_becomes_markup(tmp_path: Path, rows: Rows) -> None:
     page = Page(report.html.read_text())
     allowed = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "h3", "p", "div", "table", "thead"}
     allowed |= {"tbody", "tr", "th", "td", "strong", "figure", "img", "figcaption", "details", "summary", "pre"}
+    allowed |= {"script", "nav", "ol", "ul", "li", "a", "span", "br", "small"}
+    allowed |= {"svg", "g", "line", "rect", "circle", "text", "polyline", "polygon"}
     assert {tag for tag, _ in page.elements} <= allowed
+    assert [tag for tag, _ in page.elements].count("script") == 1  # the page's own
     assert "<script>alert(1)</script>" in page.text
-    names = {"content", "charset", "name", "lang", "http-equiv", "class", "alt", "src"}
+    names = {"content", "charset", "name", "lang", "http-equiv", "class", "alt", "src", "id", "href", "role"}
+    names |= {"aria-label", "aria-hidden", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "dx", "dy", "points"}
+    names |= {"width", "height", "viewbox", "preserveaspectratio", "text-anchor"}
     assert {name for _, attrs in page.elements for name in attrs} <= names
+    assert all(re.fullmatch(r"#c\d+", attrs["href"] or "") for tag, attrs in page.elements if tag == "a")
     sources = [attrs["src"] or "" for tag, attrs in page.elements if tag == "img"]
     assert sources and all(source.startswith("data:image/png;base64,") for source in sources)
     assert "\u202e" not in page.text  # would turn the line around
@@ -168,7 +120,7 @@ def test_nothing_of_a_run_becomes_markup(tmp_path: Path, rows: Rows) -> None:
     (drawn,) = {token.type for token in parsed(text) if token.type in ("image", "link_open", "html_inline")}
     assert drawn == "image"  # those of the report, and nothing else that a browser would follow or run
     images = [token.attrs["src"] for token in parsed(text) if token.type == "image"]
-    assert len(images) == 3 and all(str(source).startswith("figures/") for source in images)
+    assert len(images) == 7 and all(str(source).startswith("figures/") for source in images)
     settings_fenced = re.findall(r"^(`{3,})\n(.*?)\n\1$", text, re.MULTILINE | re.DOTALL)
     assert len(settings_fenced) == 3 and all(fence not in inside for fence, inside in settings_fenced)
     text = re.sub(r"^(`{3,})\n.*?\n\1$", "", text, flags=re.MULTILINE | re.DOTALL)
@@ -185,7 +137,7 @@ def test_nothing_of_a_run_becomes_markup(tmp_path: Path, rows: Rows) -> None:
 def test_it_loads_nothing_from_elsewhere(tmp_path: Path, rows: Rows) -> None:
     html = write_report([evaluation(tmp_path / "a", rows)], tmp_path / "out").html.read_text()
     assert "default-src &#x27;none&#x27;" in html and "prefers-color-scheme: dark" in html
-    assert not re.search(r"https?:|@import|url\(|<script|<link", html)
+    assert not re.search(r"https?:|@import|url\(|<script |<link|fetch|import\(|XMLHttp|innerHTML|eval\(|style=", html)
 
 
 def test_runs_of_one_model_and_attack_share_a_table(tmp_path: Path, rows: Rows) -> None:
@@ -328,3 +280,26 @@ def test_a_report_is_replaced_only_when_asked(tmp_path: Path, rows: Rows) -> Non
     for overwrite in (False, True):
         with pytest.raises(UserError, match="holds no report"):
             write_report([run], tmp_path / "mine", overwrite=overwrite)
+
+
+def test_the_policy_lets_the_pages_own_style_and_script_run_and_nothing_else(tmp_path: Path, rows: Rows) -> None:
+    html = write_report([evaluation(tmp_path / "a", rows)], tmp_path / "out").html.read_text()
+    for tag, directive in (("style", "style-src"), ("script", "script-src")):
+        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{directive} &#x27;sha256-{digest}&#x27;;" in html
+    assert "unsafe" not in html
+
+
+def test_an_index_of_examples_leads_to_nothing_outside_of_its_folder(tmp_path: Path, rows: Rows) -> None:
+    run = evaluation(tmp_path / "a", rows)
+    Image.new("RGB", (2, 2)).save(tmp_path / "secret.png")
+    Image.new("RGB", (2, 2)).save(run / "features.png")
+    for file in ("../../secret.png", "1-1.png/../../../secret.png", str(tmp_path / "secret.png"), "1-1.png\n"):
+        examples(run, file=file)
+        with pytest.raises(UserError, match=r"examples\.json' is damaged"):
+            write_report([run], tmp_path / "out")
+    examples(run, file="1-9.png")  # which is not there: the figure is shown instead
+    page = Page(write_report([run], tmp_path / "out").html.read_text())
+    assert not [attrs for _, attrs in page.elements if attrs.get("class") == "examples"]
+    assert [tag for tag, _ in page.elements].count("img") == 1
