@@ -16,7 +16,8 @@ COMMAND = "eval-features"
 # `analysis` and `curve` add to the results and change none of them.
 FREE = (
     *("model.name", "model.weights", "model.normalization", "defense"),
-    *("data.name", "data.root", "data.extra", "data.holdout", "data.verify", "data.workers"),
+    *("data.name", "data.root", "data.repo", "data.subset", "data.image_column", "data.label_column"),
+    *("data.extra", "data.holdout", "data.verify", "data.workers"),
     *("batch_size", "compile", "analysis", "curve", "out"),
 )
 
@@ -39,7 +40,7 @@ def _of_protocol(config: Config) -> Config:
     assert config.protocol is not None
     raw = yaml.safe_load(protocols()[config.protocol])
     raw["model"]["name"] = config.model.name
-    raw["data"] |= {"name": config.data.name, "root": config.data.root}
+    raw["data"] |= {"name": config.data.name, "root": config.data.root, "repo": config.data.repo}
     return Config.model_validate(raw)
 
 

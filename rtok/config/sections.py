@@ -114,6 +114,17 @@ class DataConfig(Section):
     root: FilePath | None = Field(
         None, validate_default=True, description="The folder of the data set; `photos` and `digits` come with packages."
     )
+    repo: str | None = Field(
+        None,
+        validate_default=True,
+        description="`hf`: the id of a data set on the Hugging Face hub, such as `USER/NAME`, instead of `root`, which "
+        "is a folder that `save_to_disk` wrote or of parquet files.",
+    )
+    subset: str | None = Field(None, description="`hf`: which of the configurations of the data set.")
+    image_column: str | None = Field(None, description="`hf`: the column of images. Null: the only one.")
+    label_column: str | None = Field(
+        None, description="`hf`: the column of labels, numbers or names. Null: the only one of classes, or none."
+    )
     extra: FilePath | None = Field(
         None, description="`imagenet`: the folder that `rtok prepare-imagenet --extra` wrote to. Null: the root."
     )
@@ -124,8 +135,8 @@ class DataConfig(Section):
     )
     holdout: Annotated[Real, Field(gt=0, lt=1)] | None = Field(
         None,
-        description="Hold out this share of a `folder` or `folder-seg` that has no folders for splits: `train` is the "
-        "rest, `val` and `test` are the share. The same images in every run, whatever the seed.",
+        description="Hold out this share of a data set that has no splits: `train` is the rest, `val` and `test` are "
+        "the share. The same images in every run, whatever the seed.",
     )
     resize: Literal["squash", "crop", "random-crop"] = Field(
         "squash",
@@ -157,6 +168,18 @@ class DataConfig(Section):
         if root is None and name is not None and "root" in DATASETS.find(name).traits:
             raise broken_rule(f"is missing: data set '{name}' needs its folder")
         return root
+
+    @field_validator("repo")
+    @classmethod
+    def _root_or_repo(cls, repo: str | None, info: ValidationInfo) -> str | None:
+        if "name" in info.data and "root" in info.data:
+            takes = "repo" in DATASETS.find(info.data["name"]).traits
+            if repo is not None and not takes:
+                valid = [entry.name for entry in DATASETS.entries() if "repo" in entry.traits]
+                raise broken_rule(f"is for {' and '.join(valid)}: write data.root")
+            if takes and (repo is None) == (info.data["root"] is None):
+                raise broken_rule("or data.root, one of them: an id on the hub, or a local folder")
+        return repo
 
     @field_validator("holdout")
     @classmethod

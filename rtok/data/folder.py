@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rtok.data.listing import find_images, made_by_run, subfolders
-from rtok.data.source import FileSource
+from rtok.data.source import FileSource, in_classes
+from rtok.data.splits import split_of, whole_of
 from rtok.errors import UserError, nearest, some
 from rtok.files import where
 
 if TYPE_CHECKING:
     from rtok.config.sections import DataConfig
-
-_SPLIT = re.compile(
-    r"(?:(?P<train>train(?:ing)?)|(?P<val>val(?:id(?:ation)?)?)|(?P<test>test(?:ing)?))(?:[-_ ]?set)?", re.IGNORECASE
-)
 
 
 def open_folder(config: DataConfig) -> FileSource:
@@ -44,12 +40,8 @@ def open_folder(config: DataConfig) -> FileSource:
     # Keys start at the root, so that a picture has the same key whatever `data.split` is.
     prefix = base.relative_to(root).parts
     keys = ["/".join((*prefix, *parts)) for parts in listing.files]
-    found = listing.counted + _in_classes(names) + listing.passed_over + undivided(splits, config)
+    found = listing.counted + in_classes(names) + listing.passed_over + undivided(splits, config)
     return FileSource(root, keys, labels, names, found)
-
-
-def _in_classes(names: Sequence[str] | None) -> str:
-    return "" if names is None else f", {len(names)} class{'es' * (len(names) > 1)} ({some(names)})"
 
 
 def existing_root(config: DataConfig) -> Path:
@@ -83,8 +75,7 @@ def split_folders(root: Path) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for name in subfolders(root):
-        match = _SPLIT.fullmatch(name)
-        split = match.lastgroup if match else None
+        split = split_of(name)
         if split is not None and (first := found.setdefault(split, root / name)).name != name:
             raise UserError(
                 f"data.root: {root} has two folders for the split {split}, {first.name} and {name}: rename one."
@@ -110,9 +101,7 @@ def chosen_folder(root: Path, splits: Mapping[str, Path], config: DataConfig) ->
 
 def undivided(splits: Mapping[str, Path], config: DataConfig) -> str:
     """Return what to say of a split that is no less than the whole folder, or `""`."""
-    if splits or config.holdout is not None or config.split == "train":
-        return ""
-    return f"; there are no folders for splits, so {config.split} is all of them (data.holdout divides them)"
+    return "" if splits else whole_of("folders for splits", config)
 
 
 def no_split(root: Path, split: str) -> UserError:

@@ -10,6 +10,7 @@ from typing import Protocol
 from PIL import Image
 
 from rtok.data.decoding import read_image
+from rtok.errors import some
 
 
 class ImageSource(Protocol):
@@ -48,6 +49,11 @@ class ImageSource(Protocol):
 def found(source: ImageSource) -> str:
     """Return what a data set holds and what it passed over, in words, as its `found` says if it has one."""
     return getattr(source, "found", "") or f"{len(source)} images"
+
+
+def in_classes(names: Sequence[str] | None) -> str:
+    """Return how many classes there are, for the middle of a sentence; "" for data without classes."""
+    return "" if names is None else f", {len(names)} class{'es' * (len(names) != 1)} ({some(names)})"
 
 
 @dataclass(frozen=True)

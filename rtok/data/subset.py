@@ -52,6 +52,11 @@ class Subset:
     def __len__(self) -> int:
         return len(self.indices)
 
+    @property
+    def containers(self) -> Sequence[str]:
+        """The files that all pictures are read from, where not each has its own."""
+        return getattr(self.source, "containers", ())
+
     def paths(self, index: int) -> list[str]:
         """Return the files that a picture is read from; none where the data has no files."""
         paths = getattr(self.source, "paths", None)

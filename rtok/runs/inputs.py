@@ -66,6 +66,8 @@ def images_identity(source: ImageSource, *, whole: bool = False) -> str:
         whole: read the files instead of their sizes and times.
     """
     digest = hashlib.sha256()
+    for file in getattr(source, "containers", ()):  # files with many images each
+        digest.update((_hash_file(Path(file)) if whole else _stamp(file)).encode())
     paths, labels = getattr(source, "paths", None), source.labels
     # A listing of a million images is faster to go through than to ask one by one.
     for index, (key, label) in enumerate(zip(source.keys, repeat(None) if labels is None else labels, strict=False)):

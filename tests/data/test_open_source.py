@@ -12,9 +12,11 @@ from rtok.config.registry import DATASETS
 from rtok.data import open_source
 from rtok.errors import UserError
 
+# Those that are not files in folders, and those with masks, are tested beside them.
+OTHERS = ("ade20k", "folder-seg", "hf", "webdataset")
 
-# The sets with masks have a layout of their own, tested beside them.
-@pytest.mark.parametrize("name", [name for name in DATASETS if name not in ("ade20k", "folder-seg")])
+
+@pytest.mark.parametrize("name", [name for name in DATASETS if name not in OTHERS])
 def test_every_data_set_opens(write_images, config, name: str) -> None:
     write_images("test/n01440764/a.png", "test/n01440764/b.png")
     source = open_source(config(name, split="test", limit=None), seed=0)
