@@ -7,7 +7,7 @@ TOKENS := results/demo/train/rtokens.safetensors
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-class demo-seg test test-kill fuzz lint bench bench-gpu docs labels clean
+.PHONY: help demo demo-class demo-seg test test-kill fuzz lint bench bench-gpu docs docs-site labels clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench-gpu: $(VENV)/.demo ## The same on a GPU: several models and batches, bf16,
 docs: $(VENV)/.core ## Write docs/config.md from the config's schema.
 	$(BIN)/python scripts/config_reference.py docs/config.md
 
+docs-site: $(VENV)/.docs ## Build the docs site from README.md and docs/ into build/site.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
 labels: $(VENV)/.core ## Write labels.txt, the names of ImageNet's classes, from timm's lists.
 	$(BIN)/python scripts/make_labels.py labels.txt
 
@@ -73,7 +76,7 @@ $(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
-$(VENV)/.demo $(VENV)/.seg $(VENV)/.test: $(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.demo $(VENV)/.docs $(VENV)/.seg $(VENV)/.test: $(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$*]"
 	touch $@
 

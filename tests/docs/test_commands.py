@@ -1,0 +1,164 @@
+"""Every command on every page: its flags exist, and so do the ready configs, keys and values that it names.
+
+Nothing is run, so that commands that need a GPU, the hub or ImageNet are checked like the others.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from rtok.cli.app import build
+from rtok.cli.runs import COMMANDS
+from rtok.cli.shortcuts import Shortcuts
+from rtok.config import load_config, strict_yaml
+from rtok.config.ready import all_ready
+from rtok.errors import UserError
+from tests.docs.pages import PAGES, ROOT, blocks, commands, prose
+
+UsageError = typer.BadParameter.__mro__[1]  # click's own, or that of the click inside of typer
+APP: Any = typer.main.get_command(build())
+OPTIONAL = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+EXTRAS = set(re.findall(r"^(\w+) = \[", OPTIONAL, re.MULTILINE))
+TARGETS = set(re.findall(r"^([\w-]+):.*?##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+# What a reader's own config holds, as far as a command asks for it.
+MODEL = {"name": "dinov2_vits14"}
+PHOTOS = {"name": "folder", "root": "photos"}
+ADE20K = {"name": "ade20k", "root": "ade"}
+SEGMENTER = {"type": "mmseg", "path": "head.pth"}
+MINE: dict[str, dict[str, Any]] = {
+    "train": {"model": MODEL, "data": PHOTOS},
+    "attack": {"model": MODEL, "data": PHOTOS},
+    "eval-features": {"model": MODEL, "data": PHOTOS, "defense": "results/mine"},
+    "eval-class": {
+        "model": MODEL,
+        "data": {"name": "digits", "split": "test"},
+        "head": {"type": "fit"},
+        "defense": "results/mine",
+    },
+    "eval-seg": {"model": {**MODEL, "image_size": 518}, "data": ADE20K, "head": SEGMENTER, "defense": "results/mine"},
+}
+# What the configs of a page are for, where it is not the command that the page is named after, or `eval-features`.
+FOR = {"defenses": "train", "photos": "train"}
+# Their commands run in tests of their own, with the plugins that their config needs.
+PLUGINS = "extend.md"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IMAGENET_DIR", "imagenet")
+    monkeypatch.setenv("ADE20K_DIR", "ade")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_exist(page: Path) -> None:
+    for words in commands(page):
+        check(words, page)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_flags_and_commands_in_the_text_exist(page: Path) -> None:
+    for command in re.findall(r"`rtok ([^`]+)`", prose(page)):
+        words = command.split()
+        if words[0].islower() and not words[0].startswith("-"):
+            assert words[0] in APP.commands, command
+            known = {flag for parameter in _all(APP.commands[words[0]]) for flag in parameter.opts}
+            assert {word for word in words if word.startswith("--")} <= known | {"--help"}, command
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != PLUGINS], ids=lambda page: page.name)
+def test_configs_on_the_page_are_valid(page: Path) -> None:
+    command = FOR.get(page.stem, page.stem if page.stem in COMMANDS else "eval-features")
+    for block in blocks(page, "yaml"):
+        for text in _alternatives(block):
+            Path("page.yaml").write_text(strict_yaml.dump({**MINE[command], **strict_yaml.parse(text, page.name)[0]}))
+            load_config(command, "page.yaml")
+
+
+def check(words: list[str], page: Path) -> None:
+    program, *rest = words
+    if "rtok" in words and program in ("rtok", "accelerate", "srun", "torchrun", "python"):
+        rtok(words[words.index("rtok") + 1 :], page)
+    elif program == "make":
+        assert set(rest) <= TARGETS, words
+    elif program == "pip":
+        assert rest[0] == "install" and "rtok" not in rest, words
+        for extras in re.findall(r"\[([\w,]+)\]", " ".join(rest)):
+            assert set(extras.split(",")) <= EXTRAS, words
+    elif program == "python" and rest[0] == "tools/train.py":  # mmsegmentation's own
+        assert rest[1].startswith("configs/") and (ROOT / rest[1]).is_file(), words
+    elif program == "python" or program.startswith("scripts/"):
+        script = program if program.startswith("scripts/") else rest[0]
+        assert (ROOT / script).is_file(), words
+    else:
+        assert program in ("export", "cut") or re.match(r"\w+=", program), words
+
+
+def rtok(arguments: list[str], page: Path) -> None:
+    name, *rest = arguments
+    if name in ("--version", "--help"):
+        return
+    command = APP.commands[name]
+    if hasattr(command, "commands") and rest:
+        command, *rest = command.commands[rest[0]], *rest[1:]
+    with command.context_class(command) as context:
+        given, _, _ = command.make_parser(context).parse_args(list(rest))
+    if name not in COMMANDS or page.name == PLUGINS:
+        assert not given.get("name") or given["name"] in set(all_ready()) | _short(all_ready()), arguments
+        return
+    config = given.get("config")
+    if config is not None and config.endswith(".yaml") and not (ROOT / config).is_file():
+        Path(config).write_text(strict_yaml.dump(MINE[name]))
+    elif config is not None and (ROOT / config).is_file():
+        config = ROOT / config
+    shortcuts = Shortcuts(given.get("model"), given.get("weights"), given.get("data"), given.get("defense") or ())
+    changes = [*shortcuts.overrides(name), *(given.get("overrides") or ())]
+    load_config(name, config, changes, given.get("out"))
+
+
+def _all(command: Any) -> Iterator[Any]:
+    yield from command.params
+    for inner in getattr(command, "commands", {}).values():
+        yield from inner.params
+
+
+def _short(names: Any) -> set[str]:
+    return {name.rpartition("/")[2] for name in names}
+
+
+def _alternatives(block: str) -> list[str]:
+    """A block as it is, or its keys one by one where it shows several ways to write one."""
+    keys = re.findall(r"^(\w+):", block, re.MULTILINE)
+    if len(keys) == len(set(keys)):
+        return [block]
+    return [part for part in re.split(r"^(?=\w+:)", block, flags=re.MULTILINE) if part.strip()]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "rtok train --confg dinov2_vits14",
+        "rtok train --config dinov2_vits15",
+        "rtok train --config my.yaml --set train.step=3",
+        "rtok train --config my.yaml --data",
+        "rtok eval-features --config my.yaml --set 'threats=[adaptiv]'",
+        "rtok trian --config my.yaml",
+        "rtok configs copy dinov2_vits15",
+        "rtok report a --leaderbord",
+        "make demos",
+        "pip install '.[segm]'",
+        "pip install rtok",
+        "scripts/demo_ful.sh",
+        "sudo rm x",
+    ],
+)
+def test_a_wrong_flag_key_or_config_is_found(wrong: str) -> None:
+    with pytest.raises((AssertionError, KeyError, UserError, UsageError)):
+        check(shlex.split(wrong), ROOT / "README.md")
