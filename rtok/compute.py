@@ -11,20 +11,23 @@ import torch
 from torch import Tensor
 
 from rtok.errors import UserError
+from rtok.models.half import pays
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from rtok.models.backbone import Backbone
 
-Precision = Literal["fp32", "tf32", "bf16"]
+Precision = Literal["fp32", "auto", "tf32", "bf16"]
 Row = TypeVar("Row")
 
 _PRECISIONS = {
-    "fp32": "fp32, exact; precision: bf16 or tf32 is faster on a GPU",
+    "fp32": "fp32, exact; precision: auto attacks faster where the machine multiplies in bf16",
+    "auto": "fp32, exact; precision: auto found no bf16 instructions here",
     "tf32": "fp32 with tf32 matrix products",
     "bf16": "bf16 backbone; images, tokens, features and losses in fp32",
 }
+_HALF = "fp32, and bf16 products in the gradients of attacks"
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,9 @@ class Compute:
     """The device, the precision and the processes of a run.
 
     `fp32` is full precision. `tf32` lets matrix products on NVIDIA cards round their inputs to 10 bits of mantissa.
-    `bf16` holds the frozen weights and activations in bfloat16; images, tokens, features and every loss stay float32.
+    `auto` is `fp32`, but the gradients of attacks have bfloat16 products where the device has instructions for them
+    (`rtok.models.half`). `bf16` holds the frozen weights and activations in bfloat16; images, tokens, features and
+    every loss stay float32.
     """
 
     accelerator: Accelerator
@@ -88,9 +93,15 @@ class Compute:
     def prepare(self, backbone: Backbone) -> Backbone:
         """Move a frozen backbone to the device in this precision, and compile it if `compile` is set."""
         backbone.to(self.device, torch.bfloat16 if self.precision == "bf16" else torch.float32)
+        backbone.half_gradients = self.half_gradients
         if self.compile:
             backbone.compile()
         return backbone
+
+    @property
+    def half_gradients(self) -> bool:
+        """Whether attacks take their gradients with bfloat16 products."""
+        return self.precision == "auto" and pays(self.device)
 
     def mean(self, value: Tensor) -> Tensor:
         """Average a tensor over the processes."""
@@ -113,7 +124,8 @@ class Compute:
         about = self.describe()
         where = about["name"] if self.device.type == "cuda" else f"CPU with {about['threads']} threads"
         several = f", {self.processes} processes" if self.processes > 1 else ""
-        return f"computing on {where}{several}: {_PRECISIONS[self.precision]}{', compiled' if self.compile else ''}"
+        how = _HALF if self.half_gradients else _PRECISIONS[self.precision]
+        return f"computing on {where}{several}: {how}{', compiled' if self.compile else ''}"
 
     def describe(self) -> dict[str, Any]:
         """Return what `run.json` says about the machine, which never includes its host name."""
@@ -125,5 +137,6 @@ class Compute:
             "threads": torch.get_num_threads(),
             "cpus": os.cpu_count(),
             "precision": self.precision,
+            "half_gradients": self.half_gradients,
             "compile": self.compile,
         }

@@ -60,6 +60,11 @@ def in_bfloat16(backbone: Backbone) -> Backbone:
     return Compute.start(precision="bf16").prepare(backbone)
 
 
+def with_half_gradients(backbone: Backbone) -> Backbone:
+    backbone.half_gradients = True
+    return backbone
+
+
 def checkpointed(backbone: Backbone) -> Backbone:
     backbone.activation_checkpointing = True
     return backbone
@@ -111,17 +116,29 @@ def test_attacks_end_where_the_slow_path_ends(
     assert (got - wanted).mean().abs() <= 5e-4
 
 
-def test_bfloat16_costs_no_strength(backbone: Backbone, images: Tensor) -> None:
+@pytest.mark.parametrize(("fast", "bar"), [(in_bfloat16, 0.01), (with_half_gradients, 0.005)])
+def test_bfloat16_costs_no_strength(
+    backbone: Backbone, images: Tensor, fast: Callable[[Backbone], Backbone], bar: float
+) -> None:
     judge = slow(backbone)
     wanted = where_an_attack_ends(judge, judge, images)
-    got = where_an_attack_ends(in_bfloat16(backbone), judge, images)
-    assert (got - wanted).mean().abs() <= 0.01
+    got = where_an_attack_ends(fast(backbone), judge, images)
+    assert (got - wanted).mean().abs() <= bar
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_auto_decides_by_the_device(backbone: Backbone, there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rtok.compute.pays", lambda device: there)
+    compute = Compute.start(precision="auto")
+    assert compute.prepare(backbone).half_gradients == there == compute.describe()["half_gradients"]
+    assert ("bf16 products in the gradients" in compute.summary()) == there
+    assert not Compute.start().prepare(backbone).half_gradients
 
 
 def test_tokens_trained_in_bfloat16_are_as_good(
-    backbone: Backbone, images: Tensor, settings: dict[str, Any], tmp_path: Path
+    backbone: Backbone, images: Tensor, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both measured in fp32 on the same adversarial images."""
+    """All measured in fp32 on the same adversarial images."""
     from rtok.config.schema import Config
     from rtok.defenses import RobustnessTokens
     from rtok.training import train
@@ -139,14 +156,16 @@ def test_tokens_trained_in_bfloat16_are_as_good(
             return cosine(model(attacked, tokens.values), truth, "token").mean().item()
 
     untrained = kept(RobustnessTokens.draw(20, model.dim, std=0.5))
+    monkeypatch.setattr("rtok.compute.pays", lambda device: True)
     trained = {}
-    for precision in ("fp32", "bf16"):
+    for precision in ("fp32", "bf16", "auto"):
         out = tmp_path / precision
         train(Config.model_validate({**settings, "precision": precision, "out": str(out)}))
         trained[precision] = kept(RobustnessTokens.load(out / "rtokens.safetensors"))
     gain = trained["fp32"] - untrained
     assert gain > 0.005, "training was to matter"
-    assert abs(trained["bf16"] - trained["fp32"]) <= min(0.01, 0.2 * gain)
+    for precision in ("bf16", "auto"):
+        assert abs(trained[precision] - trained["fp32"]) <= min(0.01, 0.2 * gain)
 
 
 @needs_a_compiler

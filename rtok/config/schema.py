@@ -129,7 +129,11 @@ class Config(Section):
     tracking: Literal["none", "tensorboard", "wandb"] = Field(
         "none", description="`train`: where curves are logged besides the run folder."
     )
-    precision: Literal["fp32", "tf32", "bf16"] = Field("fp32", description="Arithmetic of the backbone.")
+    precision: Literal["fp32", "auto", "tf32", "bf16"] = Field(
+        "fp32",
+        description="Arithmetic of the backbone. `auto`: fp32, but the gradients of attacks with bf16 products where "
+        "the machine has instructions for them; what an attack finds is scored in fp32.",
+    )
     compile: bool = Field(False, description="Compile the backbone with `torch.compile`.")
     batch_size: SmallCount = Field(32, description="`attack`, `eval-*`: images per batch, over all processes.")
     seed: Index = Field(0, description="The seed of all noise, together with each image's path.")

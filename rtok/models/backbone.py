@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from rtok.models.entry import NOTHING, AppendedTokens, Entry, bound, embed, run_blocks
 from rtok.models.frozen import freeze_linears
+from rtok.models.half import asks_for_gradient, with_half_products
 from rtok.models.images import check_range, check_shape
 from rtok.models.spec import ModelSpec
 
@@ -36,9 +38,12 @@ class Backbone(nn.Module):
         positions: the position embeddings at their trained size (1, P', D), float32; None where they are rotary.
         activation_checkpointing: keep one activation per block for the backward pass and compute the others again:
             a third more work, and the same numbers, in the memory of one block.
+        half_gradients: passes that the gradient of their images is taken through, which are the steps of an attack,
+            have their matrix products in bfloat16; all others are exact (`rtok.models.half`).
     """
 
     activation_checkpointing = False
+    half_gradients = False
     _seen = False  # whether images were found to lie in [0, 1]
     takes_entries = True  # whether a defense can enter the blocks
     _fingerprint: tuple[list[tuple[int, int]], str] | None = None
@@ -61,6 +66,7 @@ class Backbone(nn.Module):
         self.image_size: tuple[int, int] = tuple(vit.patch_embed.img_size)
         self.grid: tuple[int, int] = tuple(vit.patch_embed.grid_size)
         self.num_registers: int = vit.num_prefix_tokens - 1
+        self._halves: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("rope", self._rotary_table(), persistent=False)
@@ -162,11 +168,18 @@ class Backbone(nn.Module):
         if not isinstance(entry, Entry):
             entry = NOTHING if entry is None else AppendedTokens(entry)
         vit, entry = bound(entry, self.vit)
+        if self.half_gradients and asks_for_gradient(images):
+            vit = self._half(vit)
         normalized = (images - self.mean) / self.std
         sequence, _ = embed(vit, normalized.to(vit.patch_embed.proj.weight.dtype))
         # The rotary table is not the one of `embed`, which may have been rounded with the weights.
         run = partial(self._run_checkpointed, entry) if self.activation_checkpointing else None
         return vit, run_blocks(vit, sequence, self.rope, entry, blocks, run)
+
+    def _half(self, vit: Any) -> Any:
+        if vit not in self._halves:
+            self._halves[vit] = with_half_products(vit, self.mean.device)
+        return self._halves[vit]
 
     def _run_checkpointed(
         self, entry: Entry, index: int, block: nn.Module, sequence: Tensor, rope: Tensor | None
@@ -199,6 +212,7 @@ class Backbone(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Backbone:
         kept = {name: getattr(self, name) for name in _ALWAYS_FLOAT32}
         super()._apply(fn, recurse)
+        self._halves.clear()
         for name, before in kept.items():
             if before is not None:
                 setattr(self, name, before.to(getattr(self, name).device))

@@ -83,7 +83,7 @@ def merged(weight: Tensor, factors: Factors, scale: float) -> Tensor:
     return (weight.float() + scale * (up.float() @ down.float())).to(weight.dtype)
 
 
-class _ChangedLinear(nn.Module):
+class ChangedLinear(nn.Module):
     """A linear layer with a merged weight; `factors`, where they are trained, get the gradient of the change.
 
     The gradients of A and B need two thin products each, that of a merged weight one as large as the layer's own, so
@@ -143,11 +143,11 @@ def _changed(block: nn.Module, factors: Mapping[str, Factors], scale: float) -> 
         wanted = tuple(layer.weight.shape)
         if wanted != (len(pair[1]), pair[0].shape[1]):
             raise UserError(f"The low-rank change of {path} is for another width than the layer's, {wanted}.")
-        result = _with(result, path.split("."), _ChangedLinear(layer, pair, scale))
+        result = _with(result, path.split("."), ChangedLinear(layer, pair, scale))
     return result
 
 
-def _with(module: nn.Module, path: Sequence[str], layer: _ChangedLinear) -> nn.Module:
+def _with(module: nn.Module, path: Sequence[str], layer: ChangedLinear) -> nn.Module:
     """Return a copy of `module` with one inner layer replaced; everything else is shared."""
     inner = layer if len(path) == 1 else _with(module.get_submodule(path[0]), path[1:], layer)
     own = with_modules(module, {path[0]: inner})

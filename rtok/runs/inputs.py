@@ -46,6 +46,8 @@ def inputs_of(
     """
     config, whole = setup.config, setup.config.data.verify == "bytes"
     found = {"rtok": __version__, f"weights of {config.model.name}": setup.backbone.fingerprint()}
+    if config.precision == "auto":  # decided by the machine
+        found["gradients of attacks"] = "bf16" if setup.compute.half_gradients else "fp32"
     if surrogate is not None and surrogate is not setup.backbone:
         found["weights of the surrogate"] = surrogate.fingerprint()
     found["images"] = images_identity(setup.source, whole=whole)

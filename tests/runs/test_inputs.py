@@ -130,6 +130,17 @@ def test_another_version_of_rtok_is_an_input(inputs: dict[str, Any], monkeypatch
         evaluate_features(config, resume=True)
 
 
+def test_what_auto_decided_is_an_input(inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Config.model_validate({**inputs, "precision": "auto"})
+    monkeypatch.setattr("rtok.compute.pays", lambda device: True)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        killed(patch, Evaluator, "evaluate", 1)
+        evaluate_features(config)
+    monkeypatch.setattr("rtok.compute.pays", lambda device: False)
+    with pytest.raises(UserError, match=r"gradients of attacks \(bf16 then, fp32 now\)"):
+        evaluate_features(config, resume=True)
+
+
 @pytest.mark.parametrize("change", [one_more, other_content, other_weights])
 def test_an_attack_and_a_training_do_not_either(
     inputs: dict[str, Any], tmp_path: Path, change: Callable[[Path], None]

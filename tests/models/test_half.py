@@ -1,0 +1,115 @@
+"""Gradients with bfloat16 products: near the exact ones, while everything else stays exact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rtok.config.defenses import LoRAConfig
+from rtok.defenses.lora import LoRA
+from rtok.models.frozen import FrozenLinear
+from rtok.models.half import HalfLinear, exact_gradients, pays, with_half_products
+
+# With a class token, registers, rotary positions, gated and packed MLPs, biases beside the layer, an embedding's head.
+MODELS = ["dinov2_vits14_reg", "dinov2_vitg14", "dinov3_vits16", "dinov3_vit7b16", "openclip_vitb16"]
+
+
+def gradient(model: Callable[[Tensor], Tensor], images: Tensor, target: Tensor) -> Tensor:
+    images = images.clone().requires_grad_(True)
+    features = model(images)
+    assert features.dtype == torch.float32
+    return torch.autograd.grad(F.cosine_similarity(features, target, dim=-1).sum(), images)[0]
+
+
+def likeness(one: Tensor, other: Tensor) -> float:
+    return float(F.cosine_similarity(one.flatten(1), other.flatten(1)).min())
+
+
+def opened(tiny: Callable[..., Any], name: str) -> tuple[Any, Tensor, Tensor]:
+    model = tiny(name)
+    side = 4 * model.spec.patch_size
+    backbone, images = model.load(image_size=side), model.images(2, side)
+    with torch.no_grad():
+        return backbone, images, backbone(images.flip(0))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_are_rounded_and_features_exact(name: str, tiny: Callable[..., Any]) -> None:
+    backbone, images, target = opened(tiny, name)
+    exact, features = gradient(backbone, images, target), backbone(images)
+
+    backbone.half_gradients = True
+
+    found = gradient(backbone, images, target)
+    assert likeness(found, exact) > 0.999 and not torch.equal(found, exact)
+    assert torch.equal(backbone(images), features)
+    with torch.no_grad():
+        assert torch.equal(backbone(images.clone().requires_grad_(True)), features)
+    with exact_gradients():
+        assert torch.equal(gradient(backbone, images, target), exact)
+    assert torch.equal(gradient(backbone, images, target), found)
+
+
+@pytest.mark.parametrize("name", ["dinov2_vits14", "dinov3_vit7b16"])
+def test_a_defense_inside_is_rounded_too(name: str, tiny: Callable[..., Any]) -> None:
+    backbone, images, target = opened(tiny, name)
+    drawn = LoRA.create(LoRAConfig(rank=3), backbone, seed=0)
+    noise = torch.Generator().manual_seed(5)
+    lora = drawn.replaced({k: 0.3 * torch.randn(v.shape, generator=noise) for k, v in drawn.values.items()})
+    exact, plain = gradient(lora.model(backbone), images, target), gradient(backbone, images, target)
+
+    backbone.half_gradients = True
+
+    found = gradient(lora.model(backbone), images, target)
+    assert likeness(found, exact) > 0.99 and not torch.equal(found, exact)
+    assert likeness(plain, exact) < 0.98
+
+
+def test_only_products_are_rounded(tiny: Callable[..., Any]) -> None:
+    backbone, _, _ = opened(tiny, "dinov2_vits14")
+    half = with_half_products(backbone.vit, torch.device("cpu"))
+    layers = [module for module in half.modules() if isinstance(module, HalfLinear)]
+    assert len(layers) == 4 * backbone.depth
+    assert not any(block.attn.fused_attn for block in half.blocks)
+    assert not any(isinstance(module, FrozenLinear) for module in half.blocks.modules())
+    assert {parameter.dtype for parameter in half.parameters()} == {torch.float32}
+    # the model that it was made from is as it was
+    assert sum(isinstance(module, FrozenLinear) for module in backbone.vit.blocks.modules()) == len(layers)
+    assert all(block.attn.fused_attn for block in backbone.vit.blocks)
+
+
+def test_weights_of_another_type_or_device_are_halved_again(tiny: Callable[..., Any]) -> None:
+    backbone, images, target = opened(tiny, "dinov2_vits14")
+    backbone.half_gradients = True
+    before = gradient(backbone, images, target)
+    with torch.no_grad():
+        for parameter in backbone.parameters():
+            parameter.copy_(parameter.roll(1, 0))
+    backbone.to(torch.float32)
+    assert likeness(gradient(backbone, images, target), before) < 0.99
+
+
+def test_layers_that_are_trained_stay_exact() -> None:
+    block = nn.Sequential(nn.Linear(4, 4), FrozenLinear(4, 4).requires_grad_(False))
+    vit = nn.Module()
+    vit.blocks = nn.Sequential(block)
+    vit.patch_embed, vit.num_prefix_tokens = type("", (), {"num_patches": 4}), 1
+    trained, frozen = with_half_products(vit, torch.device("cpu")).blocks[0]
+    assert trained is block[0]
+    assert isinstance(frozen, HalfLinear)
+
+
+def test_it_pays_where_the_processor_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: False, raising=False)
+    assert not pays(cpu)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
+    assert pays(cpu)
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
+    assert not pays(cpu)
