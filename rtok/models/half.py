@@ -75,7 +75,7 @@ def _halved(module: nn.Module, *, unfused: bool) -> nn.Module:
     """Return a copy whose linear layers are halved; those whose parameters are trained stay as they are."""
     if isinstance(module, nn.Linear) or (isinstance(module, ChangedLinear) and module.factors is None):
         return module if module.weight.requires_grad else HalfLinear(module.weight, module.bias)
-    own = with_modules(module, {name: _halved(inner, unfused=unfused) for name, inner in module.named_children()})
+    own: Any = with_modules(module, {name: _halved(inner, unfused=unfused) for name, inner in module.named_children()})
     if unfused and hasattr(own, "fused_attn"):
         own.fused_attn = False
     if getattr(own, "q_bias", None) is not None:
