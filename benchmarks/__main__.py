@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import naive
+from benchmarks import naive, peers
 from benchmarks.measure import gemm_rate, in_turns, peak_memory, process_peak
 from benchmarks.ours import Ours, make_config
 from rtok.compute import Compute
@@ -25,7 +26,7 @@ from rtok.models import load_backbone
 from rtok.models.registry import find
 from rtok.runs.record import versions
 
-PARTS = ("attack", "step", "evaluation")
+PARTS = ("attack", "step", "evaluation", "peers")
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -35,10 +36,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--batch", type=int, nargs="+", default=[8])
     parser.add_argument("--steps", type=int, default=30, help="PGD steps (the paper: 30)")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=["attack", "step", "evaluation"])
     parser.add_argument("--victims", type=int, default=2, help="robust victims in the evaluation")
-    parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--precision", choices=DTYPES, default="fp32", help="of rtok; the naive path is fp32")
+    parser.add_argument("--repeats", type=int, default=5, help="turns that count, of which the median is told")
+    parser.add_argument("--precision", choices=[*DTYPES, "auto"], default="fp32", help="of rtok; all others are fp32")
     parser.add_argument("--compile", action="store_true", help="compile rtok's backbone")
     parser.add_argument("--micro-batch", type=int, default=None, help="rtok's train.micro_batch")
     parser.add_argument("--no-naive", action="store_true", help="time rtok alone")
@@ -79,7 +80,8 @@ def measure(model: str, batch: int, options: argparse.Namespace, compute: Comput
     more = {"train": {"batch_size": batch, "micro_batch": options.micro_batch}}
     config = make_config(model, options.image_size, batch, steps, **more)
     ours = Ours(config, compute.prepare(backbone), compute, images, options.victims)
-    rate = gemm_rate(device, DTYPES[options.precision], spec.dim, batch * (backbone.grid[0] * backbone.grid[1] + 1))
+    dtype = torch.bfloat16 if compute.half_gradients else DTYPES.get(options.precision, torch.float32)
+    rate = gemm_rate(device, dtype, spec.dim, batch * (backbone.grid[0] * backbone.grid[1] + 1))
     reference = None
     if not options.no_naive:
         reference = naive.NaiveModel(spec.timm_name, options.image_size).to(device)
@@ -91,6 +93,10 @@ def part_works(
     part: str, ours: Ours, reference: naive.NaiveModel | None, x: torch.Tensor, options: argparse.Namespace
 ) -> dict[str, Callable[[], None]]:
     """The naive path (if wanted) and ours, for one part."""
+    if part == "peers":
+        if reference is None:
+            raise SystemExit("The peers are timed on the naive path's model: leave --no-naive out.")
+        return peers.works(reference, ours.backbone, ours.images, options.steps)
     own = {"attack": ours.attack, "step": ours.training_step, "evaluation": ours.evaluation}[part]
     if reference is None:
         return {"rtok": own}
@@ -121,6 +127,7 @@ def report(
     median = {name: statistics.median(values) for name, values in seconds.items()}
     counted = ours.flops(part)
     old = median.get("naive")
+    others = {name: values for name, values in seconds.items() if name not in ("naive", "rtok")}
     return {
         "model": model,
         "batch": batch,
@@ -131,6 +138,7 @@ def report(
         "compile": options.compile,
         "naive_seconds": seconds.get("naive"),
         "rtok_seconds": seconds["rtok"],
+        **({"peers_seconds": others} if others else {}),
         "rtok_over_naive": None if old is None else median["rtok"] / old,
         "speedup": None if old is None else old / median["rtok"],
         "rtok_seconds_per_image_and_step": median["rtok"] / batch / options.steps,
@@ -160,23 +168,22 @@ def load_random(model: str, image_size: int) -> Any:
 
 
 def show(rows: list[dict[str, Any]], device: dict[str, Any]) -> None:
-    """Print the table."""
-    table = Table(title=f"{device['name']}, {device['threads']} threads")
-    for heading in ("model", "batch", "part", "naive s", "rtok s", "rtok/naive", "ms/image/step", "% of GEMM limit"):
-        table.add_column(heading, justify="left" if heading in ("model", "part") else "right")
-    for row in rows:
-        old = row["naive_seconds"]
-        table.add_row(
-            row["model"],
-            str(row["batch"]),
-            row["part"],
-            "–" if old is None else f"{statistics.median(old):.2f}",  # noqa: RUF001
-            f"{statistics.median(row['rtok_seconds']):.2f}",
-            "–" if old is None else f"{row['rtok_over_naive']:.2f}",  # noqa: RUF001
-            f"{1000 * row['rtok_seconds_per_image_and_step']:.1f}",
-            f"{100 * row['share_of_limit']:.0f}",
-        )
-    Console().print(table)
+    """Print a table per model and batch: of each program the median of its turns, their range, and the times `rtok`."""
+    for model, batch in dict.fromkeys((row["model"], row["batch"]) for row in rows):
+        title = f"{model}, batch {batch}, on {device['name']} with {device['threads']} threads"
+        table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0), pad_edge=False)
+        for heading in ("part", "program", "seconds", "turns", "x rtok", "% of limit"):
+            table.add_column(heading, justify="left" if heading in ("part", "program") else "right", no_wrap=True)
+        for row in (row for row in rows if (row["model"], row["batch"]) == (model, batch)):
+            ours = statistics.median(row["rtok_seconds"])
+            programs = {"naive": row["naive_seconds"], **row.get("peers_seconds", {}), "rtok": row["rtok_seconds"]}
+            for name, turns in programs.items():
+                if turns is not None:
+                    median = statistics.median(turns)
+                    share = f"{100 * row['share_of_limit']:.0f}" if name == "rtok" else ""
+                    spread = f"{min(turns):.2f} to {max(turns):.2f}"
+                    table.add_row(row["part"], name, f"{median:.2f}", spread, f"{median / ours:.2f}", share)
+        Console().print(table)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ class Ours:
         robust, robust_backward = passes(lambda: self.robust(self.images))
         return {
             "attack": attack,
+            "peers": attack - forward,  # labels need no clean features
             "step": attack + 2 * (robust + robust_backward),  # clean and adversarial images
             "evaluation": attack + 2 * forward + 2 * self.victims * robust,
         }[part]
