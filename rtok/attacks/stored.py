@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from rtok.config.schema import Config
     from rtok.models.backbone import Backbone
 
-MANIFEST = ("image", "group", "file", "clean_sha256", "linf_255", "mse")
+COST = ("gradients", "forwards")
+MANIFEST = ("image", "group", "file", "clean_sha256", "linf_255", "mse", *COST)
 
 
 def file_name(key: str) -> str:
@@ -61,8 +62,8 @@ def load_image(path: Path) -> Tensor:
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float().div_(255)
 
 
-def manifest_row(key: str, group: str, clean: Tensor, adversarial: Tensor) -> dict[str, Any]:
-    """One image's line in `manifest.csv`."""
+def manifest_row(key: str, group: str, clean: Tensor, adversarial: Tensor, **cost: int) -> dict[str, Any]:
+    """One image's line in `manifest.csv`; `cost` is how often its attack asked the surrogate (`COST`)."""
     delta = (adversarial - clean).abs()
     return {
         "image": key,
@@ -71,6 +72,7 @@ def manifest_row(key: str, group: str, clean: Tensor, adversarial: Tensor) -> di
         "clean_sha256": clean_hash(clean),
         "linf_255": round(float(delta.amax()) * 255, 4),
         "mse": float(delta.square().mean()),
+        **cost,
     }
 
 
@@ -160,7 +162,7 @@ class AdversarialSet:
         return UserError(f"attack.from: {self.folder} was made {made}")
 
     def run(self, images: Tensor, objective: Objective, context: Context) -> Perturbed:
-        """Return the stored adversarial images (B, 3, H, W); nothing is crafted.
+        """Return the stored adversarial images (B, 3, H, W); nothing is crafted, but counted as the set says.
 
         Raises:
             UserError: a clean image's pixels are not those that the set was made from.
@@ -174,6 +176,10 @@ class AdversarialSet:
                     "make a set for this data."
                 )
             found.append(load_image(self.folder / row["file"]))
+        if objective.passes is not None:
+            for name in COST:
+                told = [_cost(self.rows[key], name) for key in context.keys]
+                getattr(objective.passes, name).add_(torch.tensor(told, device=images.device))
         return Perturbed(torch.stack(found).to(images), images.new_full((len(images),), float("nan")))
 
 
@@ -183,8 +189,15 @@ def _check_rows(rows: Sequence[Mapping[str, str | None]]) -> None:
         file = row.get("file")
         if None in row.values() or not row.get("clean_sha256") or file is None:
             raise ValueError("manifest.csv is damaged")
+        for name in COST:
+            _cost(row, name)
         if Path(file).parent != Path("images") or Path(file).name in ("", ".", ".."):
             raise ValueError(f"manifest.csv names {file}, which lies outside the set")
+
+
+def _cost(row: Mapping[str, str | None], name: str) -> int:
+    """What a set says that an image cost; sets of version 0.1 say nothing, which is 0 here."""
+    return int(row.get(name) or 0)
 
 
 def _fitted(section: object) -> object:

@@ -98,11 +98,14 @@ class AttackConfig(Section):
         unused: keys of this class that mean nothing to the method: refused in a config, and not written.
         objectives: what the method can attack; masks have many labels an image.
         follows_gradients: whether it takes gradients of what it attacks, as training needs.
+        stops_when_fooled: whether on labels it leaves an image as soon as the surrogate is fooled, just beyond its
+            boundary, where few other models are.
     """
 
     unused: ClassVar[frozenset[str]] = frozenset()
     objectives: ClassVar[tuple[Literal["features", "labels", "masks"], ...]] = ("features", "labels", "masks")
     follows_gradients: ClassVar[bool] = True
+    stops_when_fooled: ClassVar[bool] = False
 
     preset: Preset | None = Field(
         None,

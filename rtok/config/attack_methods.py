@@ -143,6 +143,7 @@ class SquareConfig(AttackConfig):
     """
 
     follows_gradients: ClassVar[bool] = False
+    stops_when_fooled: ClassVar[bool] = True
 
     method: str = Field("square", description=AttackConfig.model_fields["method"].description)
     loss: Loss = Field("margin", description=AttackConfig.model_fields["loss"].description)
@@ -168,6 +169,7 @@ class AutoAttackConfig(AttackConfig):
 
     unused: ClassVar[frozenset[str]] = frozenset({"units", "axis", "features", "loss"})
     objectives: ClassVar[tuple[Literal["features", "labels", "masks"], ...]] = ("labels",)
+    stops_when_fooled: ClassVar[bool] = True
 
     method: str = Field("autoattack", description=AttackConfig.model_fields["method"].description)
     quantize: Quantize = Field("none", description=AttackConfig.model_fields["quantize"].description)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from typing_extensions import Unpack
 
-from rtok.attacks.stored import MANIFEST, AdversarialSet, file_name, load_image, manifest_row, save_image
+from rtok.attacks.stored import COST, MANIFEST, AdversarialSet, file_name, load_image, manifest_row, save_image
 from rtok.compute import Compute
 from rtok.config.rules import checked
 from rtok.console import progress
@@ -92,10 +92,11 @@ def _craft(setup: Setup, evaluator: Evaluator, trial: Trial, run: Run) -> Attack
             rows: list[dict[str, Any]] = []
             if batch.keys:
                 images = batch.images.to(compute.device)
-                adversarial = evaluator.craft(trial.runs[0], batch, images)
-                for key, group, clean, found in zip(batch.keys, batch.groups, images, adversarial, strict=True):
-                    save_image(found, run.path / "images" / file_name(key))
-                    rows.append(manifest_row(key, group, clean, found))
+                made = evaluator.craft(trial.runs[0], batch, images)
+                for b, (key, group) in enumerate(zip(batch.keys, batch.groups, strict=True)):
+                    save_image(made.images[b], run.path / "images" / file_name(key))
+                    cost = {name: int(getattr(made, name)[b]) for name in COST}
+                    rows.append(manifest_row(key, group, images[b], made.images[b], **cost))
             rows = compute.gather(rows)
             if compute.is_main:
                 run.journal.append(rows)

@@ -36,7 +36,7 @@ def attacked_examples(setup: Setup, evaluator: Evaluator, trial: Trial, keys: Co
 def attacked(evaluator: Evaluator, trial: Trial, batch: Batch) -> Examples:
     """Craft the trial's first attack on a batch again."""
     images = batch.images.to(evaluator.device)
-    return Examples(batch, images, evaluator.craft(trial.runs[0], batch, images))
+    return Examples(batch, images, evaluator.craft(trial.runs[0], batch, images).images)
 
 
 def patch_cosines(features: Tensor, target: Tensor, grid: tuple[int, int]) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rtok.attacks.base import Attack, Context, craft
+from rtok.attacks.base import Attack, Context, Crafted, craft
 from rtok.attacks.objective import Criterion, FeatureCriterion, Model, Objective, Surrogate
 from rtok.compute import Compute
 from rtok.console import progress
@@ -147,7 +147,7 @@ class Evaluator:
         if batch.keys:
             images = batch.images.to(self.device, non_blocking=True)
             clean = {victim: self._output(self.models[victim], images, batch) for victim in self.victims}
-            made: dict[AttackRun, Tensor] = {}  # what several trials try or start from
+            made: dict[AttackRun, Crafted] = {}  # what several trials try or start from
             for trial in self.trials:
                 for victim, columns in self._tried(trial, batch, images, clean, made).items():
                     who = {"part": trial.part, **trial.identity(self.seed), **victim.identity()}
@@ -161,18 +161,18 @@ class Evaluator:
         ]
 
     def craft(
-        self, run: AttackRun, batch: Batch, images: Tensor, made: dict[AttackRun, Tensor] | None = None
-    ) -> Tensor:
-        """Adversarial images (b, 3, H, W) of one attack; `made` keeps those that are needed more than once."""
+        self, run: AttackRun, batch: Batch, images: Tensor, made: dict[AttackRun, Crafted] | None = None
+    ) -> Crafted:
+        """What one attack makes of the clean images; `made` keeps what is needed more than once."""
         made = {} if made is None else made
         if run in made:
             return made[run]
-        start = None if run.start is None else self.craft(run.start, batch, images, made)
+        start = None if run.start is None else self.craft(run.start, batch, images, made).images
         context = Context(batch.keys, seed=self.seed, std=self.std, start=start)
         found = craft(run.attack, images, self.objective(run, batch, images), context)
         if run in self._shared:
-            made[run] = found.images
-        return found.images
+            made[run] = found
+        return found
 
     def objective(self, run: AttackRun, batch: Batch, images: Tensor) -> Objective:
         """What an attack maximizes on these clean images."""
@@ -186,18 +186,20 @@ class Evaluator:
         return Objective(run.surrogate, criterion)
 
     def _tried(
-        self, trial: Trial, batch: Batch, images: Tensor, clean: dict[Victim, Tensor], made: dict[AttackRun, Tensor]
+        self, trial: Trial, batch: Batch, images: Tensor, clean: dict[Victim, Tensor], made: dict[AttackRun, Crafted]
     ) -> dict[Victim, Columns]:
         """Per victim the columns of its worst result, per image, over the trial's candidates.
 
         `worst_from` is the threat which that result belongs to; `WORST_alone`, of the column that decides, is the worst
-        value among the trial's own runs.
+        value among the trial's own runs. `gradients` and `forwards` are what all candidates together cost.
         """
         worst: dict[Victim, Columns] = {}
+        spent: dict[Victim, list[Crafted]] = {}
         model = trial.surrogate_model if self.task.wants_surrogate else None
         decides, surrogate_clean = self.task.worst_by, self._output(model, images, batch) if model else None
         for threat, run, victims in trial.candidates:
-            adversarial = self.craft(run, batch, images, made)
+            crafted = self.craft(run, batch, images, made)
+            adversarial = crafted.images
             surrogate = surrogate_clean, self._output(model, adversarial, batch) if model else None
             for victim in victims:
                 output = self._output(self.models[victim], adversarial, batch)
@@ -207,7 +209,8 @@ class Evaluator:
                 found = _worse(worst[victim], columns, decides) if victim in worst else columns
                 alone = found[decides] if threat == trial.threat else worst[victim][f"{decides}_alone"]
                 worst[victim] = {**found, f"{decides}_alone": alone}
-        return worst
+                spent.setdefault(victim, []).append(crafted)
+        return {victim: {**columns, **_cost(spent[victim])} for victim, columns in worst.items()}
 
     def _output(self, model: Model, images: Tensor, batch: Batch) -> Tensor:
         with torch.no_grad():
@@ -233,6 +236,11 @@ def _worse(first: Columns, second: Columns, worst_by: str) -> Columns:
         return [a[i] if kept else b[i] for i, kept in enumerate(keep.tolist())]
 
     return {name: chosen(first[name], second[name]) for name in second}
+
+
+def _cost(spent: Sequence[Crafted]) -> Columns:
+    """What several attacks asked their surrogates per image, together."""
+    return {name: torch.stack([getattr(one, name) for one in spent]).sum(0) for name in ("gradients", "forwards")}
 
 
 def _seen(victim: Victim, batch: Batch) -> list[bool | None]:

@@ -36,6 +36,12 @@ if TYPE_CHECKING:
     from rtok.config.schema import Config
 
 
+WEAK_TRANSFER = (
+    "Under transfer, {} is no transfer attack: it stops as soon as the surrogate errs, just beyond its boundary, so a "
+    "victim that withstands its images has withstood little. Use it under adaptive; under transfer use apgd or diverse."
+)
+
+
 def run_evaluation(
     config: Config, open_task: Callable[[Setup], Task], framing: Framing | None = None, **options: Unpack[RunOptions]
 ) -> dict[str, Any]:
@@ -117,6 +123,8 @@ def _measure(setup: Setup, evaluator: Evaluator, run: Run, done: set[str]) -> di
     }
     if methods := method_rows(rows, _seeds(evaluator), task.summarize, paired):
         results["methods"] = methods
+    if weak := _weak_transfers(evaluator):
+        results["cautions"] = weak
     if curve:
         results["curve"] = summarize(curve, task.summarize)
     if compute.is_main:
@@ -139,6 +147,13 @@ def _draw_tradeoff(results: Mapping[str, Any], out: Path) -> None:
 
     trained = {file: about["trained"] for file, about in results["defenses"].items()}
     tradeoff(results["rows"], trained, out / "tradeoff.png", main_column(results["command"]))
+
+
+def _weak_transfers(evaluator: Evaluator) -> dict[str, str]:
+    """By its name, what to say of an attack that is tried under `transfer` but made for white-box threats."""
+    found = [trial for trial in evaluator.trials if trial.threat == "transfer" and trial.settings.stops_when_fooled]
+    labels = evaluator.task.objective == "labels"
+    return {trial.name: WEAK_TRANSFER.format(trial.settings.method) for trial in found if labels}
 
 
 def _seeds(evaluator: Evaluator) -> dict[str, Seed]:

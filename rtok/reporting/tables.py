@@ -39,6 +39,7 @@ def print_results(results: Mapping[str, Any], console: Console | None = None) ->
     for title, rows in by_attack(results["rows"]):
         shown = fitting(rows, columns, width=target.width)
         below = notes(rows, columns, results.get("differences", ()), shown)
+        below += cautions(results, rows)
         below += over_seeds(same_attack(results.get("methods", ()), rows), columns)
         lines = [Text(title, style="bold"), results_table(rows, shown), *map(Text, [images, *below]), Text()]
         guarded(partial(target.print, *lines, sep="\n"))
@@ -99,6 +100,12 @@ def notes(
     if own == {"robust"}:
         lines.append("The control has no head of its own: files hold none for it. head: {type: fit} fits one.")
     return lines + gains(same_attack(differences, rows), columns, Naming.of(rows).files)
+
+
+def cautions(results: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
+    """Return what the results say against the attack of some rows."""
+    text = (results.get("cautions") or {}).get(rows[0].get("attack"))
+    return [text] if text else []
 
 
 def varying(rows: Sequence[Row], columns: Sequence[Column]) -> list[Column]:

@@ -25,11 +25,11 @@ class Column:
         interval: tables show the row's `ci95[key]`.
         digits: decimals in tables.
         meaning: a sentence for below the table.
-        mean: how it comes from the images: a `mean` of a number, a `share` of 0s and 1s, `pooled` from their sum;
-            None where it does not.
+        mean: how it comes from the images: a `mean` of a number, or a `share` of 0s and 1s.
         per_image: the per-image column that it comes from; its own key where nothing else is said.
         among: a per-image column of 0s and 1s; images where it is not 1 do not count.
-        pooled: for `pooled`, the number (...) that totals (..., K, 3) of pixels give (`rtok.results.iou`).
+        pooled: in place of a mean, the number (...) that totals (..., K, 3) of pixels give (`rtok.results.iou`).
+        exact: the victims that it is known of, rather than estimated: it has no interval.
         limits: its range; intervals stay within.
         paired: victims are compared in it, image by image.
         clean: the column of the same measure on clean images.
@@ -45,10 +45,11 @@ class Column:
     interval: bool = False
     digits: int = 3
     meaning: str = ""
-    mean: Literal["mean", "share", "pooled"] | None = None
+    mean: Literal["mean", "share"] | None = None
     per_image: str = ""
     among: str = ""
     pooled: Callable[[Totals], Any] | None = None
+    exact: tuple[str, ...] = ()
     limits: tuple[float, float] = (-inf, inf)
     paired: bool = False
     clean: str = ""
@@ -58,6 +59,11 @@ class Column:
     def __post_init__(self) -> None:
         if not self.per_image:
             object.__setattr__(self, "per_image", self.key)
+
+    @property
+    def measured(self) -> bool:
+        """Whether it comes from the images."""
+        return self.mean is not None or self.pooled is not None
 
     @property
     def title(self) -> str:
@@ -76,6 +82,11 @@ _IDENTITY = (
     Column("queries", "queries", identity=True, keep=11),
     Column("start", "start", identity=True, keep=11),
 )
+_EVERYONE = ("plain", "random", "robust")
+_COST = tuple(
+    Column(key, f"{key}\nper image", keep=0, digits=0, mean="mean", limits=(0, inf), exact=_EVERYONE)
+    for key in ("gradients", "forwards")
+)
 _LINF = Column("image_linf_255", "Linf\n(of 255)", keep=4, digits=1, mean="mean", limits=(0, inf))
 
 
@@ -88,7 +99,7 @@ def _share(key: str, heading: str, **more: Any) -> Column:
 
 
 def _pooled(key: str, heading: str, per_image: str, pooled: Callable[[Totals], Any], **more: Any) -> Column:
-    about: dict[str, Any] = {"mean": "pooled", "per_image": per_image, "pooled": pooled, "limits": (0, 1)}
+    about: dict[str, Any] = {"per_image": per_image, "pooled": pooled, "limits": (0, 1)}
     return Column(key, heading, paired=True, **about, **more)
 
 
@@ -104,7 +115,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
             clean="fidelity",
             meaning="the victim's features of the adversarial image to the plain model's of the clean one",
         ),
-        _cosine("fidelity", "fidelity", keep=9),
+        _cosine("fidelity", "fidelity", keep=9, exact=("plain",)),
         _cosine("cosine", "cosine", keep=8),
         Column(
             "retrieval",
@@ -122,11 +133,14 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         replace(_LINF, keep=7),
         _cosine("cosine_cls_to_plain", "CLS\nto plain", keep=5),
         _cosine("cosine_to_plain_token", "to plain,\ntoken axis", keep=4),
-        _cosine("fidelity_token", "fidelity,\ntoken axis", keep=3),
+        _cosine("fidelity_token", "fidelity,\ntoken axis", keep=3, exact=("plain",)),
         _cosine("cosine_token", "cosine,\ntoken axis", keep=2),
-        Column("retrieval_clean", "retrieval,\nclean", keep=3, mean="mean", limits=(0, 1), paired=True),
+        Column(
+            "retrieval_clean", "retrieval,\nclean", keep=3, mean="mean", limits=(0, 1), paired=True, exact=("plain",)
+        ),
         Column("mse", "MSE", keep=1, mean="mean", limits=(0, inf)),
         Column("retrieval_chance", "chance", keep=0),
+        *_COST,
     ),
     "eval-class": (
         *_IDENTITY,
@@ -157,6 +171,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
             meaning="the victim's accuracy on the images that fooled the surrogate",
         ),
         _LINF,
+        *_COST,
     ),
     "eval-seg": (
         *_IDENTITY,
@@ -191,6 +206,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
             meaning="of the adversarial images",
         ),
         _LINF,
+        *_COST,
     ),
 }
 

@@ -58,6 +58,8 @@ def estimate(column: Column, images: Images) -> Estimate:
         value = column.pooled(sums.sum(1)).mean()
         return _pooled(value, pooled_interval(column.pooled, sums, groups, column.limits))
     values = _values(column, known)
+    if known[0][0].get("victim") in column.exact:
+        return Estimate(float(values.mean()))
     if column.mean == "share":
         return Estimate(float(values.mean()), share_interval(values, groups))
     return Estimate(float(values.mean()), mean_interval(values, groups, column.limits))

@@ -111,6 +111,7 @@ class _Results(BaseModel):
     curve: list[_Values] | None = None
     sanity: _Sanity | None = None
     defenses: dict[str, _Defense] = Field(default_factory=dict)
+    cautions: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("command")
     @classmethod
@@ -158,14 +159,14 @@ def renamed(row: Row) -> Row:
 
 
 def read_results(path: Path) -> Row:
-    """Read the results of an evaluation: command, images, rows, differences, methods, curve, sanity, defenses.
+    """Read the results of an evaluation: command, images, rows, differences, methods, curve, sanity and the rest.
 
     Raises:
         UserError: the file cannot be read, or does not hold what it should.
     """
     found = _validated(_Results, path, hook=renamed)
     return {
-        **found.model_dump(include={"command", "images", "sanity", "defenses"}),
+        **found.model_dump(include={"command", "images", "sanity", "defenses", "cautions"}),
         "rows": [row.flat() for row in found.rows],
         "differences": [row.flat() for row in found.differences or ()],
         "methods": [row.flat() for row in found.methods or ()],

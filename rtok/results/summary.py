@@ -72,7 +72,7 @@ def numbers(command: str, images: Images) -> Row:
 
     Draws of the control are one victim, not more images: their mean counts, and how they vary is in its interval.
     """
-    return as_columns({column.key: estimate(column, images) for column in COLUMNS[command] if column.mean})
+    return as_columns({column.key: estimate(column, images) for column in COLUMNS[command] if column.measured})
 
 
 def over_attacks(rows: Sequence[Row], name: str) -> list[Row]:
@@ -94,7 +94,7 @@ def _image_means(rows: Sequence[Row]) -> list[Row]:
     for members in images.values():
         row = dict(members[0])
         for name, value in members[0].items():
-            if isinstance(value, float) and name not in KEYS:
+            if isinstance(value, float | int) and not isinstance(value, bool) and name not in ("draw", *KEYS):
                 row[name] = statistics.fmean(member[name] for member in members)
             elif isinstance(value, list):
                 row[name] = [part for member in members for part in member[name]]

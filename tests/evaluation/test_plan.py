@@ -83,11 +83,13 @@ def test_the_middle_layer_is_attacked_through_its_features(small: dict[str, Any]
 
 def test_adaptive_from_transfer_is_nowhere_weaker(small: dict[str, Any], tmp_path: Path) -> None:
     attack = {"preset": "standard", "steps": 2, "init": "transfer"}
-    run(small, tmp_path / "run", attack=attack, threats=["transfer", "adaptive"])
+    results = run(small, tmp_path / "run", attack=attack, threats=["transfer", "adaptive"])
     transfer, adaptive = (
         column(tmp_path / "run", victim="robust", threat=threat) for threat in ("transfer", "adaptive")
     )
     assert (adaptive <= transfer + 1e-6).all() and (adaptive < transfer - 1e-4).any()
+    cost = {row["threat"]: (row["gradients"], row["ci95"]["gradients"]) for row in results["rows"]}
+    assert cost == {"transfer": (2, None), "adaptive": (2 + 2 * 2, None)}  # what it starts from, and two targets
     run(small, tmp_path / "cold", attack={**attack, "init": "uniform"}, threats=["transfer", "adaptive"])
     torch.testing.assert_close(column(tmp_path / "cold", victim="robust", threat="transfer"), transfer)
     assert not torch.allclose(column(tmp_path / "cold", victim="robust", threat="adaptive"), adaptive)
@@ -221,6 +223,10 @@ def test_restarts_do_not_weaken_a_start_from_transfer(small: dict[str, Any], tmp
         attack = {"preset": "standard", "steps": 2, "init": "transfer", "restarts": restarts}
         run(small, tmp_path / str(restarts), attack=attack, threats=["adaptive"])
         means.append(float(column(tmp_path / str(restarts), victim="robust").mean()))
+        found = images(tmp_path / str(restarts), victim="robust")
+        gradients = (1 + 2) * 2 * restarts  # transfer and two targets
+        scores = (1 + 2) * restarts if restarts > 1 else 0  # which restart was the strongest
+        assert {(row["gradients"], row["forwards"]) for row in found} == {(str(gradients), str(gradients + scores))}
     assert means[1] <= means[0] + 1e-6
 
 

@@ -65,6 +65,13 @@ def test_a_terminal_of_80_columns_shows_what_matters(rows, differences, sanity):
     assert "\n".join(line.rstrip() for line in text.rstrip().splitlines()) + "\n" == AT_80
 
 
+def test_what_speaks_against_an_attack_is_said_below_its_table(rows):
+    other = [row | {"attack": "other"} for row in rows]
+    results = {"command": "eval-features", "images": 32, "rows": rows + other, "cautions": {"other": "Beware of it."}}
+    before, after = printed(results, 100).split("attack other")
+    assert "Beware of it." in after and "Beware" not in before
+
+
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 140])
 def test_every_width_is_kept_and_keeps_the_headline(rows, width):
     text = printed({"command": "eval-features", "images": 32, "rows": rows}, width)

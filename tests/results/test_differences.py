@@ -79,7 +79,7 @@ def test_differences_of_shares_and_of_pooled_numbers_have_their_own_intervals() 
 
     columns = [
         Column("share", "share", mean="share", per_image="hit", limits=(0, 1)),
-        Column("miou", "mIoU", mean="pooled", per_image="areas", pooled=mean_iou, limits=(0, 1)),
+        Column("miou", "mIoU", per_image="areas", pooled=mean_iou, limits=(0, 1)),
     ]
     one, other = of(0, "robust"), of(1, "plain")
     (found,) = paired_differences([*one, *other], columns)

@@ -97,6 +97,17 @@ def test_numbers_stay_in_the_range_of_their_column(monkeypatch):
     assert found["x"] == 1.0 and found["ci95"]["x"] == pytest.approx([1 - 2 * (1 - 0.05 ** (1 / 3)), 1.0])
 
 
+def test_what_is_known_of_a_victim_has_no_interval(monkeypatch):
+    monkeypatch.setitem(
+        COLUMNS, "eval-class", (Column("x", "x", mean="mean", per_image="value", limits=(0, 1), exact=("plain",)),)
+    )
+    plain, robust = (
+        numbers("eval-class", [[row("a", 1.0, victim)], [row("b", 1.0, victim)]]) for victim in ("plain", "robust")
+    )
+    assert plain["x"] == robust["x"] == 1.0
+    assert plain["ci95"]["x"] is None and robust["ci95"]["x"] is not None
+
+
 def test_csv_leaves_lists_out():
     assert to_csv([{"image": "a", "value": None, "areas": [1]}]) == "image,value\na,\n"
     assert to_csv([]) == "image\n"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rtok.attacks.ball import pixel_scale
-from rtok.attacks.base import build
+from rtok.attacks.base import Crafted, build
 from rtok.attacks.noise import generator, start_noise
 from rtok.attacks.objective import FixedSurrogate, Model, Objective
 from rtok.data.loader import Batch
@@ -107,7 +107,7 @@ class Checks:
         batch, settings = self._first(SEARCHED), self.trial.settings.by_queries(self.queries)
         surrogate, plain = FixedSurrogate(self._model), self.evaluator.victims[0]
         run = AttackRun(settings, build(settings), surrogate, self.evaluator.models[plain])
-        found = self._left(self.evaluator.craft(run, batch, self.images[: len(batch)]))
+        found = self._left(self.evaluator.craft(run, batch, self.images[: len(batch)]).images)
         return self._not_stronger("random search is not stronger", float(found.mean()), self._full[: len(batch)])
 
     def transfer(self, transfers: Sequence[Tensor]) -> Check:
@@ -157,8 +157,8 @@ class Checks:
     @cached_property
     def found(self) -> list[Tensor]:
         """What each run of the attack finds, as it is configured."""
-        made: dict[AttackRun, Tensor] = {}
-        return [self.evaluator.craft(run, self.batch, self.images, made) for run in self.trial.runs]
+        made: dict[AttackRun, Crafted] = {}
+        return [self.evaluator.craft(run, self.batch, self.images, made).images for run in self.trial.runs]
 
     @cached_property
     def _objective(self) -> Objective:
@@ -183,7 +183,7 @@ class Checks:
         run = self.trial.runs[0]
         settings = run.settings.at_radius(1.0)
         run = replace(run, settings=settings, attack=build(settings))
-        return self._left(self.evaluator.craft(run, self.batch, self.images))
+        return self._left(self.evaluator.craft(run, self.batch, self.images).images)
 
     @cached_property
     def _range(self) -> float:

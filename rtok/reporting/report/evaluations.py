@@ -9,7 +9,7 @@ from rtok.reporting.methods import over_seeds
 from rtok.reporting.report.blocks import Block, Heading, Paragraph, Table
 from rtok.reporting.report.runs import Run, distinct, model
 from rtok.reporting.sanity import check_lines, verdict
-from rtok.reporting.tables import cell, notes, varying
+from rtok.reporting.tables import cautions, cell, notes, varying
 from rtok.results.columns import COLUMNS, Column, main_column
 from rtok.results.rows import Identity, Naming, Row, attack_title, by_attack, same_attack
 from rtok.results.words import capital, counted
@@ -82,6 +82,7 @@ def _gained(run: Run, group: Sequence[Row], columns: Sequence[Column], several: 
     same, methods = (same_attack(run.results[part], of_run) for part in ("differences", "methods"))
     images = f"{run.name}: measured" if several else "Measured"
     lines = [f"{images} on {counted(run.results['images'], 'image')}.", *gains(same, columns, Naming.of(of_run).files)]
+    lines += cautions(run.results, of_run)
     yield Paragraph(" ".join([*lines, *over_seeds(methods, columns)]))
 
 

@@ -455,6 +455,8 @@ def test_autoattack(settings: dict[str, Any], head_files: dict[str, str]) -> Non
     assert (plain["steps"], plain["restarts"], plain["eps"]) == (None, None, pytest.approx(12 / 255))
     assert plain["surrogate_success"] > 0.5 and plain["image_linf_255"] <= 12 + 1e-4
     assert plain["accuracy_on_success"] == 0
+    ((attack, caution),) = results["cautions"].items()
+    assert attack == plain["attack"] and "autoattack is no transfer attack" in caution
     too_few = {"preset": "autoattack", "version": "custom", "attacks": ["apgd-t"]}
     with pytest.raises(UserError, match="apgd-t needs at least 4 classes, and the head has 3"):
         evaluate_classification(config(settings, attack=too_few, head={"path": head_files}, out="not-there"))
