@@ -25,7 +25,7 @@ _PRECISIONS = {
     "fp32": "fp32, exact; precision: auto attacks faster where the machine multiplies in bf16",
     "auto": "fp32, exact; precision: auto found no bf16 instructions here",
     "tf32": "fp32 with tf32 matrix products",
-    "bf16": "bf16 backbone; images, tokens, features and losses in fp32",
+    "bf16": "bf16 backbone; images, defenses, features and losses in fp32",
 }
 _HALF = "fp32, and bf16 products in the gradients of attacks"
 

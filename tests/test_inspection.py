@@ -159,6 +159,6 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes 
         (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=message):
         inspect(tmp_path / name)
-    with pytest.raises(UserError, match="holds no tokens"):
+    with pytest.raises(UserError, match="holds no defense"):
         (tmp_path / "folder").mkdir()
         inspect(tmp_path / "folder")

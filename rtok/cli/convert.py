@@ -32,11 +32,11 @@ def convert(
         typer.Option(
             parser=user_path,
             metavar="FILE",
-            help="The backbone's weights. Default: the ones the tokens were trained on.",
+            help="The backbone's weights. Default: the ones the defense was trained on.",
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The backbone, if neither tokens nor weights identify it.")
+        str | None, typer.Option(metavar="NAME", help="The backbone, if neither defense nor weights identify it.")
     ] = None,
     dtype: Annotated[
         str, typer.Option(metavar="TYPE", help="The type to store numbers in: fp32, fp16 or bf16.")

@@ -39,7 +39,7 @@ class RunCommand:
 
 
 def _trained(config: Config, done: Any) -> str:
-    return "tokens: " + ", ".join(map(str, done.files))
+    return f"{'defense' if len(done.files) == 1 else 'defenses'}: " + ", ".join(map(str, done.files))
 
 
 def _crafted(config: Config, made: Any) -> str:
@@ -57,7 +57,7 @@ def _measured(config: Config, results: Any) -> str:
 
 
 COMMANDS = {
-    "train": RunCommand("Train robustness tokens for a backbone.", "rtok.training", "train", _trained),
+    "train": RunCommand("Train a defense for a backbone: robustness tokens.", "rtok.training", "train", _trained),
     "attack": RunCommand(
         "Craft adversarial images that the eval commands can reuse.",
         "rtok.evaluation",

@@ -103,7 +103,7 @@ class Config(Section):
     informed: InformedConfig = Field(InformedConfig(), description="`eval-*`: the `informed` attacker.")
     guessed: Annotated[Mapped[GuessedConfig] | Listed[UniqueList[FilePath]] | Single[FilePath], BY_SHAPE] | None = (
         Field(
-            None, description="`eval-*`: the tokens of the `guessed` attacker: files or run folders, or `{train: N}`."
+            None, description="`eval-*`: the defenses of the `guessed` attacker: files or run folders, or `{train: N}`."
         )
     )
     extracted: ExtractedConfig | None = Field(None, description="`eval-*`: the `extracted` attacker.")
@@ -115,7 +115,7 @@ class Config(Section):
     )
     sanity: SanityConfig = Field(SanityConfig(), description="`eval-*`: checks of the attacks themselves.")
     control_draws: SmallCount = Field(
-        5, description="`eval-*`: the random control averages over this many draws of untrained tokens."
+        5, description="`eval-*`: the random control averages over this many draws of the untrained defense."
     )
     check_weights: bool = Field(
         True, description="`attack`, `eval-*`: refuse a defense that was trained on other weights of the backbone."

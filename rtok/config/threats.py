@@ -14,10 +14,10 @@ from rtok.config.types import Count, Index, Positive, Section, Share, SmallCount
 _HOME = "rtok.evaluation.threats"
 for _name, _about in {
     "transfer": "crafts on the plain backbone",
-    "informed": "knows that there are tokens, but not their values",
-    "guessed": "trains tokens of their own in the same way",
-    "extracted": "fits tokens to the answers of the deployed robust model",
-    "adaptive": "knows the deployed tokens",
+    "informed": "knows that there is a defense, but not its values",
+    "guessed": "trains defenses of their own in the same way",
+    "extracted": "fits a defense to the answers of the deployed robust model",
+    "adaptive": "knows the deployed defense",
     "query": "sees only the scores of the deployed robust model",
 }.items():
     THREATS.add(_name, f"{_HOME}:{_name}", about=_about)
@@ -26,16 +26,16 @@ ThreatName = Annotated[str, NameIn(THREATS)]
 
 
 class InformedConfig(Section):
-    """How the `informed` attacker averages over tokens that they do not know."""
+    """How the `informed` attacker averages over defenses that they do not know."""
 
-    draws: SmallCount = Field(1, description="Fresh draws of untrained tokens per step.")
+    draws: SmallCount = Field(1, description="Fresh draws of the untrained defense per step.")
     plain_weight: Share = Field(0.5, description="Weight of the plain model's gradient; the draws share the rest.")
 
 
 class GuessedConfig(Section):
-    """The `guessed` attacker's own tokens, trained like the victim's (its file says how) from other seeds."""
+    """The `guessed` attacker's own defenses, trained like the victim's (its file says how) from other seeds."""
 
-    train: SmallCount = Field(description="How many token sets the attacker trains and averages over.")
+    train: SmallCount = Field(description="How many defenses the attacker trains and averages over.")
     data: DataConfig | None = Field(
         None, description="The images that they are trained on. Null: the `train` split of `data`."
     )

@@ -86,7 +86,7 @@ class TrainConfig(Section):
     threat: Literal["transfer", "adaptive", "mixed"] = Field(
         "transfer",
         description="What the attack knows during training. `transfer`: only the plain backbone (the paper's); "
-        "`adaptive`: also the current tokens; `mixed`: half of the images each.",
+        "`adaptive`: also the current defense; `mixed`: half of the images each.",
     )
     invariance_weight: NotNegative = Field(
         1.0,

@@ -42,6 +42,11 @@ def parse_defense(content: Checkpoint, path: Path, model: str | None = None) -> 
     return defense
 
 
+def file_patterns() -> list[str]:
+    """Return how the files that `rtok train` writes are called, one pattern per registered kind."""
+    return sorted({f"{entry.load().stem}*.safetensors" for entry in DEFENSES.entries()})
+
+
 def defense_files(path: Path) -> list[Path]:
     """Return the files that a path stands for: a file itself, or those of a run folder.
 
@@ -52,19 +57,15 @@ def defense_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise UserError(f"There is no token file or run folder '{path}'. Give one that `rtok train` has written.")
-    stems = {entry.load().stem for entry in DEFENSES.entries()}
+        raise UserError(f"There is no defense file or run folder '{path}'. Give one that `rtok train` has written.")
+    patterns = file_patterns()
     # rtokens-5 comes before rtokens-10
-    files = sorted(
-        (file for stem in stems for file in path.glob(f"{stem}*.safetensors")),
-        key=lambda file: (len(file.name), file.name),
-    )
-    if not files:
+    found = {file for pattern in patterns for file in path.glob(pattern)}
+    if not found:
         raise UserError(
-            f"The folder '{path}' holds no tokens ({', '.join(f'{stem}*.safetensors' for stem in sorted(stems))}). "
-            "Give the folder of a finished `rtok train`."
+            f"The folder '{path}' holds no defense ({', '.join(patterns)}). Give the folder of a finished `rtok train`."
         )
-    return files
+    return sorted(found, key=lambda file: (len(file.name), file.name))
 
 
 def resolve_defenses(paths: Sequence[Path]) -> list[Path]:

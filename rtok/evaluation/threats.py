@@ -113,6 +113,12 @@ class BoundSurrogate:
         return self._models[victim]
 
 
+def _with(context: ThreatContext, victim: Victim, how: str = "") -> str:
+    """A surrogate with a defense of the victim's kind, in words: `dinov2_vits14 + drawn tokens`."""
+    assert victim.defense is not None
+    return " ".join(filter(None, [context.name, "+", how, victim.defense.noun]))
+
+
 def transfer(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:
     """The attacker has the public model only; one adversarial image serves every victim."""
     surrogate = context.surrogate
@@ -138,7 +144,7 @@ def informed(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]
         twins = FreshTwins(
             context.plain, victims[0].defense, context.config.seed, settings.draws, settings.plain_weight
         )
-        yield Scenario(f"{context.name} + drawn tokens", twins, (context.plain,), tuple(victims))
+        yield Scenario(_with(context, victims[0], "drawn"), twins, (context.plain,), tuple(victims))
 
 
 @dataclass(frozen=True)
@@ -174,7 +180,9 @@ def guessed(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:
     def members(step: Step) -> Sequence[tuple[float, Victim]]:
         return [(1 / len(context.guesses), guess) for guess in context.guesses]
 
-    yield Scenario(f"{context.name} + own tokens", members, (context.plain,), context.defended, contains=("informed",))
+    yield Scenario(
+        f"{context.name} + own defenses", members, (context.plain,), context.defended, contains=("informed",)
+    )
 
 
 def extracted(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:
@@ -188,7 +196,7 @@ def extracted(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario
 
     for victim in context.defended:
         yield Scenario(
-            f"{context.name} + fitted tokens",
+            _with(context, victim, "fitted"),
             copy_of(victim),
             (context.plain,),
             (victim,),
@@ -203,7 +211,7 @@ def adaptive(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]
     weaker = ("informed", "guessed", "extracted", "query")
     for victim in context.defended:
         targets = (context.plain, victim) if context.several_targets else (victim,)
-        yield Scenario(f"{context.name} + tokens", victim, targets, (victim,), contains=weaker)
+        yield Scenario(_with(context, victim), victim, targets, (victim,), contains=weaker)
 
 
 def query(context: ThreatContext, attack: AttackConfig) -> Iterator[Scenario]:

@@ -69,7 +69,7 @@ class HeadStore(ABC, Generic[Head]):
         if heads and len(heads) != len(files):
             raise UserError(
                 f"head.path.robust names {len(heads)} heads for {len(files)} token files: a robust head "
-                "belongs to the tokens it was fitted with, so list one for each, in their order."
+                "belongs to the defense it was fitted with, so list one for each, in their order."
             )
         index = files.index(file)
         name = ROBUST if len(files) == 1 else f"{ROBUST}-{index + 1}"

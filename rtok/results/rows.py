@@ -108,8 +108,8 @@ class Identity:
         found = []
         if naming.defenses and self.defense is not None:
             found.append(naming.files.get(self.defense, self.defense))
-        elif naming.defenses and self.n is not None:  # the control has no file: its count tells whose control it is
-            found.append(counted(self.n, "token"))
+        elif naming.defenses and self.n is not None:  # the control has no file: its form tells whose control it is
+            found.append(f"{self.kind} {self.n}" if naming.kinds else counted(self.n, "token"))
         if naming.heads and self.defense is not None and self.head_features is not None:
             found.append(f"{self.head_features} head")
         return found
@@ -128,21 +128,33 @@ class Naming:
     """How the victims of some rows are told apart.
 
     Attributes:
-        files: short names of the defense files.
+        files: short names of the defense files; they tell the kind where there are several.
         defenses, heads: whether to say which defense and which head a victim has.
+        kinds: whether there are several kinds of defense.
     """
 
     files: Mapping[str, str]
     defenses: bool = True
     heads: bool = True
+    kinds: bool = False
 
     @classmethod
     def of(cls, rows: Iterable[Mapping[str, Any]], *, whole: bool = False) -> Naming:
         """Name what differs among `rows`; with `whole` all there is to say."""
         rows = list(rows)
-        files = short_names(row["defense"] for row in rows if row.get("defense") is not None)
-        heads = {row.get("head_features") for row in rows} - {None}
-        return cls(files, whole or len(files) > 1, whole or len(heads) > 1)
+        kinds = {row["defense"]: row.get("kind") or "defense" for row in rows if row.get("defense") is not None}
+        heads, several = {row.get("head_features") for row in rows} - {None}, len(set(kinds.values())) > 1
+        files = _with_kinds(kinds) if several else short_names(kinds)
+        return cls(files, whole or len(files) > 1, whole or len(heads) > 1, several)
+
+
+def _with_kinds(kinds: Mapping[str, str]) -> dict[str, str]:
+    """Name files by their kinds: `lora`, or `lora a` where several are of one kind."""
+    if len(set(kinds.values())) == len(kinds):
+        return dict(kinds)
+    return {
+        file: f"{kinds[file]} {name.removeprefix(kinds[file])}".strip() for file, name in short_names(kinds).items()
+    }
 
 
 def interval_of(row: Mapping[str, Any], key: str) -> Sequence[float] | None:

@@ -26,7 +26,7 @@ TABLES = ("per_image.csv", "per_class.csv", "curve.csv", "activations.csv", "man
 ENTRIES = "protocol-*.json"  # of a leaderboard
 EXAMPLES = "examples/examples.json"  # the index of attacked images
 RESULTS = ("results.json", ENTRIES, *TABLES, "*.png")
-RUN_FILES = (*MARKS, "metrics.jsonl", "rtokens*.safetensors", *RESULTS, *SUB_FOLDERS)
+RUN_FILES = (*MARKS, "metrics.jsonl", *RESULTS, *SUB_FOLDERS)  # and the files of every kind of defense
 # Keys that may differ between a run and its resumption: they say where and how fast, not what.
 _FREE_TRAIN_KEYS = ("train.micro_batch", "train.activation_checkpointing", "train.checkpoint_every")
 FREE_KEYS = ("out", "data.workers", "compile", "tracking", *_FREE_TRAIN_KEYS)
@@ -200,7 +200,9 @@ class RunFolder:
 
     def _clear(self) -> None:
         """Remove a run, the files that mark the folder as a run first: no kill leaves half a run with its marks."""
-        for pattern in RUN_FILES:
+        from rtok.defenses.files import file_patterns  # needs torch, which reports do without
+
+        for pattern in (*RUN_FILES, *file_patterns()):
             for path in self.path.glob(pattern):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 

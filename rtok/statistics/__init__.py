@@ -8,7 +8,7 @@ range of what it is about.
 
 from rtok.statistics.means import difference_interval, mean_interval
 from rtok.statistics.pooled import pooled_interval
-from rtok.statistics.shares import newcombe, share_difference_interval, share_interval, wilson
+from rtok.statistics.shares import share_difference_interval, share_interval
 from rtok.statistics.signs import sign_flip_p
 from rtok.statistics.spread import Clusters, Floats, Interval, Limits
 
@@ -19,10 +19,8 @@ __all__ = [
     "Limits",
     "difference_interval",
     "mean_interval",
-    "newcombe",
     "pooled_interval",
     "share_difference_interval",
     "share_interval",
     "sign_flip_p",
-    "wilson",
 ]

@@ -10,39 +10,6 @@ from numpy.typing import ArrayLike
 from rtok.statistics.spread import UPPER, Clusters, Floats, Interval, Spread, columns
 
 
-def wilson(successes: float, n: float) -> Interval | None:
-    """Return Wilson's 95 % score interval (Wilson 1927) for `successes` among `n`; `None` if `n` is 0.
-
-    Unlike the normal approximation it stays in [0, 1] and is valid at 0 % and 100 %. It assumes n independent trials;
-    neither need be an integer. Raises ValueError unless 0 <= successes <= n.
-    """
-    if not 0 <= successes <= n:
-        raise ValueError(f"wilson: {successes} successes among {n}")
-    return None if n == 0 else _single(wilson_bounds(np.asarray(successes / n), np.asarray(n)))
-
-
-def newcombe(both: float, first: float, second: float, n: float) -> Interval | None:
-    """Return the 95 % interval of a difference of paired shares, (first - second) / n; `None` if `n` is 0.
-
-    Method 10 of Newcombe (1998, "Improved Confidence Intervals for the Difference Between Binomial Proportions Based on
-    Paired Data"): Wilson's intervals of the two shares, combined with the correlation of the pairs. Neither the counts
-    nor n need be integers. It stays in [-1, 1], and has a width also where no pair is discordant.
-
-    Args:
-        both: pairs in which both succeed.
-        first, second: pairs in which only the first, or only the second, does.
-
-    Raises:
-        ValueError: counts are negative, or more than n together.
-    """
-    if min(both, first, second) < 0 or both + first + second > n:
-        raise ValueError(f"newcombe: {both}, {first} and {second} pairs among {n}")
-    if n == 0:
-        return None
-    a, b, c = (np.asarray(count / n) for count in (both, first, second))
-    return _single(newcombe_bounds(a, b, c, np.asarray(n)))
-
-
 def share_interval(values: ArrayLike, groups: Sequence[Hashable]) -> Interval | None:
     """Return the 95 % interval of a share, clustered by `groups`; `None` without images.
 
@@ -90,7 +57,7 @@ def share_difference_bounds(clusters: Clusters, a: Floats, b: Floats) -> tuple[F
     one, other = a.mean(-1), b.mean(-1)
     both, first, second = (share.mean(-1) for share in (one * other, one * (1 - other), (1 - one) * other))
     n = effective_number(clusters, first + second - (first - second) ** 2, a, b)
-    return newcombe_bounds(both, first, second, n)
+    return newcombe_bounds(both, first, second, n, float(clusters.sizes.sum()))
 
 
 def effective_number(clusters: Clusters, independent: Floats, values: Floats, minus: Floats | None = None) -> Floats:
@@ -118,20 +85,35 @@ def effective_number(clusters: Clusters, independent: Floats, values: Floats, mi
 
 
 def wilson_bounds(share: Floats, n: Floats) -> tuple[Floats, Floats]:
-    """Wilson's interval of shares (...) of n (...)."""
+    """Wilson's 95 % score interval (1927) of shares (...) of n (...), which need not be whole.
+
+    Unlike the normal approximation it stays in [0, 1], and has a width also at 0 % and 100 %.
+    """
     z2 = _z2()
     center = (share * n + z2 / 2) / (n + z2)
     margin = np.sqrt(z2 * (n * share * (1 - share) + z2 / 4)) / (n + z2)
     return np.where(share <= 0, 0.0, center - margin), np.where(share >= 1, 1.0, center + margin)
 
 
-def newcombe_bounds(both: Floats, first: Floats, second: Floats, n: Floats) -> tuple[Floats, Floats]:
-    """Newcombe's interval, of the shares (...) of pairs in which both succeed, or only one does, among n (...)."""
+def newcombe_bounds(
+    both: Floats, first: Floats, second: Floats, n: Floats, pairs: Floats | float
+) -> tuple[Floats, Floats]:
+    """The 95 % interval of differences of paired shares, first - second.
+
+    Method 10 of Newcombe (1998, "Improved Confidence Intervals for the Difference Between Binomial Proportions Based on
+    Paired Data"): Wilson's intervals of the two shares, combined with the correlation of the pairs. It stays in
+    [-1, 1], and has a width also where no pair is discordant.
+
+    Args:
+        both, first, second: the shares (...) of pairs in which both succeed, or only one does.
+        n: (...), the number of pairs, where those of a cluster count less than others.
+        pairs: how many the correlation comes from: with `n` in its place, intervals of few clusters would be too wide.
+    """
     a, b, difference = both + first, both + second, first - second
     (low_a, high_a), (low_b, high_b) = wilson_bounds(a, n), wilson_bounds(b, n)
-    # The correlation of the pairs; a positive one gets a continuity correction, n / 2 in counts.
+    # The correlation of the pairs; a positive one gets a continuity correction, half of their number in counts.
     covariance = both - a * b
-    covariance = np.where(covariance > 0, np.maximum(0.0, covariance - 0.5 / n), covariance)
+    covariance = np.where(covariance > 0, np.maximum(0.0, covariance - 0.5 / pairs), covariance)
     scale = np.sqrt(np.maximum(0.0, a * (1 - a) * b * (1 - b)))
     correlation = np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > 0)
 

@@ -119,7 +119,7 @@ def test_weights_are_looked_at_and_not_read(dry: Dry, monkeypatch: pytest.Monkey
 
 def test_defenses_that_do_not_fit(dry: Dry, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    assert "holds no tokens" in dry("eval-features", defense=str(tmp_path / "folder")).stderr
+    assert "holds no defense" in dry("eval-features", defense=str(tmp_path / "folder")).stderr
     wide = tmp_path / "folder" / "rtokens.safetensors"
     RobustnessTokens.draw(3, 768, backbone="dinov2_vitb14", image_size=(28, 28)).save(wide)
     done = dry("eval-features", defense=str(tmp_path / "folder"))

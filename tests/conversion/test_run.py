@@ -99,7 +99,7 @@ def test_overwriting_a_folder_leaves_other_files_alone(robust: Any, tmp_path: Pa
         ({"out": "folder"}, r"'folder' is a folder: name a file"),
         ({"to": "transformers", "out": "mine"}, r"'mine' is a file: name a folder"),
         ({"out": "mine/r.pth"}, r"'mine' is a file: name a folder"),
-        ({"checkpoint": "none.pth"}, r"no token file or run folder"),
+        ({"checkpoint": "none.pth"}, r"no defense file or run folder"),
         ({"backbone_weights": "none.pth"}, r"no file 'none.pth'"),
     ],
 )

@@ -154,8 +154,8 @@ def test_a_path_stands_for_its_defense_files(tmp_path: Path) -> None:
     names = [file.name for file in defense_files(tmp_path)]
     assert names == ["rtokens-5.safetensors", "rtokens-10.safetensors"]
     assert defense_files(tmp_path / "other.safetensors") == [tmp_path / "other.safetensors"]
-    with pytest.raises(UserError, match="no token file or run folder"):
+    with pytest.raises(UserError, match="no defense file or run folder"):
         defense_files(tmp_path / "none")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="holds no tokens"):
+    with pytest.raises(UserError, match="holds no defense"):
         defense_files(tmp_path / "empty")

@@ -83,6 +83,20 @@ def test_a_victim_is_told_as_far_as_victims_differ():
     ]
 
 
+def test_names_tell_the_kind_where_there_are_several():
+    def labels(*kinds_and_files):
+        control = Identity(victim="random", n=10, kind="tokens")
+        shown = [Identity(victim="robust", kind=kind, defense=file) for kind, file in kinds_and_files]
+        naming = Naming.of([one.columns() for one in [control, *shown]])
+        return [one.victim_label(naming) for one in [control, *shown]]
+
+    tokens, lora = ("tokens", "demo/train/rtokens.safetensors"), ("lora", "demo/train-lora/lora.safetensors")
+    more = ("tokens", "demo/more/rtokens.safetensors")
+    assert labels(tokens, lora) == ["random (tokens 10)", "robust (tokens)", "robust (lora)"]
+    assert labels(tokens, lora, more)[1:] == ["robust (tokens train)", "robust (lora)", "robust (tokens more)"]
+    assert labels(tokens, more) == ["random (10 tokens)", "robust (train)", "robust (more)"]
+
+
 @pytest.mark.parametrize(
     ("row", "text"),
     [

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rtok.config.defenses import DEFENSES
 from rtok.errors import UserError
 from rtok.files import atomic_path, write_atomic
 from rtok.runs.folder import RunFolder
@@ -40,10 +41,27 @@ def test_a_folder_with_a_run_needs_a_flag(tmp_path: Path) -> None:
 
 def test_overwrite_removes_the_run_and_nothing_else(tmp_path: Path) -> None:
     started(tmp_path).close()
-    for name in ("metrics.jsonl", "rtokens-10.safetensors", "notes.txt"):
+    for name in ("metrics.jsonl", "rtokens-10.safetensors", "lora-seed1.safetensors", "notes.txt"):
         (tmp_path / name).write_text("x")
     started(tmp_path, overwrite=True).close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "notes.txt", "state"]
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_overwrite_removes_defenses_of_every_registered_kind(tmp_path: Path) -> None:
+    """One that stayed until the new run ends could be evaluated in its place."""
+
+    class Shift:
+        stem = "shift"
+
+    DEFENSES.add("shift", Shift)
+    started(tmp_path).close()
+    stems = [entry.load().stem for entry in DEFENSES.entries()]
+    for stem in stems:
+        (tmp_path / f"{stem}.safetensors").write_text("x")
+    assert "shift" in stems and len(stems) > 3
+    started(tmp_path, overwrite=True).close()
+    assert not list(tmp_path.glob("*.safetensors"))
 
 
 def test_somebody_elses_folder_is_refused(tmp_path: Path) -> None:

@@ -124,8 +124,8 @@ class Checks:
 
     def _check(self, name: str, passed: bool, seen: str, values: Mapping[str, float]) -> Check:
         victim = self._victim
-        about = {"victim": victim.role, "defense": victim.file, "head_features": victim.head, "attack": self.trial.name}
-        return {"check": name, "passed": passed, "seen": seen, "values": values, **about}
+        who = {key: victim.identity()[key] for key in ("victim", "defense", "kind", "head_features")}
+        return {"check": name, "passed": passed, "seen": seen, "values": values, **who, "attack": self.trial.name}
 
     @property
     def _victim(self) -> Victim:

@@ -6,11 +6,13 @@ Figures are objects of their own; pyplot and its global state are not used.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from rtok.files import atomic_path
 
@@ -95,6 +97,37 @@ def pixels(images: object) -> np.ndarray:
 def shortened(text: str, length: int = 24) -> str:
     """Return `text`, or its end behind an ellipsis: file names differ mostly at their end."""
     return text if len(text) <= length else "…" + text[1 - length :]
+
+
+def keep_apart(figure: Figure) -> None:
+    """Move the annotations beside points, so that those of an axes overlap neither each other nor its markers.
+
+    Of eight places around its point each takes the one that covers least of what is there already.
+    """
+    figure.draw_without_rendering()  # lays out the figure, which places depend on
+    for axes in figure.axes:
+        marks = [axes.transData.transform(line.get_xydata()) for line in axes.lines]
+        taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for points in marks for x, y in points]
+        for text in axes.texts:
+            text.set_in_layout(False)
+            covered = {}
+            for x, y in product((5, -5), (4, -11, 15, -22)):
+                text.set_position((x, y))
+                text.set_horizontalalignment("left" if x > 0 else "right")
+                box = text.get_window_extent()
+                inside = Bbox.intersection(box, axes.bbox)
+                outside = box.width * box.height - (inside.width * inside.height if inside else 0)
+                covered[x, y] = outside + sum(_shared(box, other) for other in taken)
+            x, y = min(covered, key=lambda place: covered[place])
+            text.set_position((x, y))
+            text.set_horizontalalignment("left" if x > 0 else "right")
+            taken.append(text.get_window_extent())
+
+
+def _shared(one: Bbox, other: Bbox) -> float:
+    """The area that two boxes share."""
+    both = Bbox.intersection(one, other)
+    return float(both.width * both.height) if both else 0.0
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LABELS = {
-    "invariance": "clean image, with tokens",
-    "adversarial": "adversarial image, with tokens",
+    "invariance": "clean image, defended",
+    "adversarial": "adversarial image, defended",
     "undefended": "adversarial image, plain",
 }
 COLORS = {"invariance": GREEN, "adversarial": BLUE, "undefended": VERMILION}
@@ -43,7 +43,7 @@ def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
     """
     series: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
     for row in metrics:
-        series.setdefault((row.get("count", 0), row.get("seed", 0)), []).append(row)
+        series.setdefault((row.get("count") or 0, row.get("seed", 0)), []).append(row)
     if len(series) == 1:
         _one(next(iter(series.values())), path)
     else:
@@ -71,7 +71,7 @@ def _several(series: Mapping[tuple[int, int], Sequence[Mapping[str, Any]]], path
     for axes, name in zip(panels, ("adversarial", "invariance"), strict=True):
         labeled = set()
         for (count, _), rows in sorted(series.items()):
-            label = counted(count, "token") if count not in labeled else None
+            label = counted(count, "token") if count and count not in labeled else None
             labeled.add(count)
             _line(axes, rows, name, colors[count], label)
             for validated, (_, term) in VALIDATED.items():

@@ -8,10 +8,21 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from rtok.reporting.figures.canvas import BLUE, GRAY, GREEN, INK, VICTIM_COLORS, new_figure, save, shortened, tidy
+from rtok.reporting.figures.canvas import (
+    BLUE,
+    GRAY,
+    GREEN,
+    INK,
+    VICTIM_COLORS,
+    keep_apart,
+    new_figure,
+    save,
+    shortened,
+    tidy,
+)
 from rtok.results.columns import Column
-from rtok.results.rows import Identity, Row, by_attack, interval_of
-from rtok.results.words import detailed, of_255, short_names
+from rtok.results.rows import Identity, Naming, Row, by_attack, interval_of
+from rtok.results.words import detailed, of_255
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +50,7 @@ def tradeoff(rows: Sequence[Row], settings: Settings, path: Path, column: Column
     """
     known = [row for row in rows if row.get(column.key) is not None and row.get(column.clean) is not None]
     points = [row for row in known if row["victim"] == "robust"]
-    places = Places(list(dict.fromkeys(row["defense"] for row in points)), settings)
+    places = Places(Naming.of(points).files, settings)
     if len(places.files) < 2:
         return False
     attacks = [(title, group) for title, group in by_attack(known) if any(row["victim"] == "robust" for row in group)]
@@ -61,6 +72,7 @@ def tradeoff(rows: Sequence[Row], settings: Settings, path: Path, column: Column
     shown = {label: drawn for label, drawn in handles.items() if not label.startswith("_")}
     look: dict[str, Any] = {"loc": "outside upper center", "frameon": False, "fontsize": 9}
     figure.legend(list(shown.values()), list(shown), ncols=min(len(shown), 3 if len(threats) > 1 else 2), **look)
+    keep_apart(figure)
     save(figure, path)
     return True
 
@@ -69,14 +81,13 @@ class Places:
     """Where each defense belongs: on which line, and where on it.
 
     Attributes:
-        files: the defense files.
+        files: short names of the defense files.
         along: the setting that a line goes along; "" where nothing is varied.
     """
 
-    def __init__(self, files: Sequence[str], settings: Settings) -> None:
+    def __init__(self, files: Mapping[str, str], settings: Settings) -> None:
         self.files = files
         self._settings = {file: settings.get(file, {}) for file in files}
-        self._names = short_names(files)
         further = sorted({key for found in self._settings.values() for key in found if key.startswith("defense.")})
         values = {key: self._values(key) for key in dict.fromkeys([*VARIED, *further])}
         varied = {key: found for key, found in values.items() if len(found) > 1}
@@ -95,7 +106,7 @@ class Places:
     def place(self, row: Row) -> float | str:
         """Where on its line a robust row is: the setting's value, or its name where it has none."""
         value = self._settings[row["defense"]].get(self.along)
-        return value if isinstance(value, int | float) else self._names[row["defense"]]
+        return value if isinstance(value, int | float) else self.files[row["defense"]]
 
     def label(self, place: float | str) -> str:
         """The place in words, short."""

@@ -15,7 +15,7 @@ from rtok.reporting.report.evaluations import evaluations, overview
 from rtok.reporting.report.runs import ATTACK, TRAIN, Run, distinct, model
 from rtok.reporting.tables import ABSENT
 from rtok.results.columns import main_column, paired_columns
-from rtok.results.words import counted
+from rtok.results.words import counted, detailed
 
 LAST = 10  # steps at the end of a training whose means are shown
 CAPTIONS = {  # in the order in which they are shown
@@ -90,23 +90,24 @@ def _trainings(runs: Sequence[Run]) -> Iterator[Block]:
         "the defense (invariance), of the adversarial image with it (adversarial) and without it (undefended)."
     )
     columns = ("invariance", "adversarial", "undefended")
-    head = ("run", "tokens", "seed", "threat", "steps", *columns, "seconds per step")
+    head = ("run", "defense", "seed", "threat", "steps", *columns, "seconds per step")
     rows = [row for run in runs for row in _trained(run, columns)]
-    yield Table(head, rows, frozenset({1, 2, 4, 5, 6, 7, 8}))
+    yield Table(head, rows, frozenset({2, 4, 5, 6, 7, 8}))
     yield from _figures(runs)
 
 
 def _trained(run: Run, columns: Sequence[str]) -> Iterator[list[str]]:
-    """One line per set of tokens."""
+    """One line per defense."""
     sets: dict[tuple[Any, Any], list[Mapping[str, Any]]] = {}
     for row in run.metrics:
         sets.setdefault((row.get("count"), row.get("seed")), []).append(row)
     key = "defense" if run.setting("defense") else "tokens"  # the key that version 0.1 had
-    alone = (run.setting(key, "count"), run.setting(key, "seeds"))
+    kind, form, seeds = str(run.setting(key, "kind") or "tokens"), run.setting(key, "count"), run.setting(key, "seeds")
     for (count, seed), rows in sets.items():
-        count, seed = (count, seed) if count is not None else alone
+        count, seed = (form if count is None else count), (seeds if seed is None else seed)
         steps = f"{rows[-1].get('step')} of {run.setting('train', 'steps')}"
-        line = [run.name, _plain(count), _plain(seed), _plain(run.setting("train", "threat")), steps]
+        who = detailed(kind, [] if count is None else [_plain(count)])
+        line = [run.name, who, _plain(seed), _plain(run.setting("train", "threat")), steps]
         means = [_mean([row.get(name) for row in rows[-LAST:]]) for name in columns]
         yield [*line, *means, _mean([row.get("seconds") for row in rows], digits=2)]
 

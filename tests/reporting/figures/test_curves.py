@@ -33,8 +33,8 @@ def test_one_training_has_three_lines_with_the_rows_values(tmp_path, drawn):
     (axes,) = drawn[0].axes
     found = lines(axes)
     for label, key in (
-        ("clean image, with tokens", "invariance"),
-        ("adversarial image, with tokens", "adversarial"),
+        ("clean image, defended", "invariance"),
+        ("adversarial image, defended", "adversarial"),
         ("adversarial image, plain", "undefended"),
     ):
         np.testing.assert_array_equal(found[label].get_xdata(), [row["step"] for row in rows])
@@ -59,7 +59,7 @@ def test_a_long_training_has_its_running_mean_above_the_values(tmp_path, drawn):
     training_curves(rows, tmp_path / "curves.png")
     (axes,) = drawn[0].axes
     values = np.array([row["adversarial"] for row in rows])
-    smooth = lines(axes)["adversarial image, with tokens"].get_ydata()
+    smooth = lines(axes)["adversarial image, defended"].get_ydata()
     window = 7
     assert axes.get_xlabel() == f"step (bold: mean over {window} steps)"
     expected = [values[max(0, index - 3) : index + 4].mean() for index in range(100)]

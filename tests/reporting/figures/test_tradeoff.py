@@ -77,6 +77,19 @@ def test_defenses_without_settings_are_points_with_names(tmp_path, drawn, traine
     assert "tokens" in lines(axes)
 
 
+def test_names_of_neighbors_do_not_overlap(tmp_path, drawn, trained):
+    rows, _ = trained
+    close = [
+        row | {"fidelity": 0.8, "cosine_to_plain": 0.5 + row["fidelity"] / 100} if row["victim"] == "robust" else row
+        for row in rows
+    ]
+    assert tradeoff(close, {}, tmp_path / "tradeoff.png", COSINE)
+    for axes in panels(drawn[0]).values():
+        boxes = [text.get_window_extent() for text in axes.texts]
+        assert len(boxes) == 3
+        assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
 def test_one_defense_has_no_trade_off(tmp_path, drawn, rows):
     assert not tradeoff(rows, {}, tmp_path / "tradeoff.png", COSINE)
     assert not drawn and not (tmp_path / "tradeoff.png").exists()
