@@ -80,6 +80,7 @@ class Progress:
         self.done = self._start = start
         self.metrics: dict[str, float | int | str] = {}
         self._sums: dict[str, tuple[float, int]] = {}
+        self._doing = ""
         self._enabled = enabled
         self._bar: RichProgress | None = None
         self._began = self._shown_at = time.monotonic()
@@ -99,9 +100,16 @@ class Progress:
             if n:
                 self.metrics[name] = f"{_number(total / n)} (n={n})"
 
+    def begin(self, what: str) -> None:
+        """Say at once what the next unit is: `sanity 3/8: random search`."""
+        self._doing = what
+        if self._enabled:
+            self._show()
+
     def advance(self, amount: int = 1, **metrics: float | int | str) -> None:
         """Count `amount` units as done; `metrics` are shown until their names get newer values."""
         self.done += amount
+        self._doing = ""
         self.metrics.update(metrics)
         if not self._enabled:
             return
@@ -145,6 +153,8 @@ class Progress:
     def _status(self) -> str:
         """Return for example `12/50 steps, ETA 0:38, loss 0.123, robust 0.900, 1.0 s/step`."""
         of_total = f"/{self.total}" if self.total is not None else ""
+        if self._doing:
+            return f"{self.done + 1}{of_total}: {self._doing}"
         parts = [f"{self.done}{of_total} {self.unit}{'' if self.total == 1 else 's'}"]
         elapsed, count = time.monotonic() - self._began, self.done - self._start
         rate = count / elapsed if elapsed > 0 else 0.0

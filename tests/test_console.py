@@ -61,6 +61,15 @@ def test_means_are_over_all_values_and_say_how_many(capsys, now):
     assert [line.split(", ")[2] for line in lines] == ["plain 0.750 (n=4)", "plain 0.600 (n=5)", "plain 0.600 (n=5)"]
 
 
+def test_what_a_unit_does_is_said_at_once(capsys, now):
+    with progress("sanity", total=2, unit="check") as bar:
+        for name in ("gradients", "random search"):
+            bar.begin(name)
+            bar.advance()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["sanity 1/2: gradients", "sanity 2/2: random search", "sanity 2/2 checks"]
+
+
 def test_a_resumed_run_counts_from_its_start_and_times_only_its_own_steps(capsys, now):
     with progress("train", total=50, unit="step", start=40) as bar:
         now[0] += 30.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import fmean
@@ -24,10 +24,15 @@ from rtok.evaluation.victims import Victim
 from rtok.models.half import exact_gradients
 
 Check = dict[str, Any]
+GRADIENTS = "the gradient is the deployed model's"
+UNBOUNDED = "an unbounded attack beats noise"
+MORE_STEPS = "four times the steps add little"
+SEARCH = "random search is not stronger"
+TRANSFER = "transfer is not stronger"
 # A comparison may be off by this share of the loss range: from the clean images to those of an unbounded attack. (Seen
 # on a DINOv2 ViT-S/14: 120 steps of PGD instead of 30 add 0.2 % at 1.8/255 and 1.8 % at 8/255; 40 instead of 10, 3 %.)
 SLACK = 0.02
-MORE_STEPS = 4
+TIMES_STEPS = 4
 LEVEL = 0.5 / 255  # noise around the attacked image: at a clean one the gradient of the cosine is zero
 # Images of uniform noise that an unbounded attack has to beat; where there is a right and wrong, this accuracy or IoU
 # is all it may leave.
@@ -41,28 +46,35 @@ class Checks:
     """The checks of one attack on the one victim of a trial, for a few images.
 
     Attacks are compared by what they leave of each image, (b,) (`Task.left`): the less, the stronger.
+
+    Attributes:
+        queries: those of the random search.
+        public: the checks of the same attack on the plain model, whose images and outputs serve these too; None for the
+            plain model itself.
     """
 
     evaluator: Evaluator
     trial: Trial
     batch: Batch
     queries: int
+    public: Checks | None = None
     _cleans: dict[Victim, Tensor] = field(default_factory=dict)
+    _made: dict[AttackRun, Crafted] = field(default_factory=dict)
 
-    def all(self, transfers: Sequence[Tensor]) -> Iterator[Check]:
-        """Every check that applies.
+    def __post_init__(self) -> None:
+        if self.public is not None:
+            self._cleans, self._made = self.public._cleans, self.public._made
 
-        Args:
-            transfers: what the same attack made of the images on the plain model; empty for the plain model itself.
-        """
-        yield self.gradients()
-        yield self.unbounded()
+    def planned(self) -> list[tuple[str, Callable[[], Check]]]:
+        """Every check that applies, with its name."""
+        found: list[tuple[str, Callable[[], Check]]] = [(GRADIENTS, self.gradients), (UNBOUNDED, self.unbounded)]
         if self._steps is not None:
-            yield self.more_steps(self._steps)
-        if transfers:
+            found.append((MORE_STEPS, self.more_steps))
+        if self.public is not None:
             if self.trial.settings.norm == "linf":
-                yield self.random_search()
-            yield self.transfer(transfers)
+                found.append((SEARCH, self.random_search))
+            found.append((TRANSFER, self.transfer))
+        return found
 
     def gradients(self) -> Check:
         """The gradient that the attack follows is the deployed model's, near the images and where the attack ends."""
@@ -86,21 +98,21 @@ class Checks:
         )
         passed = all(bool(one.passed.all()) for one in found)
         values = {"along": along, "across": across, "apart": apart}
-        return self._check("the gradient is the deployed model's", passed, seen, values)
+        return self._check(GRADIENTS, passed, seen, values)
 
     def unbounded(self) -> Check:
         """An attack that may change the image as it likes leaves less than noise, and than another photo, would."""
         limits = [self._noise(), *self._other_images()]
         if self.evaluator.task.objective == "labels":
             limits.append(BROKEN)
-        return self._compared("an unbounded attack beats noise", float(self._unbounded.mean()), "at most", min(limits))
+        return self._compared(UNBOUNDED, float(self._unbounded.mean()), "at most", min(limits))
 
-    def more_steps(self, steps: int) -> Check:
+    def more_steps(self) -> Check:
         """Four times the steps, the further ones by a second program, add next to nothing."""
-        more, settings, std = (MORE_STEPS - 1) * steps, self.trial.settings, self.evaluator.std
+        more, settings, std = (TIMES_STEPS - 1) * (self._steps or 0), self.trial.settings, self.evaluator.std
         found = self._left(go_on(self._objective, self.images, self._strongest, settings, std, more))
         longer = float(torch.minimum(found, self._full).mean())
-        return self._not_stronger("four times the steps add little", longer, self._full)
+        return self._not_stronger(MORE_STEPS, longer, self._full)
 
     def random_search(self) -> Check:
         """Square attack, which needs no gradient, is not stronger."""
@@ -108,12 +120,13 @@ class Checks:
         surrogate, plain = FixedSurrogate(self._model), self.evaluator.victims[0]
         run = AttackRun(settings, build(settings), surrogate, self.evaluator.models[plain])
         found = self._left(self.evaluator.craft(run, batch, self.images[: len(batch)]).images)
-        return self._not_stronger("random search is not stronger", float(found.mean()), self._full[: len(batch)])
+        return self._not_stronger(SEARCH, float(found.mean()), self._full[: len(batch)])
 
-    def transfer(self, transfers: Sequence[Tensor]) -> Check:
+    def transfer(self) -> Check:
         """The images that the same attack makes on the plain model are not stronger."""
-        found = torch.stack([self._left(images) for images in transfers]).amin(0)
-        return self._not_stronger("transfer is not stronger", float(found.mean()), self._full)
+        assert self.public is not None
+        found = torch.stack([self._left(images) for images in self.public.found]).amin(0)
+        return self._not_stronger(TRANSFER, float(found.mean()), self._full)
 
     def _not_stronger(self, name: str, other: float, full: Tensor) -> Check:
         return self._compared(name, other, "at least", float(full.mean()) - SLACK * self._range)
@@ -157,8 +170,9 @@ class Checks:
     @cached_property
     def found(self) -> list[Tensor]:
         """What each run of the attack finds, as it is configured."""
-        made: dict[AttackRun, Crafted] = {}
-        return [self.evaluator.craft(run, self.batch, self.images, made).images for run in self.trial.runs]
+        for run in self.trial.runs:
+            self._made[run] = self.evaluator.craft(run, self.batch, self.images, self._made)
+        return [self._made[run].images for run in self.trial.runs]
 
     @cached_property
     def _objective(self) -> Objective:

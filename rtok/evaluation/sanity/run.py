@@ -6,13 +6,12 @@ few steps, a bug.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
-
 from rtok.config.attack import AttackConfig
+from rtok.console import progress
 from rtok.evaluation.loop import Evaluator, Trial
 from rtok.evaluation.plan import Planner
 from rtok.evaluation.sanity.checks import Check, Checks
@@ -31,14 +30,19 @@ def sanity(setup: Setup, evaluator: Evaluator) -> dict[str, Any] | None:
     attacks = [attack for attack in config.attacks if attack.follows_gradients and not attack.stored]
     if batch is None or not attacks:
         return None
-    checks: list[Check] = []
+    planned: list[tuple[str, Callable[[], Check]]] = []
     for attack in attacks:
-        transfers: list[Tensor] = []
+        public = None
         for trial in _white_box(setup, evaluator, attack):
-            of_trial = Checks(evaluator, trial, batch, config.sanity.queries)
-            checks += of_trial.all(transfers)
-            if trial.victims[0].role == "plain":
-                transfers = of_trial.found
+            of_trial = Checks(evaluator, trial, batch, config.sanity.queries, public)
+            public = public or of_trial  # the plain model comes first
+            planned += [(f"{name}, {trial.victims[0].role}", check) for name, check in of_trial.planned()]
+    checks = []
+    with progress("sanity", total=len(planned), unit="check") as bar:
+        for name, check in planned:
+            bar.begin(name)
+            checks.append(check())
+            bar.advance()
     sound = all(check["passed"] for check in checks)
     return {"verdict": "sound" if sound else "suspicious", "images": len(batch.keys), "checks": checks}
 

@@ -98,8 +98,11 @@ def test_an_attack_that_does_nothing_is_flagged(small_run: dict[str, Any], monke
     assert found == {"plain": [UNBOUNDED, STEPS], "robust": [UNBOUNDED, STEPS, SEARCH]}
 
 
-def test_too_few_steps_are_flagged(small_run: dict[str, Any]) -> None:
+def test_too_few_steps_are_flagged(small_run: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert failed({**small_run, "attack": {"preset": "standard", "steps": 1}}) == {"plain": [STEPS], "robust": [STEPS]}
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("sanity ") and ": " in line]
+    names = [*(f"{name}, plain" for name in ALL[:3]), *(f"{name}, robust" for name in ALL)]
+    assert said == [f"sanity {number}/8: {name}" for number, name in enumerate(names, 1)]
 
 
 def test_every_attack_that_follows_gradients_is_checked(small_run: dict[str, Any]) -> None:
