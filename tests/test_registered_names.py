@@ -25,6 +25,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "evaluation/adversarial.py": "transfer",
         "evaluation/examples.py": "transfer",
         "evaluation/plan.py": "transfer",
+        "evaluation/run.py": "transfer",
         "cli/dry_run.py": "transfer",
         "results/differences.py": "transfer",
     },

@@ -76,7 +76,11 @@ def test_files_of_a_defense(write: Write, text: str) -> None:
         ("train", "tokens: {cout: 3}", "tokens.cout: unknown key. Did you mean 'count'?"),
         ("train", "tokens: results", "tokens: train makes a defense"),
         ("train", "defense: results", "defense: train makes a defense"),
-        ("train", "defense: {kind: token}", 'defense.kind: "token" was given; valid: tokens, deep-tokens, lora or weights'),
+        (
+            "train",
+            "defense: {kind: token}",
+            'defense.kind: "token" was given; valid: tokens, deep-tokens, lora or weights',
+        ),
         ("train", "defense: {}\ntokens: {}", "tokens: is another name of defense, which is written too"),
         (
             "eval-features",

@@ -75,7 +75,7 @@ def tradeoff_curves(rows: Sequence[Row], settings: Mapping[str, Mapping[str, Any
 
     known = [row for row in rows if row.get(column.key) is not None and row.get(column.clean) is not None]
     robust = [row for row in known if row["victim"] == "robust"]
-    places = Places(list(dict.fromkeys(row["defense"] for row in robust)), settings)
+    places = Places(Naming.of(robust).files, settings)
     names = list(enumerate(dict.fromkeys(places.line(row) for row in robust)))
     threats = list(dict.fromkeys(Identity.of(row).threat_label for row in robust))
     attacks = by_attack(known)
@@ -105,7 +105,8 @@ def _tradeoff_line(number: int, name: str, rows: Sequence[Row], places: Places, 
     placed = [(places.place(row), row) for row in rows if places.line(row) == name]
     varied = [place for place, _ in placed if not isinstance(place, str)]
     ordered = sorted(placed, key=lambda found: float(found[0])) if len(varied) == len(placed) else placed
-    points = [_clean_and_attacked(row, f"{name} {places.label(place)}", column) for place, row in ordered]
+    labels = [" ".join(dict.fromkeys((name, places.label(place)))) for place, _ in ordered]
+    points = [_clean_and_attacked(row, label, column) for label, (_, row) in zip(labels, ordered, strict=True)]
     return Series(name, f"shade{2 * number % 6}", points, joined=1 < len(set(varied)) == len(placed))
 
 

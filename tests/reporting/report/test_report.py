@@ -49,7 +49,7 @@ def test_a_training_an_evaluation_and_a_set(tmp_path: Path, rows: Rows) -> None:
     assert "| transfer | plain | **0.192 ± 0.031** | 1.000 |" in text
     assert "Measured on 30 images." in text
     # the mean over the last ten steps
-    assert "| a | 10 | 7 | transfer | 20 of 20 | 0.900 | 0.775 | 0.400 | 1.50 |" in text
+    assert "| a | tokens (10) | 7 | transfer | 20 of 20 | 0.900 | 0.775 | 0.400 | 1.50 |" in text
     assert "| c | paper | features | dinov2_vits14 | 2 | 2.0 | 2.5 |" in text
     assert "| a | 0.1.0 | 2.15.0 | 0123456789 and changes | cpu, x86_64, fp32 |" in text
     assert "name: dinov2_vits14\n  image_size: 98" in text
