@@ -28,6 +28,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "evaluation/run.py": "transfer",
         "cli/dry_run.py": "transfer",
         "results/differences.py": "transfer",
+        "reporting/report/charts.py": "transfer",
     },
     "the checks attack the plain model, and the robust ones white-box": {
         "evaluation/sanity/run.py": "transfer adaptive"
