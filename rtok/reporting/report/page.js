@@ -102,6 +102,7 @@
   for (const mark of document.querySelectorAll(".mark")) {
     const title = mark.querySelector("title");
     mark.dataset.text = title.textContent;
+    mark.setAttribute("aria-label", title.textContent);
     title.remove(); // the browser's own tip would cover this one
   }
   document.addEventListener("pointerover", point);
