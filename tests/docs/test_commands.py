@@ -73,6 +73,24 @@ def test_flags_and_commands_in_the_text_exist(page: Path) -> None:
             assert {word for word in words if word.startswith("--")} <= known | {"--help"}, command
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_keys_that_the_text_sets_exist(page: Path) -> None:
+    for text in re.findall(r"`(--set [^`]+)`", prose(page)):
+        changes = [word for word in shlex.split(text) if word != "--set"]
+        if not any(re.search(r"=.*\b[A-Z]{3,}\b|^\w+\.path=", change) for change in changes):  # a reader's own value
+            bases = [*MINE.items(), ("eval-features", {**MINE["eval-features"], "attack": [{"preset": "standard"}]})]
+            assert any(_loads(command, base, changes) for command, base in bases), text
+
+
+def _loads(command: str, base: dict[str, Any], changes: list[str]) -> bool:
+    Path("mine.yaml").write_text(strict_yaml.dump(base))
+    try:
+        load_config(command, "mine.yaml", changes)
+    except UserError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != PLUGINS], ids=lambda page: page.name)
 def test_configs_on_the_page_are_valid(page: Path) -> None:
     command = FOR.get(page.stem, page.stem if page.stem in COMMANDS else "eval-features")
