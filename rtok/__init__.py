@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any
 from rtok.version import __version__ as __version__
 
 if TYPE_CHECKING:  # for type checkers, which cannot read the table
+    from rtok.api import attack as attack
+    from rtok.api import evaluate as evaluate
+    from rtok.api import report as report
+    from rtok.api import train as train
     from rtok.attacks import PGD as PGD
     from rtok.attacks import Context as Context
     from rtok.attacks import Crafted as Crafted
@@ -47,11 +51,13 @@ if TYPE_CHECKING:  # for type checkers, which cannot read the table
     from rtok.registration import register_dataset as register_dataset
     from rtok.registration import register_defense as register_defense
     from rtok.registration import register_threat as register_threat
+    from rtok.reporting.results import Results as Results
     from rtok.results.columns import Column as Column
     from rtok.results.columns import register_column as register_column
-    from rtok.training import train as train
+    from rtok.training import TrainResult as TrainResult
 
 _NAMES = {
+    "api": "attack evaluate report train",
     "attacks": "PGD Context Crafted FeatureCriterion FixedSurrogate LabelCriterion Objective Perturbed craft",
     "attacks.masks": "MaskCriterion",
     "attacks.objective": "Step",
@@ -67,8 +73,9 @@ _NAMES = {
     "models.entry": "Entry",
     "models.spec": "ModelSpec",
     "registration": "register_attack register_backbone register_dataset register_defense register_threat",
+    "reporting.results": "Results",
     "results.columns": "Column register_column",
-    "training": "train",
+    "training": "TrainResult",
 }
 _HOME = {name: f"rtok.{home}" for home, names in _NAMES.items() for name in names.split()}
 

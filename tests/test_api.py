@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import rtok
+from scripts.check_examples import PAGE, examples
 
 ROOT = Path(rtok.__file__).parent.parent
-PAGE = ROOT / "docs" / "python-api.md"
 
 
 def test_every_exported_name_is_there() -> None:
@@ -34,9 +33,9 @@ def test_type_checkers_are_told_the_same_names() -> None:
 
 def test_the_short_way_is_the_long_way() -> None:
     from rtok.attacks.pgd import PGD
-    from rtok.training.loop import train
+    from rtok.inspection import inspect
 
-    assert rtok.PGD is PGD and rtok.train is train
+    assert rtok.PGD is PGD and rtok.inspect is inspect
 
 
 def test_names_are_imported_when_they_are_used() -> None:
@@ -51,18 +50,12 @@ def test_the_examples_of_the_page_run(
     (tmp_path / "photos").symlink_to(pictures)
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "dinov2_vits14.safetensors").symlink_to(weights)
-    examples = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    assert len(examples) == 6
+    found = examples(PAGE)
+    assert len(found) == 9
     names: dict[str, object] = {}
-    for number, example in enumerate(examples):
+    for number, example in enumerate(found):
         exec(compile(example, f"{PAGE.name}, example {number}", "exec"), names)
     files = sorted(path.name for path in tmp_path.iterdir())
     assert files == [
-        "classifier.pth",
-        "evaluate.yaml",
-        "photos",
-        "results",
-        "robust.safetensors",
-        "train.yaml",
-        "weights",
+        *("classifier.pth", "cosine.png", "evaluate.yaml", "photos", "results", "robust.safetensors", "weights")
     ]

@@ -63,7 +63,7 @@ def test_a_plugin_adds_names_that_a_config_can_use() -> None:
 def test_without_the_plugin_the_names_are_unknown() -> None:
     done = run("--dry-run")
     assert done.exit_code == 2
-    names = "imagenet, folder, photos, digits, ade20k or folder-seg"
+    names = "imagenet, folder, hf, webdataset, photos, digits, ade20k, folder-seg or given"
     assert f'data.name: "toy" was given; valid: {names}' in done.stderr
     assert (
         'threats.1: "toy-threat" was given; valid: transfer, informed, guessed, extracted, adaptive or query'

@@ -22,3 +22,4 @@ DATASETS.add(
     about="`images`, `masks` and `classes.txt`",
     traits=["root", "masks", "holdout"],
 )
+DATASETS.add("given", "rtok.data.memory:open_given", about="what a Python program has in memory")

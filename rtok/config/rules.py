@@ -82,7 +82,8 @@ def unused(config: Config, command: str) -> list[str]:
 
 def _trackers(config: Config) -> Iterator[Problem]:
     if config.tracking != "none" and find_spec(config.tracking) is None:
-        yield Problem("tracking", f"{config.tracking} is not installed: {install('tracking')}")
+        extra = "mlflow" if config.tracking == "mlflow" else "tracking"
+        yield Problem("tracking", f"{config.tracking} is not installed: {install(extra)}")
 
 
 def _trains_a_defense(config: Config) -> Iterator[Problem]:
@@ -91,8 +92,8 @@ def _trains_a_defense(config: Config) -> Iterator[Problem]:
 
 
 def _measures_defenses(config: Config) -> Iterator[Problem]:
-    if config.defense is None:
-        yield Problem("defense", f"is missing: {_NAME_FILES}")
+    if config.defense is None and config.threats != ["transfer"]:
+        yield Problem("defense", f"is missing: {_NAME_FILES}; threats: [transfer] measures the plain model alone")
 
 
 def _trains_nothing(config: Config) -> Iterator[Problem]:
@@ -262,7 +263,7 @@ def _segmentation(config: Config) -> Iterator[Problem]:
         yield Problem("model.image_size", f"must be {side}: {whole}")
 
 
-_EVALUATION = (_same_images, _trains_nothing, _measures_defenses, _one_quantization, _threats)
+_EVALUATION = (_same_images, _trains_nothing, _measures_defenses, _one_quantization, _threats, _trackers)
 RULES: dict[str, tuple[Callable[[Config], Iterator[Problem]], ...]] = {
     "train": (
         *(_trains_a_defense, _features_attacked, _one_attack, _attack_of_training),
@@ -276,7 +277,7 @@ RULES: dict[str, tuple[Callable[[Config], Iterator[Problem]], ...]] = {
 
 _ALL = ("model", "data", "attack", "precision", "compile", "seed", "out")
 _ATTACKERS = ("threats", "informed", "guessed", "extracted", "query", "curve", "sanity")
-_MEASURING = (*_ALL, *_ATTACKERS, "defense", "check_weights", "surrogate", "control_draws", "batch_size")
+_MEASURING = (*_ALL, *_ATTACKERS, "defense", "check_weights", "surrogate", "control_draws", "batch_size", "tracking")
 # The top-level keys that each command uses.
 USES: dict[str, tuple[str, ...]] = {
     "train": (*_ALL, "defense", "train", "tracking"),

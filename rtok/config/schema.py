@@ -126,8 +126,10 @@ class Config(Section):
         description="`eval-features`: the protocol that the run follows. It then also writes an entry for "
         "`rtok report --leaderboard` per defense, which names every setting that deviates.",
     )
-    tracking: Literal["none", "tensorboard", "wandb"] = Field(
-        "none", description="`train`: where curves are logged besides the run folder."
+    tracking: Literal["none", "tensorboard", "wandb", "mlflow"] = Field(
+        "none",
+        description="`train`, `eval-*`: where settings, numbers and figures are logged besides the run folder: into "
+        "its `tensorboard`, or wherever `wandb` and `mlflow` are told to by their environment variables.",
     )
     precision: Literal["fp32", "auto", "tf32", "bf16"] = Field(
         "fp32",

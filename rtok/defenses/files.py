@@ -12,7 +12,7 @@ from rtok.errors import UserError
 from rtok.release import made_with
 
 
-def load_defense(path: Path, model: str | None = None) -> Defense:
+def load_defense(path: str | Path, model: str | None = None) -> Defense:
     """Read a defense of any registered kind, or what others made that is one: tokens, a whole set of weights.
 
     Args:

@@ -18,7 +18,6 @@ from torch.nn import functional as F
 from rtok.attacks.noise import generator
 from rtok.attacks.objective import cosine
 from rtok.console import progress
-from rtok.data import open_source
 from rtok.data.loader import Batch, training_batches
 from rtok.data.source import ImageSource
 from rtok.defenses import Defense, load_defense
@@ -62,7 +61,7 @@ class ExtractedDefenses:
         assert settings is not None
         if settings.queries is None:
             return cls(setup, settings, setup.source)
-        queried = open_source(settings.images(data), seed=config.seed)
+        queried = setup.open_source(settings.images(data))
         if len(queried) < settings.queries:
             raise UserError(
                 f"extracted.queries is {settings.queries}, but the train split of data has {len(queried)} images: ask "

@@ -51,7 +51,7 @@ class GuessedDefenses:
         from rtok.training.loop import train  # evaluations seldom train
 
         out = run.path / FOLDER
-        train(self.recipe(self.settings, out), resume=True, command=("rtok", "train"))
+        train(self.recipe(self.settings, out), self.setup.given, resume=True, command=("rtok", "train"))
         self.victims.extend(robust_victims(defense_files(out), self.setup.backbone, (self.head,)))
 
     def recipe(self, settings: GuessedConfig, out: Path) -> Config:

@@ -23,14 +23,17 @@ from rtok.evaluation.task import Task
 from rtok.evaluation.threats import ThreatContext
 from rtok.evaluation.victims import Victim, control_victims, robust_victims
 from rtok.files import read_json, write_atomic, write_json
+from rtok.reporting.results import Results
 from rtok.results.columns import main_column, paired_columns
 from rtok.results.differences import paired_differences
 from rtok.results.methods import Seed, method_rows
+from rtok.results.scalars import scalars
 from rtok.results.summary import flat_rows, summarize, to_csv
 from rtok.runs.inputs import inputs_of
 from rtok.runs.journal import Journal
 from rtok.runs.run import Run, RunOptions
-from rtok.setup import Setup
+from rtok.runs.tracking import Tracking
+from rtok.setup import Given, Setup
 
 if TYPE_CHECKING:
     from rtok.config.schema import Config
@@ -43,12 +46,17 @@ WEAK_TRANSFER = (
 
 
 def run_evaluation(
-    config: Config, open_task: Callable[[Setup], Task], framing: Framing | None = None, **options: Unpack[RunOptions]
-) -> dict[str, Any]:
+    config: Config,
+    open_task: Callable[[Setup], Task],
+    framing: Framing | None = None,
+    given: Given | None = None,
+    **options: Unpack[RunOptions],
+) -> Results:
     """Evaluate and write `config.yaml`, `run.json`, `results.json`, `per_image.csv` and the task's figures.
 
     Args:
         framing: how pictures are resized, where it is not as `data.resize` says.
+        given: what is in memory already, in place of what the config names.
 
     Returns:
         The content of `results.json`.
@@ -56,11 +64,13 @@ def run_evaluation(
     Raises:
         UserError: the input is wrong; nothing has been written then.
     """
-    compute = Compute.start(precision=config.precision, compile=config.compile)
+    compute = Compute.start(
+        precision=config.precision, compile=config.compile, tracking=config.tracking, out=config.out
+    )
     with Run.open(config, compute, **options) as run:
         if run.finished("results.json"):
-            return read_json(run.path / "results.json")
-        setup = Setup.open(config, compute, framing)
+            return Results(read_json(run.path / "results.json"), run.path)
+        setup = Setup.open(config, compute, framing, given)
         task = open_task(setup)
         guessed = GuessedDefenses.open(setup, task.plain_head) if "guessed" in config.threats else None
         extracted = ExtractedDefenses.open(setup) if "extracted" in config.threats else None
@@ -74,7 +84,13 @@ def run_evaluation(
             guessed.prepare(run)
         if extracted is not None:
             extracted.prepare(run, task, *evaluator.victims)
-        return _measure(setup, evaluator, run, done)
+        results = Results(_measure(setup, evaluator, run, done), run.path)
+    tracking = Tracking(config, compute)
+    tracking.start()
+    tracking.log(scalars(results["command"], results.rows))
+    tracking.log_figures(results.out)
+    tracking.finish()
+    return results
 
 
 def open_evaluator(

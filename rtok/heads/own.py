@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import timm
+import torch
 from torch import Tensor, nn
 
 from rtok.errors import UserError
 from rtok.heads.linear import Layout, LinearHead
 from rtok.models.loading import read_weights
+from rtok.models.registry import MODULE
 
 if TYPE_CHECKING:
     from rtok.models.backbone import Backbone
@@ -20,10 +22,14 @@ if TYPE_CHECKING:
 def own_classifier(backbone: Backbone, weights: str | Path) -> LinearHead:
     """Return the backbone's own classifier on the class token, read from `weights`, as the backbone was.
 
+    Of a module that a Python program gave, the output is the logits.
+
     Raises:
         UserError: the weights have no classifier, or it does not read the normalized class token.
     """
     spec, vit = backbone.spec, backbone.vit
+    if spec.name.startswith(MODULE) and backbone.kind == "embedding":  # its output is the logits
+        return LinearHead(torch.eye(backbone.dim), torch.zeros(backbone.dim))
     no_classifier = UserError(
         f"head.type is backbone, but {spec.name} has no classifier on its class token: use "
         "head: {type: fit}, or {type: linear, path: FILE}."

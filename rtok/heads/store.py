@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from rtok.attacks.objective import Model
-from rtok.data import ImageSource, open_source
+from rtok.data import ImageSource
 from rtok.defenses import resolve_defenses
 from rtok.errors import UserError
 from rtok.models.defended import Features
@@ -122,7 +122,7 @@ class HeadStore(ABC, Generic[Head]):
             UserError: some images are in both.
         """
         data = self.setup.config.data
-        split = open_source(self.settings.images(data), seed=self.setup.config.seed)
+        split = self.setup.open_source(self.settings.images(data))
         self.check_split(split)
         shared = set(split.keys) & set(self.setup.source.keys)
         if shared:

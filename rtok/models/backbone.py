@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -36,6 +37,7 @@ class Backbone(nn.Module):
         num_registers: the model's own extra tokens, which the features leave out.
         mean, std: (1, 3, 1, 1), float32.
         positions: the position embeddings at their trained size (1, P', D), float32; None where they are rotary.
+        origin: the `weights` and `normalization` that `load_backbone` was given.
         activation_checkpointing: keep one activation per block for the backward pass and compute the others again:
             a third more work, and the same numbers, in the memory of one block.
         half_gradients: passes that the gradient of their images is taken through, which are the steps of an attack,
@@ -44,6 +46,7 @@ class Backbone(nn.Module):
 
     activation_checkpointing = False
     half_gradients = False
+    origin: Mapping[str, object] = MappingProxyType({})
     _seen = False  # whether images were found to lie in [0, 1]
     takes_entries = True  # whether a defense can enter the blocks
     _fingerprint: tuple[list[tuple[int, int]], str] | None = None

@@ -47,7 +47,12 @@ def load_backbone(
         UserError: unknown name, a size that is not a multiple of the patch size, or weights that are missing,
             unreadable or of another architecture.
     """
-    spec = find(name) if isinstance(name, str) else name
+    backbone = _load(find(name) if isinstance(name, str) else name, weights, image_size, normalization)
+    backbone.origin = {"weights": weights, "normalization": normalization}
+    return backbone
+
+
+def _load(spec: ModelSpec, weights: str | Path, image_size: int | tuple[int, int], normalization: str) -> Backbone:
     size = (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
     check_size(spec, size)
     if spec.build is not None:

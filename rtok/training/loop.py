@@ -23,12 +23,13 @@ from rtok.console import progress, say
 from rtok.data.loader import training_batches
 from rtok.data.subset import hold_out_few
 from rtok.data.transforms import Transform
+from rtok.defenses import Defense, load_defense
 from rtok.errors import UserError
-from rtok.runs.folder import flatten
 from rtok.runs.inputs import inputs_of
 from rtok.runs.journal import Journal
 from rtok.runs.run import Run, RunOptions
-from rtok.setup import Setup
+from rtok.runs.tracking import Tracking
+from rtok.setup import Given, Setup
 from rtok.training.state import Trainee, load_state, save_state
 from rtok.training.step import Trainer
 from rtok.training.validation import Validator
@@ -56,16 +57,24 @@ class TrainResult:
     files: list[Path]
     last: list[dict[str, Any]]
 
+    @property
+    def defenses(self) -> list[Defense]:
+        """The trained defenses, in the order of their files."""
+        return [load_defense(file) for file in self.files]
 
-def train(config: Config, **options: Unpack[RunOptions]) -> TrainResult:
+
+def train(config: Config, given: Given | None = None, **options: Unpack[RunOptions]) -> TrainResult:
     """Train the defense that `config` describes and write the run folder `config.out`.
+
+    Args:
+        given: what is in memory already, in place of what the config names.
 
     Raises:
         UserError: the input is wrong; nothing has been written then.
     """
     checked(config, "train")
     compute = Compute.start(
-        precision=config.precision, compile=config.compile, trackers=config.tracking, out=config.out
+        precision=config.precision, compile=config.compile, tracking=config.tracking, out=config.out
     )
     with Run.open(config, compute, journal=METRICS, keep_state=True, **options) as run:
         if run.folder.longer and config.train.is_laid_out:
@@ -78,7 +87,7 @@ def train(config: Config, **options: Unpack[RunOptions]) -> TrainResult:
                 f"train.batch_size is {config.train.batch_size}, which {compute.processes} processes cannot share "
                 "equally: choose a multiple."
             )
-        setup = Setup.open(config, compute)
+        setup = Setup.open(config, compute, given=given)
         setup.backbone.activation_checkpointing = config.train.activation_checkpointing
         inputs, keys = inputs_of(setup), setup.source.keys
         setup, validator = divided(setup)
@@ -90,11 +99,14 @@ def train(config: Config, **options: Unpack[RunOptions]) -> TrainResult:
         done = load_state(run.state / "train.pt", trainees) if run.resuming else 0
         about = _about(config.train, trainees)
         run.start(inputs, keys, *about, wanted=lambda row: row["step"] <= done)
-        rows, skipped = _steps(setup, run, trainees, done, validator)
+        tracking = Tracking(config, compute)
+        tracking.start()
+        rows, skipped = _steps(setup, run, trainees, done, validator, tracking)
         if compute.is_main:
             _write(config, setup.backbone, trainees, files, run)
+        tracking.log_figures(run.path)
         run.finish(skipped=skipped)
-        compute.accelerator.end_training()
+        tracking.finish()
         return TrainResult(run.path, files, rows)
 
 
@@ -146,14 +158,12 @@ def laid_out(setup: Setup) -> tuple[Setup, ImageSource | None]:
 
 
 def _steps(
-    setup: Setup, run: Run, trainees: list[Trainee], done: int, validator: Validator | None
+    setup: Setup, run: Run, trainees: list[Trainee], done: int, validator: Validator | None, tracking: Tracking
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Take the steps after `done`; return the last step's rows, and the files that could not be decoded."""
     config, compute = setup.config, setup.compute
     trainer = Trainer(config, compute, setup.backbone, trainees)
-    steps, tracked = config.train.total_steps, config.tracking != "none"
-    if tracked:
-        compute.accelerator.init_trackers("rtok", config=_plain(config.to_dict()))
+    steps = config.train.total_steps
     batches = training_batches(
         setup.source,
         setup.transform,
@@ -181,8 +191,8 @@ def _steps(
                 run.journal.append(rows)
                 if step % config.train.checkpoint_every == 0 or step == steps:
                     save_state(run.state / "train.pt", step, trainees)
-            for row in rows if tracked else []:
-                compute.accelerator.log(_tracked(row), step=step)
+            for row in rows:
+                tracking.log(_tracked(row), step)
             bar.advance(1, **{name: rows[-1][key] for key, name in SHOWN.items() if key in rows[-1]})
     skipped = [*batches.skipped, *(validator.skipped if validator else ())]
     return rows, sorted(set(compute.gather(skipped)))
@@ -215,11 +225,6 @@ def _about(settings: TrainConfig, trainees: list[Trainee]) -> Iterator[str]:
         yield "activations computed again for less memory, a third slower"
     if len(trainees) > 1 and settings.threat != "transfer":
         yield f"train.threat is {settings.threat}: each of the {len(trainees)} token sets is attacked on its own"
-
-
-def _plain(settings: dict[str, Any]) -> dict[str, Any]:
-    kept = (int, float, str, bool)  # what every tracker takes
-    return {key: value if isinstance(value, kept) else str(value) for key, value in flatten(settings).items()}
 
 
 def _tracked(row: dict[str, Any]) -> dict[str, float]:

@@ -140,7 +140,8 @@ seed: 2
         "data.root: ${RTOK_NOT_SET} is not set; set it in the environment or in a .env file",
         "model.name: There is no backbone 'dinov2_vits15'. Did you mean 'dinov2_vits14'?",
         "surrogate.model: There is no backbone 'nope'.",
-        'data.name: "fodler" was given; valid: imagenet, folder, photos, digits, ade20k or folder-seg. '
+        'data.name: "fodler" was given; valid: imagenet, folder, hf, webdataset, photos, digits, '
+        "ade20k, folder-seg or given. "
         "Did you mean 'folder'?",
         "attack.0.eps: -1 was given; valid: more than 0",
         "attack.0.stepz: unknown key. Did you mean 'step'? Valid here: preset, method, norm,",

@@ -22,8 +22,9 @@ from rtok.evaluation.tasks.headed import headed
 from rtok.evaluation.victims import Victim
 from rtok.heads.classifiers import Classifiers
 from rtok.heads.store import PLAIN
+from rtok.reporting.results import Results
 from rtok.runs.run import Run, RunOptions
-from rtok.setup import Setup
+from rtok.setup import Given, Setup
 
 if TYPE_CHECKING:
     from rtok.config.attack import AttackConfig, LabelLoss
@@ -124,16 +125,16 @@ class ClassificationTask(Task):
         write_pieces(*images, out, [f"{key}; {seen}" for key, seen in zip(found.batch.keys, titles, strict=True)])
 
 
-def evaluate_classification(config: Config, **options: Unpack[RunOptions]) -> dict[str, Any]:
+def evaluate_classification(config: Config, given: Given | None = None, **options: Unpack[RunOptions]) -> Results:
     """Measure the accuracy of the plain, random and robust victims, and write the run folder `config.out`.
 
-    Returns:
-        The content of `results.json`.
+    Args:
+        given: what is in memory already, in place of what the config names.
 
     Raises:
         UserError: the input is wrong; nothing has been written then.
     """
-    return run_evaluation(checked(config, "eval-class"), ClassificationTask.open, **options)
+    return run_evaluation(checked(config, "eval-class"), ClassificationTask.open, given=given, **options)
 
 
 def _labels(batch: Batch, like: Tensor) -> Tensor:

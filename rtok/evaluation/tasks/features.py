@@ -21,9 +21,10 @@ from rtok.evaluation.retrieval import Gallery
 from rtok.evaluation.run import run_evaluation
 from rtok.evaluation.task import Columns, Task, View
 from rtok.evaluation.victims import Victim
+from rtok.reporting.results import Results
 from rtok.results.estimates import Images
 from rtok.runs.run import Run, RunOptions
-from rtok.setup import Setup
+from rtok.setup import Given, Setup
 
 if TYPE_CHECKING:
     from rtok.config.attack import AttackConfig
@@ -127,13 +128,13 @@ class FeatureTask(Task):
         write_pieces(*images, out, found.batch.keys, maps)
 
 
-def evaluate_features(config: Config, **options: Unpack[RunOptions]) -> dict[str, Any]:
+def evaluate_features(config: Config, given: Given | None = None, **options: Unpack[RunOptions]) -> Results:
     """Measure the features of the plain, random and robust victims, and write the run folder `config.out`.
 
-    Returns:
-        The content of `results.json`.
+    Args:
+        given: what is in memory already, in place of what the config names.
 
     Raises:
         UserError: the input is wrong; nothing has been written then.
     """
-    return run_evaluation(checked(config, "eval-features"), FeatureTask, **options)
+    return run_evaluation(checked(config, "eval-features"), FeatureTask, given=given, **options)

@@ -13,6 +13,7 @@ from rtok.results.rows import Identity, Naming, Row, by_attack, interval_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def summary_figures(rows: Sequence[Row], folder: Path, command: str) -> None:
@@ -21,23 +22,27 @@ def summary_figures(rows: Sequence[Row], folder: Path, command: str) -> None:
 
 
 def victim_bars(rows: Sequence[Row], path: Path, column: Column) -> None:
+    """Write `bars` as a PNG."""
+    save(bars(rows, column), path)
+
+
+def bars(rows: Sequence[Row], column: Column) -> Figure:
     """Draw a column as bars grouped by threat, one per victim (and defense), with the 95 % interval of `ci95`.
 
     Args:
         rows: rows of `results.json`; one panel per attack. Rows whose value is null are left out.
-        path: the PNG to write.
     """
     panels = by_attack([row for row in rows if row.get(column.key) is not None])
     naming = Naming.of(rows)
-    bars = max(len(group) for _, group in panels)
-    figure = new_figure(max(6.4, 0.55 * bars + 2.2), 3.5 * len(panels) + 0.3)
+    most = max(len(group) for _, group in panels)
+    figure = new_figure(max(6.4, 0.55 * most + 2.2), 3.5 * len(panels) + 0.3)
     grid = figure.subplots(len(panels), 1, squeeze=False, sharey=True, gridspec_kw={"hspace": 0.08})
     for axes, (title, group) in zip(grid[:, 0], panels, strict=True):
         _panel(axes, group, column, naming)
         # About twelve characters of this size fit an inch.
         lines = wrap(title, int(12 * figure.get_figwidth()))
         axes.set_title("\n".join(lines), fontsize=10, color=INK, loc="left")
-    save(figure, path)
+    return figure
 
 
 def _panel(axes: Axes, rows: Sequence[Row], column: Column, naming: Naming) -> None:

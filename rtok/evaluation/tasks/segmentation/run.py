@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from typing_extensions import Unpack
 
@@ -10,26 +10,27 @@ from rtok.config.rules import checked
 from rtok.data.framing import Framing
 from rtok.evaluation.run import run_evaluation
 from rtok.heads.segmentation import engine
+from rtok.reporting.results import Results
 from rtok.runs.run import RunOptions
-from rtok.setup import Setup
+from rtok.setup import Given, Setup
 
 if TYPE_CHECKING:
     from rtok.config.schema import Config
     from rtok.evaluation.task import Task
 
 
-def evaluate_segmentation(config: Config, **options: Unpack[RunOptions]) -> dict[str, Any]:
+def evaluate_segmentation(config: Config, given: Given | None = None, **options: Unpack[RunOptions]) -> Results:
     """Measure the mIoU of the plain, random and robust victims, and write the run folder `config.out`.
 
-    Returns:
-        The content of `results.json`.
+    Args:
+        given: what is in memory already, in place of what the config names.
 
     Raises:
         UserError: the input is wrong, or mmsegmentation is not installed; nothing has been written then.
     """
     checked(config, "eval-seg")
     engine.start()
-    return run_evaluation(config, open_task, open_framing(config), **options)
+    return run_evaluation(config, open_task, open_framing(config), given, **options)
 
 
 def open_framing(config: Config) -> Framing:
