@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
@@ -46,9 +47,12 @@ class Compute:
 
     @classmethod
     def start(
-        cls, *, precision: Precision = "fp32", compile: bool = False, trackers: str = "none", out: Any = None
+        cls, *, precision: Precision = "fp32", compile: bool = False, tracking: str = "none", out: Path | None = None
     ) -> Compute:
         """Join the launched processes and choose this process's device.
+
+        Args:
+            tracking: the tracker that `rtok.runs.tracking` will use; TensorBoard writes into `out`.
 
         Raises:
             UserError: there are more processes than GPUs, and nobody said that they run on the CPU.
@@ -58,8 +62,9 @@ class Compute:
         torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
         if torch.cuda.is_available():
             torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        logs = None if out is None else out / "tensorboard"
         try:
-            accelerator = Accelerator(log_with=None if trackers == "none" else trackers, project_dir=out)
+            accelerator = Accelerator(log_with=None if tracking == "none" else tracking, project_dir=logs)
         except (RuntimeError, ValueError) as error:
             launched = int(os.environ.get("WORLD_SIZE", "1"))
             if launched <= max(1, torch.cuda.device_count()) or "ACCELERATE_USE_CPU" in os.environ:

@@ -26,6 +26,8 @@ _BAR_INTERVAL = 0.1
 _NARROW = 72  # in narrower terminals the bar is left out, so that the numbers fit
 _BAR_WIDTH = 12
 
+_hushed = False  # `--quiet`
+
 
 def is_main_process() -> bool:
     """Whether this is the process that prints: `RANK`, which torchrun and Accelerate set, is 0 or missing."""
@@ -46,9 +48,15 @@ def open_console() -> Console:
     return Console(file=sys.stdout, highlight=False)
 
 
+def hush(quiet: bool = True) -> None:
+    """Drop all that `guarded` would print from now on, or print it again."""
+    global _hushed
+    _hushed = quiet
+
+
 def guarded(write: Callable[[], None]) -> None:
     """Call `write`, which prints; drop the output if standard output is closed or its reader is gone."""
-    if sys.stdout is None:
+    if sys.stdout is None or _hushed:
         return
     try:
         write()

@@ -149,3 +149,12 @@ def test_heavy_packages_stay_out():
     code = "import sys, rtok.console, rtok.reporting.tables;print({'torch', 'matplotlib'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment())
     assert done.stdout == "set()\n"
+
+
+def test_no_color_is_obeyed(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for colors in (True, False):
+        console.open_console().print("[cyan]number")
+        assert ("\x1b[36m" in capsys.readouterr().out) is colors
+        monkeypatch.setenv("NO_COLOR", "1")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from rtok.cli import configs, convert, inspect, models, prepare_imagenet, report
+from rtok.cli import configs, convert, doctor, inspect, models, prepare_imagenet, report
 from rtok.cli.command import add_run_command, resume
 from rtok.cli.runs import COMMANDS
 from rtok.errors import UserError, printable
@@ -66,7 +66,6 @@ def build() -> typer.Typer:
     app = typer.Typer(
         cls=_Group,
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
         rich_markup_mode="rich",
@@ -87,6 +86,7 @@ def build() -> typer.Typer:
     app.command("inspect")(inspect.inspect)
     app.command("prepare-imagenet")(prepare_imagenet.prepare_imagenet)
     app.command("models")(models.models)
+    app.command("doctor")(doctor.doctor)
     app.command("resume")(resume)
     app.add_typer(configs.build(), name="configs", cls=_PlainFlags)
     return app

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rtok.cli import completion
 from rtok.cli.paths import user_path
 from rtok.cli.runs import COMMANDS
 from rtok.cli.shortcuts import Shortcuts
@@ -20,6 +21,9 @@ from rtok.errors import UserError
 if TYPE_CHECKING:
     from rtok.config import Config
     from rtok.plugins import Plugin
+
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show the messages of libraries.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,20 @@ def add_run_command(app: typer.Typer, name: str, about: str) -> None:
 
     def command(
         config: Annotated[
-            str | None, typer.Option(metavar="FILE", help="The config: a YAML file, or a ready config's name.")
+            str | None,
+            typer.Option(
+                metavar="FILE",
+                help="The config: a YAML file, or a ready config's name.",
+                autocompletion=completion.ready,
+            ),
         ] = None,
         model: Annotated[
-            str | None, typer.Option(metavar="NAME", help="The backbone, as `rtok models` lists it: model.name.")
+            str | None,
+            typer.Option(
+                metavar="NAME",
+                help="The backbone, as `rtok models` lists it: model.name.",
+                autocompletion=completion.models,
+            ),
         ] = None,
         weights: Annotated[
             str | None, typer.Option(metavar="FILE", help="A local file of its weights: model.weights.")
@@ -52,7 +66,12 @@ def add_run_command(app: typer.Typer, name: str, about: str) -> None:
         ] = None,
         overrides: Annotated[
             list[str] | None,
-            typer.Option("--set", metavar="KEY=VALUE", help="Change a key, such as train.steps=20. Repeatable."),
+            typer.Option(
+                "--set",
+                metavar="KEY=VALUE",
+                help="Change a key, such as train.steps=20. Repeatable.",
+                autocompletion=completion.override,
+            ),
         ] = None,
         plugin: Annotated[
             list[str] | None,
@@ -66,7 +85,8 @@ def add_run_command(app: typer.Typer, name: str, about: str) -> None:
         dry_run: Annotated[
             bool, typer.Option("--dry-run", help="Check everything, print the config and the plan, write nothing.")
         ] = False,
-        verbose: Annotated[bool, typer.Option("--verbose", help="Show the messages of libraries.")] = False,
+        verbose: Verbose = False,
+        quiet: Quiet = False,
     ) -> None:
         from rtok.config import load_config
         from rtok.plugins import load_installed, load_plugin
@@ -81,7 +101,7 @@ def add_run_command(app: typer.Typer, name: str, about: str) -> None:
         with flags.named_in_errors(only_given=config is not None):
             changes = [*flags.overrides(name), *(overrides or ())]
             loaded = load_config(name, config, changes, out, files_must_exist=True)
-            _quiet(verbose)
+            _volume(verbose, quiet)
             if dry_run:
                 from rtok.cli.dry_run import dry_run as check
 
@@ -98,7 +118,8 @@ def resume(
         list[Path] | None,
         typer.Option(parser=user_path, metavar="FILE.py", help="A plugin that the run was started with. Repeatable."),
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show the messages of libraries.")] = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
 ) -> None:
     """Go on with a run that was stopped, from its folder alone."""
     from rtok.plugins import load_installed, load_plugin
@@ -106,7 +127,7 @@ def resume(
 
     load_installed()
     plugins = [load_plugin(file) for file in plugin or ()]
-    _quiet(verbose)
+    _volume(verbose, quiet)
     name, config = command_of(run, [plugin.path.name for plugin in plugins])
     # Recorded under the command's own name: a run that is stopped again must be found again.
     _run(name, config, Options(True, False, ("rtok", name, "--resume", "--out", str(run)), plugins))
@@ -121,10 +142,16 @@ def _run(name: str, config: Config, options: Options) -> None:
     COMMANDS[name].run(config, options)
 
 
-def _quiet(verbose: bool) -> None:
-    """Keep libraries quiet unless their messages are wanted; what rtok itself warns of is shown."""
+def _volume(verbose: bool, quiet: bool) -> None:
+    """Keep libraries quiet unless their messages are wanted; what rtok itself warns of is shown, or only errors."""
+    from rtok.console import hush
+
+    if verbose and quiet:
+        raise UserError("--verbose and --quiet exclude each other: choose one of them.")
+    hush(quiet)
     logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(name)s: %(message)s")
-    logging.getLogger("rtok").setLevel(logging.INFO if verbose else logging.WARNING)
+    own = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
+    logging.getLogger("rtok").setLevel(own)
     if not verbose:
         warnings.simplefilter("ignore")
 

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from rtok.cli.completion import any_ready
+
 
 def build() -> typer.Typer:
     """Return the command with its one sub-command."""
@@ -24,7 +26,11 @@ def build() -> typer.Typer:
 def copy(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="A name from `rtok configs`; without its command, that of every command."),
+        typer.Argument(
+            metavar="NAME",
+            help="A name from `rtok configs`; without its command, that of every command.",
+            autocompletion=any_ready,
+        ),
     ],
     out: Annotated[str, typer.Option(metavar="DIR", help="The folder to write to.")] = ".",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,

@@ -104,7 +104,7 @@ def test_wrong_input(arguments: list[str], message: str, calls: list[tuple[str, 
 
 def test_every_command_has_the_shared_options() -> None:
     group = typer.main.get_command(build())
-    shared = {"--config", "--set", "--plugin", "--out", "--resume", "--overwrite", "--dry-run", "--verbose"}
+    shared = {"--config", "--set", "--plugin", "--out", "--resume", "--overwrite", "--dry-run", "--verbose", "--quiet"}
     for name in COMMANDS:
         options = {option for parameter in group.commands[name].params for option in parameter.opts}  # type: ignore[attr-defined]
         assert options >= shared
@@ -196,3 +196,16 @@ def test_libraries_warn_only_when_asked(
             warnings.simplefilter("always")
             assert run("train", "--config", "train.yaml", *arguments).exit_code == 0
         assert len(seen) == shown
+
+
+def test_quiet_prints_errors_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rtok import console
+
+    monkeypatch.setattr(console, "_hushed", False)
+    monkeypatch.setattr("rtok.training.train", lambda config, **options: SimpleNamespace(files=["o"]))
+    arguments = ["train", "--config", "train.yaml", "--set", "batch_size=1"]
+    assert run(*arguments).stdout == "train does not use batch_size\ntokens: o\n"
+    done = run(*arguments, "--quiet")
+    assert (done.exit_code, done.output) == (0, "")
+    assert run(*arguments).stdout, "the next one talks again"
+    assert "exclude each other" in run(*arguments, "--quiet", "--verbose").stderr
