@@ -3,14 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BACKBONE := weights/demo/dinov2_vits14.safetensors
+# What needs no whole run, no other process and no conversion.
+FAST := $(addprefix tests/,api attacks config data defenses models reporting results runs statistics \
+	test_registered_names.py test_supply_chain.py test_version_0_1.py)
 TOKENS := results/demo/train/rtokens.safetensors
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-class demo-seg test test-kill fuzz lint bench bench-full bench-gpu docs docs-site labels clean
+.PHONY: help demo demo-class demo-seg test test-only test-fast test-kill fuzz lint bench bench-full bench-gpu docs docs-site labels clean
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(BACKBONE) ## Train tokens and a LoRA on sample photos and measure them on held-out ones (5 minutes).
 	$(BIN)/rtok train --config configs/demo/train.yaml --overwrite
@@ -25,8 +28,14 @@ demo-seg: $(BACKBONE) $(TOKENS) | $(VENV)/.seg ## Measure the demo's tokens on s
 	$(BIN)/python scripts/demo_segmentation.py --out build/demo-seg
 	$(BIN)/rtok eval-seg --config configs/demo/eval-seg.yaml --overwrite
 
-test: lint ## Run the linters and all tests.
+test: lint test-only ## Run the linters and all tests (20 minutes on two cores).
+
+test-only: $(VENV)/.test ## Run all tests, without the linters.
+	@echo "all tests: about 20 minutes on two cores; make test-fast runs the quick ones in less than two"
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-fast: $(VENV)/.test ## Run the tests of everything but whole runs (less than 2 minutes on two cores).
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(FAST)
 
 test-kill: $(VENV)/.test ## Kill every command at twenty random moments and compare what --resume makes of it (5 minutes).
 	$(BIN)/python -m pytest -n 2 -m kill tests/reliability
@@ -40,6 +49,7 @@ lint: $(VENV)/.test ## Check style and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python scripts/check_examples.py
 	$(BIN)/lint-imports --no-cache
 
 bench: $(VENV)/.bench ## Time an attack and a training step against the naive path, foolbox and torchattacks (5 minutes).

@@ -1,4 +1,4 @@
-"""The package as users get it: a wheel in an environment of its own, away from the checkout."""
+"""The package as users get it: an sdist, and a wheel in an environment of its own, away from the checkout."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import zipfile
 from collections.abc import Callable
 from email import message_from_bytes
@@ -26,13 +27,21 @@ INFORMATION = f"{DISTRIBUTION.replace('-', '_')}-{rtok.__version__}.dist-info"
 def python(*arguments: object) -> None:
     command = [sys.executable, "-m", *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     python("pip", "wheel", ".", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", folder)
+    (path,) = folder.iterdir()
+    return path
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sdist")
+    python("hatchling", "build", "--target", "sdist", "--directory", folder)
     (path,) = folder.iterdir()
     return path
 
@@ -73,6 +82,21 @@ def test_the_wheel_holds_the_package_and_the_ready_configs_alone(wheel: Path) ->
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "rtok").rglob("*.py")}
     page = {f"rtok/reporting/report/page.{suffix}" for suffix in ("css", "js")}
     assert modules | page | {"rtok/py.typed"} <= names
+
+
+def test_the_sdist_holds_what_builds_the_same_wheel(sdist: Path, wheel: Path, tmp_path: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "constraints.txt", "Makefile"} <= names
+    assert {"tests/test_wheel.py", "docs/train.md", "tests/golden/dinov2_plain.pth"} <= names
+    assert not [name for name in names if name.startswith((".venv", "weights", "results", "build", "dist", ".git/"))]
+    python("pip", "wheel", sdist, "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", tmp_path)
+    (rebuilt,) = tmp_path.iterdir()
+    assert set(zipfile.ZipFile(rebuilt).namelist()) == set(zipfile.ZipFile(wheel).namelist())
+
+
+def test_an_index_would_take_both(sdist: Path, wheel: Path) -> None:
+    python("twine", "check", "--strict", sdist, wheel)
 
 
 def test_what_the_wheel_says_of_itself(wheel: Path) -> None:
