@@ -170,6 +170,7 @@ class RunFolder:
             raise UserError(f"{self.path} is a file, not a folder: name another folder with --out.")
         if holds_run(self.path):
             if self.resume and self.record.exists():
+                self._check_version()
                 self._check_same_settings()
                 return True
             if not self.overwrite:
@@ -205,6 +206,17 @@ class RunFolder:
         for pattern in (*RUN_FILES, *file_patterns()):
             for path in self.path.glob(pattern):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+    def _check_version(self) -> None:
+        """Refuse to go on with a run of a version that recorded no inputs: nothing could tell whether they changed."""
+        versions = self._recorded("versions")
+        version = str(versions.get("rtok", "")) if isinstance(versions, dict) else ""
+        if version.startswith("0.1."):
+            raise UserError(
+                f"{self.path} holds a run of rtok {version}, which recorded neither its inputs nor `defense`: its "
+                "tokens and results can be used, but --resume needs that version. Start again with --overwrite, or "
+                "name another folder with --out."
+            )
 
     def _check_same_settings(self) -> None:
         try:
