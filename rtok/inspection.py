@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import zipfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -52,6 +53,8 @@ def inspect(path: str | Path) -> list[Inspection]:
     path = Path(path)
     if path.suffix == ".onnx":
         return [_onnx(path)]
+    if path.suffix == ".pt2":
+        return [_exported(path)]
     if (path / "model.safetensors").is_file():
         path = path / "model.safetensors"
     files = [path]
@@ -217,6 +220,21 @@ def _onnx(path: Path) -> Inspection:
     if about is None:
         return Inspection(path, "ONNX model without robustness tokens", {}, rows)
     return _robust(path, about, rows)
+
+
+def _exported(path: Path) -> Inspection:
+    """Describe a torch.export file of ours from what it says of itself: its graph is not loaded."""
+    if not path.is_file():
+        raise UserError(f"There is no file '{path}'.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            (name,) = [name for name in archive.namelist() if name.endswith("extra/rtok.json")]
+            about = description(json.loads(archive.read(name)))
+    except (OSError, ValueError, zipfile.BadZipFile, RuntimeError) as error:
+        raise UserError(f"'{path}' is damaged, or not a torch.export file that rtok wrote.") from error
+    if about is None:
+        raise UserError(f"'{path}' is damaged, or not a torch.export file that rtok wrote.")
+    return _robust(path, about, [])
 
 
 def _backbones(state: Mapping[str, Tensor], path: Path) -> str:

@@ -17,7 +17,7 @@ import rtok
 
 ROOT = Path(__file__).resolve().parents[1]
 # Pages of the repository's root, by their name on the site.
-OUTSIDE = {"index.md": "README.md", "CHANGELOG.md": "CHANGELOG.md", "SECURITY.md": "SECURITY.md"}
+OUTSIDE = {"index.md": "README.md"} | {name: name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")}
 _LINK = re.compile(r"(!?)\[([^]]*)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
 _CODE = re.compile(r"^( *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
 _REFERENCE = """\

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rtok.cli import completion
 from rtok.cli.paths import user_path
 from rtok.errors import UserError
 
@@ -26,7 +27,9 @@ def convert(
     out: Annotated[
         Path, typer.Argument(parser=user_path, metavar="OUT", help="The file to write; for transformers, the folder.")
     ],
-    to: Annotated[str, typer.Option(metavar="FORMAT", help="dinov2, dinov3, timm, transformers or onnx.")] = "dinov2",
+    to: Annotated[
+        str, typer.Option(metavar="FORMAT", help="dinov2, dinov3, timm, transformers, onnx or torch-export.")
+    ] = "dinov2",
     backbone_weights: Annotated[
         Path | None,
         typer.Option(
@@ -37,13 +40,17 @@ def convert(
     ] = None,
     model: Annotated[
         str | None, typer.Option(metavar="NAME", help="The backbone, if neither defense nor weights identify it.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The backbone, if neither tokens nor weights identify it.",
+            autocompletion=completion.models,
+        ),
     ] = None,
-    dtype: Annotated[
-        str, typer.Option(metavar="TYPE", help="The type to store numbers in: fp32, fp16 or bf16.")
-    ] = "fp32",
+    dtype: Annotated[str, typer.Option(metavar="TYPE", help="The type of the numbers: fp32, fp16 or bf16.")] = "fp32",
     image_size: Annotated[
         str | None,
-        typer.Option(metavar="N", help="For timm, transformers and onnx: the image size in pixels, N or HxW."),
+        typer.Option(metavar="N", help="For timm, transformers and graphs: the image size in pixels, N or HxW."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:

@@ -29,6 +29,7 @@ class Official(ABC):
     registers: str
     reader = "timm"  # the code bases are not installable packages
     holds_entries = False
+    computes_in = ()
 
     def outputs(self, out: Path) -> list[Path]:
         """Return the files that a conversion writes."""

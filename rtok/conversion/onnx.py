@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from rtok.conversion.graph import Graph, joined
 from rtok.conversion.model import DTYPES, RobustModel
 from rtok.conversion.source import Source
 from rtok.errors import UserError
-from rtok.models.entry import NOTHING
 from rtok.version import install
 
 _SUFFIX = ".onnx"
@@ -29,6 +29,7 @@ class Onnx:
     name = "onnx"
     reader = "onnxruntime"
     holds_entries = True
+    computes_in = ("fp16",)  # onnxruntime has no bf16 on CPUs, so there the graph could not be compared
 
     def outputs(self, out: Path) -> list[Path]:
         """Return the files that a conversion may write."""
@@ -54,11 +55,13 @@ class Onnx:
         return source
 
     def write(self, model: RobustModel, path: Path) -> None:
-        """Write the graph, which stores weights in the file's type and computes in float32."""
+        """Write the graph; in fp16 its transformer computes in half precision, in bf16 it only stores weights so."""
         import onnx
 
-        graph = _trace(model)
-        _store_weights(graph.graph, model.dtype)
+        half = model.dtype in self.computes_in
+        graph = trace(Graph.of(model, torch.float16 if half else torch.float32))
+        if not half:
+            _store_weights(graph.graph, model.dtype)
         metadata = model.metadata(self.name, image_size=model.backbone.image_size)
         onnx.helper.set_model_props(graph, metadata)
         # `ByteSize` cannot be used: it fails for graphs that are too large
@@ -72,8 +75,7 @@ class Onnx:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
         def features(images: Tensor) -> Tensor:
-            outputs = [torch.from_numpy(array) for array in session.run(None, {"images": images.numpy()})]
-            return outputs[0] if len(outputs) == 1 else torch.cat([outputs[0][:, None], outputs[1]], dim=1)
+            return joined([torch.from_numpy(array) for array in session.run(None, {"images": images.numpy()})])
 
         return features
 
@@ -82,43 +84,23 @@ class Onnx:
         return f'onnxruntime.InferenceSession("{out}").run(None, {{"images": images}})  # in [0, 1]'
 
 
-class _Graph(nn.Module):
-    """The robust model as a function of images only, with the outputs of the file."""
-
-    def __init__(self, model: RobustModel) -> None:
-        super().__init__()
-        self.backbone = model.backbone
-        self.defense = None if model.merged else model.source.defense
-        self.names = [] if self.defense is None else list(self.defense.parameters())
-        for name in self.names:
-            self.register_buffer(name, model.source.defense.parameters()[name])
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        entry = NOTHING
-        if self.defense is not None:
-            entry = self.defense.replaced({name: getattr(self, name) for name in self.names}).entry()
-        features = self.backbone(images, entry)
-        return (features,) if features.ndim == 2 else (features[:, 0], features[:, 1:])
-
-
-def _trace(model: RobustModel) -> Any:
-    embedding = model.backbone.kind == "embedding"
-    images = torch.zeros(2, 3, *model.backbone.image_size)  # a batch of one would become a constant
+def trace(graph: Graph) -> Any:
+    """Return the ONNX model of a graph."""
     program = torch.onnx.export(
-        _Graph(model).eval(),
-        (images,),
+        graph,
+        graph.example,
         dynamo=True,
         verbose=False,
         input_names=["images"],
-        output_names=["embedding"] if embedding else ["cls", "patches"],
-        dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+        output_names=["embedding"] if graph.backbone.kind == "embedding" else ["cls", "patches"],
+        dynamic_shapes=graph.dynamic_shapes,
     )
     assert program is not None
     return program.model_proto
 
 
 def _store_weights(graph: Any, dtype: str) -> None:
-    """Store each weight in the type, followed by a cast, if that is exact.
+    """Store each weight in the type, followed by a cast, if that is exact; arithmetic stays float32.
 
     Float32 numbers computed from weights (a resampled position grid, constants of the graph) are left unchanged.
     """
@@ -126,7 +108,6 @@ def _store_weights(graph: Any, dtype: str) -> None:
 
     if dtype == "fp32":
         return
-    kind = {"fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}[dtype]
     casts = []
     for weight in graph.initializer:
         if weight.data_type != onnx.TensorProto.FLOAT:
@@ -135,7 +116,9 @@ def _store_weights(graph: Any, dtype: str) -> None:
         half = values.to(DTYPES[dtype])
         if torch.equal(half.float(), values):
             name, raw = weight.name, half.view(torch.int16).numpy().tobytes()
-            weight.CopyFrom(onnx.helper.make_tensor(f"{name}.{dtype}", kind, half.shape, raw, raw=True))
+            weight.CopyFrom(
+                onnx.helper.make_tensor(f"{name}.{dtype}", onnx.TensorProto.BFLOAT16, half.shape, raw, raw=True)
+            )
             casts.append(onnx.helper.make_node("Cast", [weight.name], [name], to=onnx.TensorProto.FLOAT))
     nodes = [*casts, *graph.node]
     del graph.node[:]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from rtok.conversion.model import RobustModel
 from rtok.conversion.onnx import Onnx
 from rtok.conversion.source import Source
 from rtok.conversion.timm import Timm
+from rtok.conversion.torch_export import TorchExport
 from rtok.conversion.transformers import Transformers
 from rtok.errors import UserError, nearest
 
@@ -24,6 +25,11 @@ class Target(Protocol):
     name: str
     reader: str  # the library that `read` uses
     holds_entries: bool  # whether it holds a defense that is neither registers nor a change of the weights
+
+    @property
+    def computes_in(self) -> Collection[str]:
+        """Which of the half types its arithmetic is in too; in the others it only stores numbers."""
+        ...
 
     def outputs(self, out: Path) -> list[Path]:
         """Return every file that a conversion to `out` may write, the model first.
@@ -58,7 +64,9 @@ class Target(Protocol):
         ...
 
 
-TARGETS: dict[str, Target] = {target.name: target for target in (Dinov2(), Dinov3(), Timm(), Transformers(), Onnx())}
+TARGETS: dict[str, Target] = {
+    target.name: target for target in (Dinov2(), Dinov3(), Timm(), Transformers(), Onnx(), TorchExport())
+}
 
 
 def find_target(name: str) -> Target:

@@ -28,6 +28,7 @@ class Timm:
     name = "timm"
     reader = "timm"
     holds_entries = False
+    computes_in = ()
 
     def outputs(self, out: Path) -> list[Path]:
         """Return the files that a conversion writes."""

@@ -38,6 +38,7 @@ class Transformers:
     name = "transformers"
     reader = "transformers"
     holds_entries = False
+    computes_in = ()
 
     def outputs(self, out: Path) -> list[Path]:
         """Return the files that a conversion writes, in a folder."""

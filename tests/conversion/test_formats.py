@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from rtok.checkpoints import read_checkpoint
 from rtok.conversion import convert
 from rtok.conversion import onnx as onnx_format
 from rtok.errors import UserError
+from rtok.inspection import inspect
 from rtok.models import load_backbone
 from rtok.models.naming import dinov3
 from rtok.models.weights import translate_back
@@ -204,27 +207,68 @@ def test_half_types_are_read_back_within_their_rounding(robust: Any, tmp_path: P
         assert (found - exact).abs().max() < 10 * unit
 
 
-@pytest.mark.parametrize("dtype", TYPES)
-def test_onnx_stores_halves_and_computes_in_float32(
-    robust: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+def test_onnx_in_bf16_stores_halves_and_computes_in_float32(
+    robust: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onnx_format, "_LARGEST_FILE", 1000)  # instead of 2 GiB
     made = robust("deit3_small_patch16_224")
     out = tmp_path / "r.onnx"
-    done = convert(made.path, out, to="onnx", dtype=dtype, backbone_weights=made.weights, image_size=32)
+    done = convert(made.path, out, to="onnx", dtype="bf16", backbone_weights=made.weights, image_size=32)
     assert done.files == [out, tmp_path / "r.onnx.data"]
     large = {w.name: w.data_type for w in onnx.load(out).graph.initializer if np.prod(w.dims) > 64}
     # the resampled positions are no numbers of the weights
     assert large.pop("backbone.vit.pos_embed") == onnx.TensorProto.FLOAT
-    kinds = {"fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}
-    assert set(large.values()) == {kinds[dtype]}
-    halves = {key: tensor.to(TYPES[dtype]) for key, tensor in load_file(made.weights).items()}
+    assert set(large.values()) == {onnx.TensorProto.BFLOAT16}
+    halves = {key: tensor.bfloat16() for key, tensor in load_file(made.weights).items()}
     torch.save(halves, tmp_path / "half.pth")
     backbone = load_backbone(made.model.spec, weights=tmp_path / "half.pth", image_size=32)
     images = made.images(2, 32)
-    expected = backbone(images, made.tokens.values.to(TYPES[dtype]).float())
+    expected = backbone(images, made.tokens.values.bfloat16().float())
     assert (by_onnxruntime(out, images)[1] - expected[:, 1:]).abs().max() < BAR
-    assert 0 < done.rounding < 10 * torch.finfo(TYPES[dtype]).eps
+    assert 0 < done.rounding < 10 * torch.finfo(torch.bfloat16).eps
+
+
+@pytest.mark.parametrize("name", ["dinov2_vits14", "dinov3_vits16"])
+def test_onnx_in_fp16_computes_in_fp16(robust: Any, tmp_path: Path, name: str) -> None:
+    made = robust(name)
+    out = tmp_path / "r.onnx"
+    convert(made.path, out, to="onnx", dtype="fp16", backbone_weights=made.weights)
+    graph = onnx.shape_inference.infer_shapes(onnx.load(out)).graph
+    assert [tensor.type.tensor_type.elem_type for tensor in (*graph.input, *graph.output)] == [1, 1, 1]  # float32
+    types = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    types |= {weight.name: weight.data_type for weight in graph.initializer}
+    products = [node for node in graph.node if node.op_type in ("MatMul", "Gemm", "Conv", "Attention")]
+    assert len(products) >= 2 * 4 and {types.get(node.output[0]) for node in products} <= {onnx.TensorProto.FLOAT16}
+    images = made.images(2)
+    cls, patches = by_onnxruntime(out, images)
+    found, exact = torch.cat([cls[:, None], patches], dim=1), made.features(images)
+    assert 0 < (found - exact).abs().max() < 16 * torch.finfo(torch.float16).eps * exact.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("dinov2_vits14", "fp32"), ("openclip_vitb32", "fp32"), ("dinov3_vits16", "bf16")]
+)
+def test_torch_exports_run_without_rtok(robust: Any, tmp_path: Path, name: str, dtype: str) -> None:
+    made = robust(name)
+    out = tmp_path / "r.pt2"
+    done = convert(made.path, out, to="torch-export", dtype=dtype, backbone_weights=made.weights)
+    code = f"""
+import sys, torch
+outputs = torch.export.load({str(out)!r}).module()(torch.load({str(tmp_path / "images.pt")!r}))
+torch.save(outputs, {str(tmp_path / "outputs.pt")!r})
+assert not {{"rtok", "timm"}} & set(sys.modules)
+"""
+    images = made.images(3)
+    torch.save(images, tmp_path / "images.pt")
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, timeout=120)
+    outputs = torch.load(tmp_path / "outputs.pt")
+    found = outputs[0] if len(outputs) == 1 else torch.cat([outputs[0][:, None], outputs[1]], dim=1)
+    exact = made.features(images)
+    bar = BAR if dtype == "fp32" else 16 * torch.finfo(torch.bfloat16).eps * exact.abs().max()
+    assert (found - exact).abs().max() < bar and found.dtype == torch.float32
+    assert done.usage.startswith("torch.export.load(")
+    (about,) = inspect(out)
+    assert about.facts["backbone"] == name
 
 
 def test_numbers_that_a_type_cannot_hold_are_refused(robust: Any, tmp_path: Path) -> None:
