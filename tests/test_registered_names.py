@@ -29,7 +29,6 @@ ALLOWED: dict[str, dict[str, str]] = {
         "evaluation/plan.py": "transfer",
         "evaluation/run.py": "transfer",
         "cli/dry_run.py": "transfer",
-        "reporting/report/charts.py": "transfer",
         "results/differences.py": "transfer",
         "reporting/report/charts.py": "transfer",
     },

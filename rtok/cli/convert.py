@@ -39,11 +39,10 @@ def convert(
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The backbone, if neither defense nor weights identify it.")
         str | None,
         typer.Option(
             metavar="NAME",
-            help="The backbone, if neither tokens nor weights identify it.",
+            help="The backbone, if neither defense nor weights identify it.",
             autocompletion=completion.models,
         ),
     ] = None,
