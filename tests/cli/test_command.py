@@ -204,7 +204,7 @@ def test_quiet_prints_errors_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console, "_hushed", False)
     monkeypatch.setattr("rtok.training.train", lambda config, **options: SimpleNamespace(files=["o"]))
     arguments = ["train", "--config", "train.yaml", "--set", "batch_size=1"]
-    assert run(*arguments).stdout == "train does not use batch_size\ntokens: o\n"
+    assert run(*arguments).stdout == "train does not use batch_size\ndefense: o\n"
     done = run(*arguments, "--quiet")
     assert (done.exit_code, done.output) == (0, "")
     assert run(*arguments).stdout, "the next one talks again"
