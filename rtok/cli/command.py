@@ -57,7 +57,7 @@ def add_run_command(app: typer.Typer, name: str, about: str) -> None:
             ),
         ] = None,
         weights: Annotated[
-            str | None, typer.Option(metavar="FILE", help="A local file of its weights: model.weights.")
+            str | None, typer.Option(metavar="FILE", help="Its weights, a file or hf-hub:USER/REPO: model.weights.")
         ] = None,
         data: Annotated[str | None, typer.Option(metavar="FOLDER", help="A folder of images: data.root.")] = None,
         defense: Annotated[

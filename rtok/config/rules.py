@@ -19,6 +19,7 @@ from rtok.config.threats import GuessedConfig
 from rtok.config.types import as_fraction
 from rtok.errors import UserError
 from rtok.files import where
+from rtok.models.locations import folder_of
 from rtok.models.registry import find
 from rtok.version import install
 
@@ -48,7 +49,7 @@ def checked(config: Config, command: str) -> Config:
 def named_files(config: Config) -> list[tuple[str, Path]]:
     """Return every file and folder that the config names, with its key."""
     named: list[tuple[str, Path | str | None]] = [
-        ("model.weights", config.model.weights if config.model.weights != "pretrained" else None),
+        ("model.weights", _on_disk(config.model)),
         ("data.root", config.data.root),
         ("data.extra", config.data.extra),
         ("surrogate.defense", config.surrogate.defense),
@@ -61,9 +62,14 @@ def named_files(config: Config) -> list[tuple[str, Path]]:
         named.append(("guessed.data.root", config.guessed.data.root))
     if config.head:
         named += [("head.path", path) for path in (config.head.plain_file, *config.head.robust_files)]
-    if isinstance(config.surrogate.model, ModelConfig) and config.surrogate.model.weights != "pretrained":
-        named.append(("surrogate.model.weights", config.surrogate.model.weights))
+    if isinstance(config.surrogate.model, ModelConfig):
+        named.append(("surrogate.model.weights", _on_disk(config.surrogate.model)))
     return [(key, Path(path)) for key, path in named if path is not None]
+
+
+def _on_disk(model: ModelConfig) -> Path | None:
+    """Return the file or folder of a model's weights; None where they are downloaded."""
+    return model.weights if isinstance(model.weights, Path) else folder_of(model.weights)
 
 
 def check_files(config: Config) -> Iterator[Problem]:

@@ -26,12 +26,24 @@ from rtok.config.types import (
     parse_path,
 )
 from rtok.errors import UserError
+from rtok.models.locations import check_location, is_location
 from rtok.models.registry import find
 
 
 def _path_or(word: str) -> BeforeValidator:
     """Read a path, unless it is the one word with a meaning of its own."""
     return BeforeValidator(lambda value: value if value == word else parse_path(value))
+
+
+def _weights(value: object) -> str | Path:
+    """Read `pretrained`, a place such as `hf-hub:USER/REPO`, or a path."""
+    if isinstance(value, str) and is_location(value):
+        try:
+            check_location(value)
+        except UserError as error:
+            raise broken_rule(str(error)) from None
+        return value
+    return "pretrained" if value == "pretrained" else parse_path(value)
 
 
 def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -50,10 +62,11 @@ class ModelConfig(Section):
     """The backbone."""
 
     name: str = Field(description="A name that `rtok models` lists.", strict=True)
-    weights: Annotated[Literal["pretrained"] | Path, _path_or("pretrained")] = Field(
+    weights: Annotated[str | Path, BeforeValidator(_weights)] = Field(
         "pretrained",
         description="`pretrained` downloads through timm; or a `.pth`, `.pt` or `.safetensors` file with "
-        "DINOv2, timm or transformers names.",
+        "DINOv2, timm or transformers names: its path, `local-dir:DIR` for the one in a folder, or `hf-hub:USER/REPO` "
+        "(`hf-hub:USER/REPO:FILE`) for one on the Hugging Face hub.",
     )
     image_size: Annotated[Listed[tuple[SmallCount, SmallCount]] | Single[SmallCount], BY_SHAPE] = Field(
         224,

@@ -15,6 +15,7 @@ from rtok.errors import UserError
 from rtok.models.backbone import Backbone
 from rtok.models.identify import only_match
 from rtok.models.loading import Weights, build_backbone, read_plain, read_weights, translate_weights
+from rtok.models.locations import is_location
 from rtok.models.registry import find
 from rtok.models.spec import ModelSpec
 from rtok.models.weights import translate_back
@@ -136,7 +137,7 @@ def gather(checkpoint: Path, *, model: str | None = None, backbone_weights: Path
 def _recorded_weights(defense: Defense) -> str:
     """Return the weights named in the defense's training config, by default `pretrained`."""
     recorded = str(defense.config.get("model", {}).get("weights", "pretrained"))
-    if recorded != "pretrained" and not Path(recorded).is_file():
+    if recorded != "pretrained" and not is_location(recorded) and not Path(recorded).is_file():
         raise UserError(
             f"The {defense.noun} were trained on the weights '{recorded}', but there is no such file here. "
             "Pass these weights with --backbone-weights."

@@ -72,7 +72,9 @@ class Timm:
                 if model.backbone.kind == "embedding":
                     return vit(model.normalize(images))
                 sequence = vit.forward_features(model.normalize(images))
-            return torch.cat([sequence[:, :1], sequence[:, vit.num_prefix_tokens :]], dim=1)
+            patches = sequence[:, vit.num_prefix_tokens :]
+            first = vit.pool(patches)[:, None] if vit.cls_token is None else sequence[:, :1]
+            return torch.cat([first, patches], dim=1)
 
         return features
 
@@ -98,6 +100,8 @@ def _why_no_registers(vit: Any) -> str:
     """Return why registers in timm cannot stand for the tokens, or the empty string if they can."""
     if type(vit) not in (VisionTransformer, Eva):
         return f"its class {type(vit).__name__} has none"
+    if vit.cls_token is None:
+        return "it pools all that is not a patch with the patches"
     if not isinstance(vit.norm_pre, nn.Identity):
         return "it normalizes registers before the first block, but not robustness tokens"
     return ""

@@ -46,7 +46,7 @@ class FullWeights(Defense):
     @property
     def dim(self) -> int:
         """The width D."""
-        return self.values["cls_token"].shape[-1]
+        return len(self.values["norm.weight"])
 
     @classmethod
     def create(cls, settings: Any, backbone: Backbone, seed: int) -> FullWeights:

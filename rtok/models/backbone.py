@@ -35,6 +35,7 @@ class Backbone(nn.Module):
         spec: what is known of the model; `dim`: token width D; `kind`: `tokens` or `embedding`.
         image_size, grid: (height, width) in pixels and in patches; `patch_size` in pixels; `depth` in blocks.
         num_registers: the model's own extra tokens, which the features leave out.
+        has_class_token: else its place in the features has what the model pools from the patches.
         mean, std: (1, 3, 1, 1), float32.
         positions: the position embeddings at their trained size (1, P', D), float32; None where they are rotary.
         origin: the `weights` and `normalization` that `load_backbone` was given.
@@ -68,7 +69,8 @@ class Backbone(nn.Module):
         self.patch_size = spec.patch_size
         self.image_size: tuple[int, int] = tuple(vit.patch_embed.img_size)
         self.grid: tuple[int, int] = tuple(vit.patch_embed.grid_size)
-        self.num_registers: int = vit.num_prefix_tokens - 1
+        self.has_class_token = vit.cls_token is not None
+        self.num_registers: int = vit.num_prefix_tokens - self.has_class_token
         self._halves: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
@@ -196,9 +198,15 @@ class Backbone(nn.Module):
         return entry.run_block(index, block, sequence, rope)
 
     def _features(self, vit: Any, sequence: Tensor) -> Tensor:
-        """Keep the class token and the patches, then normalize, which goes row by row."""
-        patches = 1 + self.num_registers
+        """Keep the class token and the patches, then normalize, which goes row by row.
+
+        Without a class token, its place has what the model itself pools from the patches.
+        """
+        patches = self.has_class_token + self.num_registers
         end = patches + self.grid[0] * self.grid[1]
+        if not self.has_class_token:
+            normalized = vit.norm(sequence[:, patches:end])
+            return torch.cat([vit.pool(normalized)[:, None], normalized], dim=1).float()
         if self.num_registers:
             kept = torch.cat([sequence[:, :1], sequence[:, patches:end]], dim=1)
         else:

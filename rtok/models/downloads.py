@@ -14,7 +14,7 @@ from rtok.errors import UserError
 from rtok.files import sha256_of
 
 # The files that timm looks for in a repository of the hub, besides one that the model's own settings name.
-_NAMES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+NAMES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -29,13 +29,21 @@ def check_download(pretrained_cfg: Mapping[str, Any], cache: Path | None = None)
     repository = pretrained_cfg.get("hf_hub_id")
     if not repository:
         return
-    for name in filter(None, (pretrained_cfg.get("hf_hub_filename"), *_NAMES)):
+    for name in filter(None, (pretrained_cfg.get("hf_hub_filename"), *NAMES)):
         found = try_to_load_from_cache(repository, name, cache_dir=cache)
-        if not isinstance(found, str):
-            continue
-        blob = Path(found).resolve()
-        if _SHA256.fullmatch(blob.name) and sha256_of(blob) != blob.name:
-            raise UserError(
-                f"'{blob}', downloaded as {name} of {repository}, does not have the SHA-256 that the hub states: it "
-                "was damaged or changed. Delete it and run the command again."
-            )
+        if isinstance(found, str):
+            check_file(Path(found), name, repository)
+
+
+def check_file(found: Path, name: str, repository: str) -> None:
+    """Compare a file in the client's cache with its hash; one without a hash is accepted.
+
+    Raises:
+        UserError: it does not have the hash that the hub states.
+    """
+    blob = found.resolve()
+    if _SHA256.fullmatch(blob.name) and sha256_of(blob) != blob.name:
+        raise UserError(
+            f"'{blob}', downloaded as {name} of {repository}, does not have the SHA-256 that the hub states: it "
+            "was damaged or changed. Delete it and run the command again."
+        )

@@ -15,6 +15,7 @@ from rtok.checkpoints import read_checkpoint, state_dict
 from rtok.errors import UserError
 from rtok.models.backbone import Backbone
 from rtok.models.downloads import check_download
+from rtok.models.locations import HUB, fetch, local_file, present_file
 from rtok.models.module import load_module
 from rtok.models.naming.rules import Naming
 from rtok.models.naming.timm import TIMM
@@ -39,7 +40,8 @@ def load_backbone(
 
     Args:
         name: a name that `rtok models` lists, or `timm:NAME`.
-        weights: `pretrained` (through timm, from the Hugging Face hub), or a local file in a naming of the family.
+        weights: `pretrained` (through timm, from the Hugging Face hub), or a file in a naming of the family: its path,
+            `local-dir:PATH`, or `hf-hub:USER/REPO[:FILE]`.
         image_size: pixels, one number or (height, width); multiples of the patch size.
         normalization: `auto` for the statistics these weights were trained with, `imagenet` to reproduce the paper.
 
@@ -72,10 +74,11 @@ def outline_backbone(name: str, *, weights: str | Path, image_size: tuple[int, i
     check_size(spec, image_size)
     if spec.build is not None:
         return load_module(spec, weights, image_size)
-    if weights != "pretrained":
-        content = read_checkpoint(Path(weights), shapes_only=True)
-        refuse_robust(content, Path(weights))
-        translate_weights(spec, state_dict(content, Path(weights)), Path(weights))
+    path = None if weights == "pretrained" else present_file(weights)
+    if path is not None:
+        content = read_checkpoint(path, shapes_only=True)
+        refuse_robust(content, path)
+        translate_weights(spec, state_dict(content, path), path)
     with torch.device("meta"):
         vit, native = (_build(spec, size) for size in (image_size, (spec.native_size, spec.native_size)))
     return _backbone(vit, spec, normalization, native.state_dict())
@@ -105,7 +108,8 @@ def read_weights(spec: ModelSpec, weights: str | Path = "pretrained") -> Weights
     if weights == "pretrained":
         tensors = _download(spec)
         return Weights(tensors, tensors, TIMM)
-    return translate_weights(spec, read_plain(Path(weights)), Path(weights))
+    path = local_file(weights)
+    return translate_weights(spec, read_plain(path), path)
 
 
 def read_plain(path: Path) -> dict[str, Tensor]:
@@ -176,12 +180,20 @@ def _download(spec: ModelSpec) -> dict[str, Tensor]:
     except Exception as error:  # downloads fail in many ways
         raise UserError(
             f"The pretrained weights of '{spec.name}' could not be downloaded from the Hugging Face hub "
-            f"({type(error).__name__}). Without a connection, set `model.weights` to a local file "
-            f"({', '.join(naming.name for naming in spec.namings)} naming; .pth, .pt or .safetensors), or give it "
-            "to `rtok convert` with --backbone-weights."
+            f"({type(error).__name__}). {fetch(_repository(spec))} Any file in "
+            f"{', '.join(naming.name for naming in spec.namings)} naming will do (.pth, .pt or .safetensors): "
+            "--weights FILE, for `rtok convert` --backbone-weights FILE."
         ) from error
     check_download(vit.pretrained_cfg)
     return dict(vit.state_dict())
+
+
+def _repository(spec: ModelSpec) -> str:
+    """Return the repository of the hub that a model's pretrained weights come from."""
+    if spec.timm_name.startswith(HUB):  # of the model `timm:hf-hub:USER/REPO`
+        return spec.timm_name.removeprefix(HUB)
+    settings = timm.models.get_pretrained_cfg(spec.timm_name)
+    return str(settings and settings.hf_hub_id)
 
 
 def _resample(state: Mapping[str, Tensor], vit: Any, spec: ModelSpec) -> Mapping[str, Tensor]:

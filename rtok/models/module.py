@@ -13,6 +13,7 @@ from rtok.checkpoints import read_checkpoint, state_dict
 from rtok.errors import UserError
 from rtok.models.backbone import Backbone
 from rtok.models.entry import NOTHING, Entry
+from rtok.models.locations import local_file
 from rtok.models.spec import ModelSpec
 
 
@@ -65,7 +66,8 @@ def load_module(spec: ModelSpec, weights: str | Path, image_size: tuple[int, int
     assert spec.build is not None
     module = spec.build()
     if weights != "pretrained":
-        tensors = state_dict(read_checkpoint(Path(weights)), Path(weights))
+        path = local_file(weights)
+        tensors = state_dict(read_checkpoint(path), path)
         try:
             module.load_state_dict(tensors)
         except RuntimeError as error:

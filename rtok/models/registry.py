@@ -31,9 +31,15 @@ def register(spec: ModelSpec) -> None:
     _BY_NAME[spec.name] = spec
 
 
+def search(text: str) -> tuple[list[ModelSpec], int]:
+    """Return timm's plain ViTs whose names contain a text, and how many others do. Imports timm."""
+    return timm_any.plain(text, all_specs())
+
+
 def find(name: str) -> ModelSpec:
     """Return the backbone of that name; `timm:NAME` stands for any plain ViT of timm (and imports timm).
 
+    NAME may also be `hf-hub:USER/REPO` or `local-dir:PATH`: a repository or a folder with a `config.json` of timm's.
     `module:NAME` stands for a module that a Python program has in memory: only the program can use it.
 
     Raises:

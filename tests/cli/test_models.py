@@ -30,3 +30,18 @@ def test_a_terminal_of_80_columns_shows_every_word_whole(monkeypatch: pytest.Mon
     words = shown.split()
     assert {"model.name", "registers", "params", *(spec.name for spec in all_specs())} <= set(words)
     assert len([line for line in shown.splitlines() if line.strip()]) == len(all_specs()) + 1
+
+
+def test_a_search_lists_models_of_timm() -> None:
+    lines = CliRunner().invoke(build(), ["models", "--search", "deit3_small_patch16_384"]).stdout.splitlines()
+    assert [line.split("\t")[0] for line in lines] == [
+        "model.name",
+        "timm:deit3_small_patch16_384.fb_in1k",
+        "timm:deit3_small_patch16_384.fb_in22k_ft_in1k",
+    ]
+    assert lines[1].split("\t")[5] == "384"
+
+
+def test_a_search_without_a_plain_vit_says_so() -> None:
+    done = CliRunner().invoke(build(), ["models", "--search", "resnet18"])
+    assert done.exit_code == 2 and "--search resnet18: timm has 11 models of this name, and no plain ViT" in done.stderr

@@ -45,7 +45,7 @@ def test_a_size_that_the_patches_do_not_divide_is_refused(size: Any) -> None:
 
 
 def test_pretrained_weights_without_a_network_name_the_remedy() -> None:
-    with pytest.raises(UserError, match=r"set `model.weights` to a local file \(DINOv2, transformers, timm"):
+    with pytest.raises(UserError, match=r"`hf download timm/vit_small_patch14_dinov2\.lvd142m --local-dir DIR`"):
         load_backbone("dinov2_vits14", image_size=28)
 
 

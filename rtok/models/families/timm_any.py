@@ -1,16 +1,22 @@
-"""`timm:NAME`: any plain ViT in timm; everything else is refused with a reason."""
+"""`timm:NAME`: any plain ViT in timm; everything else is refused with a reason.
+
+`timm:hf-hub:USER/REPO` and `timm:local-dir:PATH` are models that a `config.json` of timm's describes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from rtok.errors import UserError, nearest
+from rtok.models.locations import FOLDER, HUB, is_location
 from rtok.models.naming.timm import TIMM
 from rtok.models.spec import ModelSpec
 
 PREFIX = "timm:"
+_MODULES = ("vision_transformer", "deit", "eva")  # of timm, with the plain ViTs
 
 
 def spec_for(name: str, known: Iterable[ModelSpec]) -> ModelSpec:
@@ -25,16 +31,20 @@ def spec_for(name: str, known: Iterable[ModelSpec]) -> ModelSpec:
     import torch
 
     timm_name = name.removeprefix(PREFIX)
-    _check_exists(timm_name)
+    if not is_location(timm_name):
+        _check_exists(timm_name)
+    try:
+        with torch.device("meta"):
+            vit: Any = timm.create_model(timm_name)
+    except Exception as error:
+        raise _no_description(timm_name, error) from error
     for spec in known:
-        if spec.kind == "tokens" and _architecture(spec.timm_name) == _architecture(timm_name):
+        if spec.kind == "tokens" and _architecture(spec.timm_name) == vit.pretrained_cfg["architecture"]:
             return replace(spec, name=name, timm_name=timm_name)
-    with torch.device("meta"):
-        vit: Any = timm.create_model(timm_name)
     reason = why_not_plain(vit)
     if reason:
         raise UserError(
-            f"'{timm_name}' is not a plain ViT: {reason}. Robustness tokens need class and patch tokens "
+            f"'{timm_name}' is not a plain ViT: {reason}. Robustness tokens need tokens of patches "
             "that attend to each other in every block, as in 'timm:vit_base_patch16_224'."
         )
     return ModelSpec(
@@ -45,7 +55,7 @@ def spec_for(name: str, known: Iterable[ModelSpec]) -> ModelSpec:
         dim=vit.embed_dim,
         native_size=vit.patch_embed.img_size[0],
         params=round(sum(weight.numel() for weight in vit.parameters()) / 1e6, 1),
-        registers=vit.num_prefix_tokens - 1,
+        registers=vit.num_prefix_tokens - (vit.cls_token is not None),
         namings=(TIMM,),
     )
 
@@ -65,8 +75,8 @@ def why_not_plain(vit: Any) -> str:
     reason = why_no_tokens(vit)
     if reason:
         return reason
-    if vit.cls_token is None:
-        return "it has no class token"
+    if vit.cls_token is None and vit.global_pool not in ("avg", "map"):
+        return "it has no class token, and pools its patches in no known way"
     if isinstance(vit.norm, nn.Identity):
         return "it has no norm after its last block"
     if type(vit.patch_embed) is not PatchEmbed:
@@ -93,6 +103,30 @@ def why_no_tokens(vit: Any) -> str:
 
 def _architecture(timm_name: str) -> str:
     return timm_name.partition(".")[0]
+
+
+def _no_description(timm_name: str, error: Exception) -> UserError:
+    reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0].rstrip('.')}"
+    if not timm_name.startswith(HUB):
+        return UserError(f"'{timm_name}' has no config.json that timm can build a model from ({reason}).")
+    repository = timm_name.removeprefix(HUB)
+    return UserError(
+        f"{timm_name} could not be downloaded ({reason}). Without a connection, run `hf download {repository} "
+        f"--local-dir DIR` where there is one, and name the model {PREFIX}{FOLDER}DIR."
+    )
+
+
+def plain(search: str, known: Iterable[ModelSpec]) -> tuple[list[ModelSpec], int]:
+    """Return the plain ViTs with weights whose names contain a text, and how many others there are. Imports timm."""
+    import timm
+
+    found: list[ModelSpec] = []
+    names = timm.list_pretrained(f"*{search}*")
+    vits = {name for module in _MODULES for name in timm.list_models(module=module)}
+    for name in filter(lambda name: _architecture(name) in vits, names):  # spares building what cannot be one
+        with suppress(UserError):
+            found.append(spec_for(f"{PREFIX}{name}", known))
+    return found, len(names) - len(found)
 
 
 def _check_exists(timm_name: str) -> None:
