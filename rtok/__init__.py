@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # for type checkers, which cannot read the table
     from rtok.conversion import convert as convert
     from rtok.defenses import Defense as Defense
     from rtok.defenses import RobustnessTokens as RobustnessTokens
+    from rtok.defenses import Stack as Stack
     from rtok.defenses import load_defense as load_defense
     from rtok.defenses.robustify import robustify as robustify
     from rtok.errors import UserError as UserError
@@ -63,7 +64,7 @@ _NAMES = {
     "attacks.objective": "Step",
     "config": "AttackConfig Config DefenseConfig load_config",
     "conversion": "convert",
-    "defenses": "Defense RobustnessTokens load_defense",
+    "defenses": "Defense RobustnessTokens Stack load_defense",
     "defenses.robustify": "robustify",
     "errors": "UserError",
     "evaluation": "evaluate_classification evaluate_features evaluate_segmentation make_adversarial_set",

@@ -87,7 +87,7 @@ def _token_file(path: Path) -> Inspection | None:
 
 def _checkpoint(path: Path) -> Inspection:
     from rtok.checkpoints import read_checkpoint, state_dict, whole_model
-    from rtok.config.defenses import DEFENSES
+    from rtok.config.defenses import DEFENSES, STACK
     from rtok.defenses import RobustnessTokens
 
     content = read_checkpoint(path)
@@ -100,7 +100,7 @@ def _checkpoint(path: Path) -> Inspection:
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise UserError(f"'{path}' has damaged metadata under 'rtok'. Convert the model again.") from error
     kind = made_with(content.metadata).get("kind", RobustnessTokens.kind)
-    if kind != RobustnessTokens.kind and kind in DEFENSES:
+    if kind != RobustnessTokens.kind and (kind in DEFENSES or kind == STACK):
         return _defense(path, content, inside)
     try:
         tokens = RobustnessTokens.parse(content, path)

@@ -150,7 +150,7 @@ def _trials(setup: Setup, command: str) -> list[Trial]:
         head = config.head if labels else None
         heads = (None,) if head is None else head.robust_victims
         # an outline has no weights to check
-        robust = robust_victims(resolve_defenses(config.defense_paths), backbone, heads, check_weights=False)
+        robust = robust_victims(resolve_defenses(config.defense_places), backbone, heads, check_weights=False)
         robust_victims(resolve_defenses(config.guessed_paths), backbone, check_weights=False)
         heads = (None,) if head is None else head.control_victims
         control = control_victims(robust, config.control_draws, backbone, config.seed, heads)

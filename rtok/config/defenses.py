@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from typing_extensions import Self
 
 from rtok.config.registry import DEFENSES, NameIn, SectionOf
-from rtok.config.types import BY_SHAPE, Index, Listed, Positive, Section, Single, SmallCount, UniqueList
+from rtok.config.types import (
+    BY_SHAPE,
+    FilePath,
+    Index,
+    Listed,
+    Mapped,
+    Positive,
+    Section,
+    Single,
+    SmallCount,
+    UniqueList,
+)
 
 KIND = "tokens"  # of a section that names none
+STACK = "stack"  # of several defenses on each other
 
 
 class DefenseConfig(Section):
@@ -100,4 +113,25 @@ def _kind(written: Any) -> str:
     return kind if isinstance(kind, str) and kind in DEFENSES else KIND
 
 
+class StackConfig(Section):
+    """Several trained defenses on each other, measured as one."""
+
+    stack: Annotated[UniqueList[FilePath], Field(min_length=2)] = Field(
+        description="Files or run folders, the innermost first: each enters a model with those before it inside."
+    )
+
+    def __str__(self) -> str:
+        """The files, as rows of results name the stack."""
+        return " + ".join(map(str, self.stack))
+
+
+Place = Path | StackConfig  # where a defense lies that is measured
+
+
+def as_places(written: Any) -> Any:
+    """Read `{stack: [...]}` as a list of it alone."""
+    return [written] if isinstance(written, Mapping) and STACK in written else written
+
+
+AnyPlace = Annotated[Mapped[StackConfig] | Single[FilePath], BY_SHAPE]
 AnyDefense = Annotated[DefenseConfig, SectionOf(DEFENSES, _kind)]

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field
 from rtok.config import strict_yaml
 from rtok.config.attack import AttackConfig
 from rtok.config.attack_methods import AnyAttack, PGDConfig
-from rtok.config.defenses import AnyDefense
+from rtok.config.defenses import AnyDefense, AnyPlace, Place, StackConfig, as_places
 from rtok.config.environment import escape
 from rtok.config.head import HeadConfig
 from rtok.config.ready import protocols
@@ -75,11 +75,15 @@ class Config(Section):
     """All settings of a command."""
 
     model: ModelConfig = Field(description="The backbone.")
-    defense: Annotated[Mapped[AnyDefense] | Listed[UniqueList[FilePath]] | Single[FilePath], BY_SHAPE] | None = Field(
+    defense: Annotated[
+        Annotated[Mapped[AnyDefense] | Listed[UniqueList[AnyPlace]] | Single[FilePath], BY_SHAPE] | None,
+        BeforeValidator(as_places),
+    ] = Field(
         None,
         validation_alias=AliasChoices("defense", "tokens"),
         description="`train`: the defense to train, a section. `eval-*`: a file or run folder that `train` wrote, "
-        "or a list of them. `tokens` is another name of this key.",
+        "weights that others made, several on each other as `{stack: [FILE, FILE]}`, or a list of these. "
+        "`tokens` is another name of this key.",
     )
     surrogate: SurrogateConfig = Field(
         SurrogateConfig(), description="`attack`, `eval-*`: the model that `transfer` crafts on."
@@ -150,9 +154,19 @@ class Config(Section):
         return self.attack if isinstance(self.attack, list) else [self.attack]
 
     @property
+    def defense_places(self) -> list[Place]:
+        """The defenses to evaluate; empty when there are none."""
+        named: Any = self.defense
+        return named if isinstance(named, list) else [named] if isinstance(named, Path) else []
+
+    @property
     def defense_paths(self) -> list[Path]:
-        """The defense files or run folders to evaluate; empty when there are none."""
-        return _paths(self.defense)
+        """The files and run folders that they lie in."""
+        return [
+            path
+            for place in self.defense_places
+            for path in (place.stack if isinstance(place, StackConfig) else [place])
+        ]
 
     @property
     def guessed_paths(self) -> list[Path]:

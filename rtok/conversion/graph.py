@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rtok.conversion.model import RobustModel
 from rtok.defenses import Defense
+from rtok.defenses.base import as_attribute
 from rtok.models.backbone import Backbone
 from rtok.models.entry import NOTHING
 
@@ -30,7 +31,7 @@ class Graph(nn.Module):
         self.names: list[str] = []
         for name, values in ({} if defense is None else defense.parameters()).items():
             self.names.append(name)
-            self.register_buffer(name, values)
+            self.register_buffer(as_attribute(name), values)
         self.eval()
 
     @classmethod
@@ -42,7 +43,7 @@ class Graph(nn.Module):
         """Return what the file has as outputs."""
         entry = NOTHING
         if self.defense is not None:
-            entry = self.defense.replaced({name: getattr(self, name) for name in self.names}).entry()
+            entry = self.defense.replaced({name: getattr(self, as_attribute(name)) for name in self.names}).entry()
         features = self.backbone(images, entry)
         return (features,) if features.ndim == 2 else (features[:, 0], features[:, 1:])
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from rtok.checkpoints import Checkpoint, read_checkpoint, whole_model
-from rtok.defenses import Defense, RobustnessTokens, defense_files
-from rtok.defenses.files import parse_defense
+from rtok.defenses import Defense, RobustnessTokens
+from rtok.defenses.files import only_file, parse_defense
 from rtok.errors import UserError
 from rtok.models.backbone import Backbone
 from rtok.models.identify import only_match
@@ -147,20 +147,17 @@ def _recorded_weights(defense: Defense) -> str:
 
 def _read_defense(path: Path) -> tuple[Checkpoint, Defense]:
     """Read a defense's file, or the only one in a folder."""
-    files = defense_files(path)
-    if len(files) > 1:
-        names = ", ".join(f"'{file}'" for file in files)
-        raise UserError(f"The folder '{path}' holds {len(files)} defenses; choose one of them: {names}.")
-    content = read_checkpoint(files[0])
+    file = only_file(path)
+    content = read_checkpoint(file)
     about = description(content.metadata)
     if about is not None and about["target"] != "robustify":
         raise UserError(
-            f"'{files[0]}' is already a converted model ({about['target']}, {in_words(about['tokens'])}). "
+            f"'{file}' is already a converted model ({about['target']}, {in_words(about['tokens'])}). "
             "Convert the file that it was made from."
         )
     # weights that others made are no defense to put into a backbone: without a kind, a file holds tokens
     read = parse_defense if "kind" in made_with(content.metadata) else RobustnessTokens.parse
-    return content, read(content, files[0])
+    return content, read(content, file)
 
 
 def _check_same(given: Weights, inside: Weights, path: Path, checkpoint: Path) -> None:

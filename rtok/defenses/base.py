@@ -217,6 +217,11 @@ class Defense(ABC):
         return f"The {what} in '{file}'" if file else f"These {what}"
 
 
+def as_attribute(name: str) -> str:
+    """Return the name of a parameter in a module, where dots would part modules."""
+    return name.replace(".", "/")
+
+
 def require_open(backbone: Backbone) -> None:
     """Refuse a backbone whose blocks nothing can enter, as a UserError."""
     if not backbone.takes_entries:

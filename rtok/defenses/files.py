@@ -6,21 +6,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rtok.checkpoints import Checkpoint, read_checkpoint
-from rtok.config.defenses import DEFENSES
+from rtok.config.defenses import DEFENSES, STACK, Place, StackConfig
 from rtok.defenses.base import Defense
+from rtok.defenses.stack import Stack
 from rtok.errors import UserError
 from rtok.release import made_with
 
 
-def load_defense(path: str | Path, model: str | None = None) -> Defense:
+def load_defense(path: str | Place, model: str | None = None) -> Defense:
     """Read a defense of any registered kind, or what others made that is one: tokens, a whole set of weights.
 
     Args:
+        path: a file; in a config also a stack of files.
         model: the backbone that weights of others are for. None: the one that they fit.
 
     Raises:
         UserError: the file is unreadable, damaged, holds no defense, or one of a kind that is not registered.
     """
+    if isinstance(path, StackConfig):
+        return Stack.of(*(load_defense(file, model) for file in path.stack))
     return parse_defense(read_checkpoint(Path(path)), Path(path), model)
 
 
@@ -33,6 +37,8 @@ def parse_defense(content: Checkpoint, path: Path, model: str | None = None) -> 
         if found is not None:
             return found
         kind = "tokens"  # whose reader says what it misses
+    if kind == STACK:
+        return Stack.parse(content, path)
     if kind not in DEFENSES:
         raise UserError(
             f"'{path}' holds a defense of the kind '{kind}', which this rtok does not know. Known are "
@@ -68,6 +74,25 @@ def defense_files(path: Path) -> list[Path]:
     return sorted(found, key=lambda file: (len(file.name), file.name))
 
 
-def resolve_defenses(paths: Sequence[Path]) -> list[Path]:
-    """Return every defense file that the config's files and run folders name."""
-    return [file for path in paths for file in defense_files(path)]
+def only_file(path: Path) -> Path:
+    """Return the only defense file that a path stands for.
+
+    Raises:
+        UserError: there is none, or the folder holds several.
+    """
+    files = defense_files(path)
+    if len(files) > 1:
+        names = ", ".join(f"'{file}'" for file in files)
+        raise UserError(f"The folder '{path}' holds {len(files)} defenses; choose one of them: {names}.")
+    return files[0]
+
+
+def resolve_defenses(places: Sequence[Place]) -> list[Place]:
+    """Return every defense file, and stack of files, that the config's files and run folders name."""
+    found: list[Place] = []
+    for place in places:
+        if isinstance(place, StackConfig):
+            found.append(StackConfig(stack=[only_file(path) for path in place.stack]))
+        else:
+            found += defense_files(place)
+    return found

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from rtok.defenses.base import Defense
+from rtok.defenses.base import Defense, as_attribute
 from rtok.errors import UserError
 from rtok.models.backbone import Backbone
 from rtok.models.entry import Entry, bound, embed, run_blocks
@@ -34,9 +34,9 @@ class RobustViT(nn.Module):
         self.defense = defense
         for name, values in defense.parameters().items():
             if trainable:
-                self.register_parameter(_attribute(name), nn.Parameter(values.detach().clone()))
+                self.register_parameter(as_attribute(name), nn.Parameter(values.detach().clone()))
             else:
-                self.register_buffer(_attribute(name), values.detach().clone())
+                self.register_buffer(as_attribute(name), values.detach().clone())
         self.train(model.training)
         self.register_state_dict_post_hook(_add_metadata)
 
@@ -65,7 +65,7 @@ class RobustViT(nn.Module):
 
     def _bound(self) -> tuple[Any, Entry]:
         """The model that runs, and what enters it, with the parameters as they are now."""
-        values = {name: getattr(self, _attribute(name)) for name in self.defense.parameters()}
+        values = {name: getattr(self, as_attribute(name)) for name in self.defense.parameters()}
         return bound(self.defense.replaced(values).entry(), self.model)
 
 
@@ -97,11 +97,6 @@ def _features(x: Tensor, vit: Any, entry: Entry) -> Tensor:
     (after,) = run_blocks(vit, sequence, rope, entry, [len(vit.blocks) - 1])
     features: Tensor = vit.norm(after[:, : sequence.shape[1]])
     return features
-
-
-def _attribute(name: str) -> str:
-    """The name of a parameter in a module, where dots would part modules."""
-    return name.replace(".", "/")
 
 
 def _check(vit: Any, defense: Defense) -> None:

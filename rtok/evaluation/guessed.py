@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rtok.config.registry import DEFENSES
 from rtok.config.schema import Config
 from rtok.config.threats import GuessedConfig
 from rtok.defenses import defense_files, load_defense, resolve_defenses
+from rtok.errors import UserError
 from rtok.evaluation.victims import Victim, robust_victims
 from rtok.seeding import image_seed
 from rtok.setup import Setup
@@ -60,7 +62,11 @@ class GuessedDefenses:
         The attacker knows the method but not the draw (Kerckhoffs), and trains on `guessed.data`.
         """
         config = self.setup.config
-        known = load_defense(resolve_defenses(config.defense_paths)[0], config.model.name)
+        known = load_defense(resolve_defenses(config.defense_places)[0], config.model.name)
+        if known.kind not in DEFENSES:
+            raise UserError(
+                f"guessed: a {known.kind} is not trained; name files of the attacker's own, or list another first."
+            )
         told: dict[str, Any] = dict(known.config)
         data = settings.images(config.data).model_dump(mode="json")
         if settings.data is None:

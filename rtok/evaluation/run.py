@@ -99,7 +99,7 @@ def open_evaluator(
     """Load the victims and plan the trials."""
     config, backbone = setup.config, setup.backbone
     plain = Victim("plain", backbone, head=task.plain_head)
-    files = resolve_defenses(config.defense_paths)
+    files = resolve_defenses(config.defense_places)
     robust = robust_victims(files, backbone, task.robust_heads, check_weights=config.check_weights)
     control = control_victims(robust, config.control_draws, backbone, config.seed, task.control_heads)
     crafted = any(not attack.stored for attack in config.attacks)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from rtok.config.defenses import Place
 from rtok.defenses import Defense, load_defense
 from rtok.defenses.base import same_twins
 
@@ -59,15 +60,15 @@ class Victim:
         }
 
 
-def open_defense(file: Path, backbone: Backbone, *, check_weights: bool = True) -> Defense:
+def open_defense(file: Place, backbone: Backbone, *, check_weights: bool = True) -> Defense:
     """Load a defense onto the backbone's device; one for another backbone, or other weights if checked, is refused."""
     defense = load_defense(file, backbone.spec.name)
-    defense.check(backbone, file, weights=check_weights)
+    defense.check(backbone, Path(str(file)), weights=check_weights)
     return defense.to(backbone.mean.device)
 
 
 def robust_victims(
-    files: Sequence[Path], backbone: Backbone, heads: Sequence[str | None] = (None,), *, check_weights: bool = True
+    files: Sequence[Place], backbone: Backbone, heads: Sequence[str | None] = (None,), *, check_weights: bool = True
 ) -> list[Victim]:
     """Load each defense file, one victim per head."""
     victims = []

@@ -64,7 +64,7 @@ class HeadStore(ABC, Generic[Head]):
         Raises:
             UserError: the config names files of robust heads, but not one for each defense.
         """
-        files = [str(path) for path in resolve_defenses(self.setup.config.defense_paths)]
+        files = [str(path) for path in resolve_defenses(self.setup.config.defense_places)]
         heads = self.settings.robust_files
         if heads and len(heads) != len(files):
             raise UserError(

@@ -46,11 +46,11 @@ def with_interval(value: float, bounds: Sequence[float] | None, digits: int = 3,
 def short_names(files: Iterable[str]) -> dict[str, str]:
     """Map every defense file to the shortest name that tells it from the others.
 
-    `a/rtokens-10.safetensors` is `10`, `a/rtokens.safetensors` is `a`; where two would be the same, paths
-    are kept but for the folders that all of them share.
+    `a/rtokens-10.safetensors` is `10`, `a/rtokens.safetensors` is `a`, and a stack is the names of its files; where two
+    would be the same, paths are kept but for the folders that all of them share.
     """
     paths = list(dict.fromkeys(files))
-    short = {path: _stem(PurePath(path)) for path in paths}
+    short = {path: " + ".join(_stem(PurePath(file)) for file in path.split(" + ")) for path in paths}
     if len(set(short.values())) == len(paths):
         return short
     mixed = len({PurePath(path).is_absolute() for path in paths}) > 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rtok.config.rules import named_files
 from rtok.data.source import ImageSource
-from rtok.defenses import resolve_defenses
+from rtok.defenses import defense_files
 from rtok.errors import UserError
 from rtok.files import sha256_of
 from rtok.setup import Setup
@@ -108,7 +108,7 @@ def other_images(before: Sequence[str], now: Sequence[str]) -> str:
 
 def _files(key: str, path: Path) -> Iterator[Path]:
     if key in _DEFENSES:
-        yield from resolve_defenses([path])
+        yield from defense_files(path)
     elif key == "attack.from":
         yield from (path / "attack.json", path / "manifest.csv")
     else:

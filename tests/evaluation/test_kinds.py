@@ -39,7 +39,7 @@ def test_every_kind_is_here() -> None:
 
 
 def test_every_kind_under_every_threat(small: dict[str, Any], tmp_path: Path) -> None:
-    """And a file that others made, under a name of their own."""
+    """And a file that others made, under a name of their own, and a stack of two."""
     files = []
     for kind, form in SMALLEST.items():
         steps = {"steps": 2, "batch_size": 2, "lr": 1e-2, "threat": "adaptive"}
@@ -56,18 +56,25 @@ def test_every_kind_under_every_threat(small: dict[str, Any], tmp_path: Path) ->
     }
     checks = {"sanity": {"images": 1, "queries": 20}, "control_draws": 1}
     config = Config.model_validate(
-        {**small, **threats, **checks, "defense": [*map(str, files), str(others)], "out": tmp_path / "eval"}
+        {
+            **small,
+            **threats,
+            **checks,
+            "defense": [*map(str, files), str(others), {"stack": [str(files[2]), str(tmp_path / "tokens")]}],
+            "out": tmp_path / "eval",
+        }
     )
     results = evaluate_features(config)
     assert json.loads((tmp_path / "eval" / "results.json").read_text())["rows"] == results["rows"]
     robust = {(row["threat"], row["defense"]): row for row in results["rows"] if row["victim"] == "robust"}
-    for kind, file in zip([*SMALLEST, "weights"], [*files, others], strict=True):
+    stack = f"{files[2]} + {files[0]}"
+    for kind, file in zip([*SMALLEST, "weights", "stack"], [*files, others, stack], strict=True):
         rows = {threat: row for (threat, name), row in robust.items() if name == str(file)}
-        controlled = DEFENSES.find(kind).load().has_control
+        controlled = kind == "stack" or DEFENSES.find(kind).load().has_control
         assert set(rows) == {"transfer", "extracted", "adaptive"} | ({"informed"} if controlled else set())
         assert {row["kind"] for row in rows.values()} == {kind}
         assert all(-1 <= row["cosine_to_plain"] < 1 for row in rows.values())
         assert results["defenses"][str(file)]["kind"] == kind
     controls = {row["kind"] for row in results["rows"] if row["victim"] == "random"}
-    assert controls == {"tokens", "deep-tokens"}
+    assert controls == {"tokens", "deep-tokens", "stack"}
     assert results["sanity"] is not None
