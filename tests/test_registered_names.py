@@ -81,6 +81,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "evaluation/activations.py": "tokens",
         "reporting/figures/activations.py": "tokens",
     },
+    "an adapter of PEFT is a LoRA": {"conversion/peft.py": "LoRA"},
     "a model's own weights": {
         "conversion/source.py": "weights",
         "evaluation/protocol.py": "weights",

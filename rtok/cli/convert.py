@@ -25,10 +25,13 @@ def convert(
         ),
     ],
     out: Annotated[
-        Path, typer.Argument(parser=user_path, metavar="OUT", help="The file to write; for transformers, the folder.")
+        Path,
+        typer.Argument(
+            parser=user_path, metavar="OUT", help="The file to write; for transformers and peft, the folder."
+        ),
     ],
     to: Annotated[
-        str, typer.Option(metavar="FORMAT", help="dinov2, dinov3, timm, transformers, onnx or torch-export.")
+        str, typer.Option(metavar="FORMAT", help="dinov2, dinov3, timm, transformers, onnx, torch-export or peft.")
     ] = "dinov2",
     backbone_weights: Annotated[
         Path | None,

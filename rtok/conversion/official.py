@@ -30,6 +30,7 @@ class Official(ABC):
     reader = "timm"  # the code bases are not installable packages
     holds_entries = False
     computes_in = ()
+    merges = True
 
     def outputs(self, out: Path) -> list[Path]:
         """Return the files that a conversion writes."""

@@ -30,6 +30,7 @@ class Onnx:
     reader = "onnxruntime"
     holds_entries = True
     computes_in = ("fp16",)  # onnxruntime has no bf16 on CPUs, so there the graph could not be compared
+    merges = True
 
     def outputs(self, out: Path) -> list[Path]:
         """Return the files that a conversion may write."""

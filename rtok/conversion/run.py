@@ -78,8 +78,8 @@ def convert(
 
     Args:
         checkpoint: a defense's file, one of the original code's, a whole model with a defense, or a run folder.
-        out: the file to write; for `transformers`, the folder.
-        to: `dinov2`, `dinov3`, `timm`, `transformers`, `onnx` or `torch-export`.
+        out: the file to write; for `transformers` and `peft`, the folder.
+        to: `dinov2`, `dinov3`, `timm`, `transformers`, `onnx`, `torch-export` or, for a LoRA alone, `peft`.
         model: the backbone's name, if neither the defense nor the weights identify it.
         backbone_weights: the backbone's weights in any naming of its family. Default: those in the
             checkpoint, else those named in its training config, else the pretrained ones.
@@ -102,7 +102,7 @@ def convert(
     source = gather(
         Path(checkpoint), model=model, backbone_weights=None if backbone_weights is None else Path(backbone_weights)
     )
-    whole = source.merged()
+    whole = source.merged() if target.merges else source
     if source.tokens is None and whole is source and not target.holds_entries:
         raise UserError(f"--to {to} cannot hold {source.defense.noun}: use --to onnx, or `rtok.robustify` in Python.")
     size = target.image_size(source, (image_size, image_size) if isinstance(image_size, int) else image_size)

@@ -12,6 +12,7 @@ from rtok.conversion.dinov2 import Dinov2
 from rtok.conversion.dinov3 import Dinov3
 from rtok.conversion.model import RobustModel
 from rtok.conversion.onnx import Onnx
+from rtok.conversion.peft import Peft
 from rtok.conversion.source import Source
 from rtok.conversion.timm import Timm
 from rtok.conversion.torch_export import TorchExport
@@ -25,6 +26,7 @@ class Target(Protocol):
     name: str
     reader: str  # the library that `read` uses
     holds_entries: bool  # whether it holds a defense that is neither registers nor a change of the weights
+    merges: bool  # whether a defense that can go into the weights does
 
     @property
     def computes_in(self) -> Collection[str]:
@@ -65,7 +67,7 @@ class Target(Protocol):
 
 
 TARGETS: dict[str, Target] = {
-    target.name: target for target in (Dinov2(), Dinov3(), Timm(), Transformers(), Onnx(), TorchExport())
+    target.name: target for target in (Dinov2(), Dinov3(), Timm(), Transformers(), Onnx(), TorchExport(), Peft())
 }
 
 

@@ -29,6 +29,7 @@ class Timm:
     reader = "timm"
     holds_entries = False
     computes_in = ()
+    merges = True
 
     def outputs(self, out: Path) -> list[Path]:
         """Return the files that a conversion writes."""

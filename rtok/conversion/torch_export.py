@@ -24,6 +24,7 @@ class TorchExport:
     name = "torch-export"
     reader = "torch.export"
     holds_entries = True
+    merges = True
     computes_in = ("fp16", "bf16")
 
     def outputs(self, out: Path) -> list[Path]:

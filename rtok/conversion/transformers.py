@@ -39,6 +39,7 @@ class Transformers:
     reader = "transformers"
     holds_entries = False
     computes_in = ()
+    merges = True
 
     def outputs(self, out: Path) -> list[Path]:
         """Return the files that a conversion writes, in a folder."""
@@ -83,29 +84,37 @@ class Transformers:
 
     def read(self, path: Path, model: RobustModel) -> Callable[[Tensor], Tensor]:
         """Load the folder strictly; return what computes the features without registers."""
+        return self.features_of(self.load(path, model), model)
+
+    def load(self, path: Path, model: RobustModel) -> Any:
+        """Load the folder strictly."""
         import transformers
 
-        cls = getattr(transformers, _class(model))
+        cls = getattr(transformers, class_name(model))
         transformers.utils.logging.disable_progress_bar()
         vit, report = cls.from_pretrained(path, dtype=torch.float32, output_loading_info=True, local_files_only=True)
         problems = {what: list(keys) for what, keys in report.items() if keys}
         if problems:
             raise RuntimeError(f"transformers cannot load the folder strictly: {problems}")
+        return vit.eval()
+
+    def features_of(self, vit: Any, model: RobustModel) -> Callable[[Tensor], Tensor]:
+        """Return what computes the features of transformers' model without registers."""
 
         def features(images: Tensor) -> Tensor:
             with torch.no_grad():
-                sequence = vit.eval()(pixel_values=model.normalize(images)).last_hidden_state
+                sequence = vit(pixel_values=model.normalize(images)).last_hidden_state
             return torch.cat([sequence[:, :1], sequence[:, 1 + model.registers :]], dim=1)
 
         return features
 
     def usage(self, model: RobustModel, out: Path) -> str:
         """Return how to load the folder."""
-        load = f'transformers.{_class(model)}.from_pretrained("{out}")'
+        load = f'transformers.{class_name(model)}.from_pretrained("{out}")'
         return f"{load}  # pixel_values from AutoImageProcessor; patches from position {model.first_patch} on"
 
 
-def _class(model: RobustModel) -> str:
+def class_name(model: RobustModel) -> str:
     """Return the name of transformers' class, which for DINOv2 differs with and without registers."""
     family = model.source.spec.family
     return _WITHOUT_REGISTERS if family == "dinov2" and model.registers == 0 else _CLASSES[family]
@@ -140,9 +149,9 @@ def _preprocessor(model: RobustModel) -> dict[str, Any]:
 def _config(model: RobustModel) -> dict[str, Any]:
     """Return the model's `config.json`."""
     spec, vit, tensors = model.source.spec, model.backbone.vit, model.source.weights.tensors
-    plain = _class(model) == _WITHOUT_REGISTERS
+    plain = class_name(model) == _WITHOUT_REGISTERS
     common = {
-        "architectures": [_class(model)],
+        "architectures": [class_name(model)],
         "dtype": str(DTYPES[model.dtype]).removeprefix("torch."),
         "hidden_size": spec.dim,
         "num_hidden_layers": len(vit.blocks),

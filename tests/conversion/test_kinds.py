@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import onnxruntime
+import peft
 import pytest
 import timm
 import torch
@@ -15,7 +16,7 @@ import transformers
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rtok.config.defenses import DeepTokensConfig, LoRAConfig, WeightsConfig
+from rtok.config.defenses import DeepTokensConfig, LoRAConfig, TokensConfig, WeightsConfig
 from rtok.config.registry import DEFENSES
 from rtok.conversion import convert
 from rtok.defenses import Defense
@@ -117,6 +118,47 @@ def test_a_lora_is_an_ordinary_official_file(name: str, made: Made, tmp_path: Pa
     images = model.images()
     features = load_backbone(model.spec, weights=tmp_path / "bare.pth", image_size=model.spec.native_size)(images)
     assert (features - ours(model, lora, images)).abs().max() < BAR * max(1.0, float(features.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("dinov2_vits14", "Dinov2Model"),
+        ("dinov2_vitg14_reg", "Dinov2WithRegistersModel"),  # which splits the gated layer
+        ("dinov3_vits16plus", "DINOv3ViTModel"),
+    ],
+)
+def test_peft_loads_a_lora(name: str, kind: str, made: Made, tmp_path: Path) -> None:
+    """Into transformers' model of the plain backbone, which `peft` then merges too."""
+    model, lora, path = made(name, LoRAConfig(rank=2, alpha=3, targets=["qkv", "fc1"], blocks=[1]))
+    size = 4 * model.spec.patch_size
+    done = convert(path, tmp_path / "adapter", to="peft", backbone_weights=model.path)
+    assert (done.target, done.tokens) == ("peft", 0)
+    assert sorted(file.name for file in (tmp_path / "adapter").iterdir()) == [file.name for file in sorted(done.files)]
+    plain = lora.replaced({key: torch.zeros_like(value) for key, value in lora.parameters().items()})
+    plain.save(tmp_path / "plain.safetensors")
+    arguments = {"to": "transformers", "backbone_weights": model.path, "image_size": size}
+    convert(tmp_path / "plain.safetensors", tmp_path / "base", **arguments)
+    base = transformers.AutoModel.from_pretrained(tmp_path / "base", dtype=torch.float32).eval()
+    assert type(base).__name__ == kind
+    images = model.images(size=size)
+    adapted = peft.PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
+    for vit in (adapted, adapted.merge_and_unload()):
+        with torch.no_grad():
+            found = vit(pixel_values=normalized(model, images)).last_hidden_state
+        found = torch.cat([found[:, :1], found[:, 1 + model.spec.registers :]], dim=1)
+        assert (found - ours(model, lora, images)).abs().max() < BAR * max(1.0, float(found.abs().max()))
+
+
+@pytest.mark.parametrize("section", [DeepTokensConfig(count=3), TokensConfig(count=3), WeightsConfig()], ids=str)
+def test_an_adapter_is_a_lora(section: Any, made: Made, tmp_path: Path) -> None:
+    model, _, path = made("dinov2_vits14", section)
+    with pytest.raises(UserError, match=r"--to peft cannot hold [a-z ]+: an adapter of PEFT is a LoRA"):
+        convert(path, tmp_path / "out", to="peft", backbone_weights=model.path)
+    model, _, path = made("deit3_small_patch16_224", LoRAConfig(rank=2))
+    with pytest.raises(UserError, match="only for dinov2 and dinov3"):
+        convert(path, tmp_path / "out", to="peft", backbone_weights=model.path)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("section", [LoRAConfig(rank=2), DeepTokensConfig(count=3)], ids=["lora", "deep-tokens"])
