@@ -60,12 +60,18 @@ class Memory(TorchDispatchMode):
         return result
 
 
-def peaks(model: str, image_size: int, batch: int, dtype: torch.dtype, **options: Any) -> tuple[int, int, int]:
-    """Bytes of the weights, and at the peaks of a PGD step and of the tokens' update."""
+def peaks(
+    model: str, image_size: int, batch: int, dtype: torch.dtype, defense: dict[str, Any] | None = None, **options: Any
+) -> tuple[int, int, int]:
+    """Bytes of the weights, and at the peaks of a PGD step and of the defense's update.
+
+    Args:
+        defense: its section; the attack then goes through it. None: the paper's tokens and its attack.
+    """
     spec = find(model)
-    # not Adam, whose step counter would need a value; its state is twice the tokens'
+    # not Adam, whose step counter would need a value; its state is twice the defense's parameters
     train = {"batch_size": batch, "optimizer": "sgd", **options}
-    config = make_config(model, image_size, batch, 1, train=train)
+    config = make_config(model, image_size, batch, 1, train=train, **({"defense": defense} if defense else {}))
     memory = Memory()
     with torch.device("meta"):
         vit = timm.create_model(spec.timm_name, img_size=image_size, num_classes=0).to(dtype)
@@ -77,13 +83,13 @@ def peaks(model: str, image_size: int, batch: int, dtype: torch.dtype, **options
         weights = memory.now
         clean, adversarial = (torch.rand(batch, 3, image_size, image_size) for _ in range(2))
         target = torch.rand(batch, 1 + backbone.grid[0] * backbone.grid[1], backbone.dim)
+        trainees = make_trainees(config, backbone, clean.device)
         memory.peak = memory.now
         criterion = FeatureCriterion(target, "token")
-        Objective(FixedSurrogate(backbone), criterion, config.train.micro_batch).loss_and_gradient(
-            adversarial, Step(0, 0)
-        )
+        surrogate = FixedSurrogate(trainees[0].defense.detached().model(backbone) if defense else backbone)
+        Objective(surrogate, criterion, config.train.micro_batch).loss_and_gradient(adversarial, Step(0, 0))
+        del surrogate
         attack, memory.peak = memory.peak, memory.now
-        trainees = make_trainees(config, backbone, clean.device)
         trainer = Trainer(config, Compute.start(), backbone, trainees)
         trainer.update(
             trainees[0], AttackedBatch(clean, adversarial, target, target[:, 0, 0], [], [], [], config.attacks[0].eps)

@@ -74,7 +74,7 @@ def make_config(model: str, image_size: int, batch: int, steps: int, **more: Any
     return Config.model_validate(
         {
             "model": {"name": model, "image_size": image_size},
-            "tokens": {"count": 10},
+            "defense": {"kind": "tokens", "count": 10},
             "data": {"name": "photos"},
             "attack": {"preset": "paper", "steps": steps},
             "train": {"batch_size": batch},

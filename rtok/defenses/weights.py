@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,7 +15,7 @@ from rtok.models.identify import only_match
 from rtok.models.loading import translate_weights
 from rtok.models.own_weights import OwnWeights
 from rtok.models.registry import find
-from rtok.models.spec import Resampling
+from rtok.models.spec import ModelSpec, Resampling
 from rtok.release import DEFENSE_FORMAT, check_format, made_with, parse_made_for
 
 if TYPE_CHECKING:
@@ -28,9 +28,11 @@ class FullWeights(Defense):
 
     Attributes:
         values: by timm's names, positions at their trained size, float32. A file of ours is a state dict of timm.
+        resampling: how the family resizes positions.
     """
 
     values: Mapping[str, Tensor]
+    resampling: Resampling = field(default_factory=Resampling)
 
     kind: ClassVar[str] = "weights"
     stem: ClassVar[str] = "weights"
@@ -51,7 +53,7 @@ class FullWeights(Defense):
     @classmethod
     def create(cls, settings: Any, backbone: Backbone, seed: int) -> FullWeights:
         """Copy the backbone's weights."""
-        return cls(_copied(backbone), **new_for(backbone))
+        return cls(_copied(backbone), backbone.spec.resampling, **new_for(backbone))
 
     @classmethod
     def parse(cls, content: Checkpoint, path: Path) -> FullWeights:
@@ -60,15 +62,16 @@ class FullWeights(Defense):
         check_format(about, path, DEFENSE_FORMAT)
         made_for = parse_made_for(about, path)
         state = {name.replace("/", "."): tensor for name, tensor in beside_model(content).items()}  # of `robustify`
-        return cls(_translated(state, path, made_for["backbone"])[1], **made_for)
+        spec, values = _translated(state, path, made_for["backbone"])
+        return cls(values, spec.resampling, **made_for)
 
     @classmethod
     def adopt(cls, content: Checkpoint, path: Path, model: str | None) -> FullWeights | None:
         """Take the weights out of a file that others made, in any naming of the architecture."""
         if not is_vision_model(content):
             return None
-        backbone, values = _translated(state_dict(content, path), path, model)
-        return cls(values, backbone=backbone)
+        spec, values = _translated(state_dict(content, path), path, model)
+        return cls(values, spec.resampling, backbone=spec.name)
 
     def parameters(self) -> dict[str, Tensor]:
         """Return every weight."""
@@ -80,7 +83,7 @@ class FullWeights(Defense):
 
     def entry(self) -> OwnWeights:
         """Return the weights as they take the place of a model's own."""
-        return OwnWeights(self.values, find(self.backbone).resampling if self.backbone else Resampling())
+        return OwnWeights(self.values, self.resampling)
 
     def merged_into(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return these weights."""
@@ -99,7 +102,7 @@ def _copied(backbone: Backbone) -> dict[str, Tensor]:
     return {name: tensor.detach().float().clone() for name, tensor in backbone.weights().items()}
 
 
-def _translated(state: dict[str, Tensor], path: Path, model: str | None) -> tuple[str, dict[str, Tensor]]:
-    """Return the backbone's name and the weights under timm's names; without a name the one that they fit."""
+def _translated(state: dict[str, Tensor], path: Path, model: str | None) -> tuple[ModelSpec, dict[str, Tensor]]:
+    """Return the backbone and the weights under timm's names; without a name, the backbone is the one that they fit."""
     spec = only_match(state, path) if model is None else find(model)
-    return spec.name, translate_weights(spec, state, path).tensors
+    return spec, translate_weights(spec, state, path).tensors
