@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # for type checkers, which cannot read the table
     from rtok.models import Backbone as Backbone
     from rtok.models import load_backbone as load_backbone
     from rtok.models.entry import Entry as Entry
+    from rtok.models.from_transformers import backbone_from as backbone_from
     from rtok.models.spec import ModelSpec as ModelSpec
     from rtok.registration import register_attack as register_attack
     from rtok.registration import register_backbone as register_backbone
@@ -72,6 +73,7 @@ _NAMES = {
     "inspection": "inspect",
     "models": "Backbone load_backbone",
     "models.entry": "Entry",
+    "models.from_transformers": "backbone_from",
     "models.spec": "ModelSpec",
     "registration": "register_attack register_backbone register_dataset register_defense register_threat",
     "reporting.results": "Results",
