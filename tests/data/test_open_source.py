@@ -12,8 +12,8 @@ from rtok.config.registry import DATASETS
 from rtok.data import open_source
 from rtok.errors import UserError
 
-# Those that are not files in folders, and those with masks, are tested beside them.
-OTHERS = ("ade20k", "folder-seg", "hf", "webdataset")
+# Those that are not files in folders, those with masks, and what is in memory, are tested beside them.
+OTHERS = ("ade20k", "folder-seg", "given", "hf", "webdataset")
 
 
 @pytest.mark.parametrize("name", [name for name in DATASETS if name not in OTHERS])
@@ -52,7 +52,7 @@ def test_a_registered_data_set_opens(toy: str, config) -> None:
     assert isinstance(whole, Toy) and whole.read(2).getpixel((0, 0)) == (160, 160, 160)
     part = open_source(config(toy, limit=2), seed=0)
     assert len(part) == 2 and sorted(part.labels) == [0, 1] and part.class_names == ("dark", "light")
-    with pytest.raises(UserError, match=r"valid are .*folder-seg, toy\. Did you mean 'toy'"):
+    with pytest.raises(UserError, match=r"valid are .*folder-seg, given, toy\. Did you mean 'toy'"):
         open_source(config("toys", limit=None), seed=0)
 
 
