@@ -117,9 +117,9 @@ class Progress:
     def advance(self, amount: int = 1, **metrics: float | int | str) -> None:
         """Count `amount` units as done; `metrics` are shown until their names get newer values."""
         self.done += amount
-        self._doing = ""
+        told, self._doing = self._doing and self._bar is None, ""  # a line has said so already
         self.metrics.update(metrics)
-        if not self._enabled:
+        if told or not self._enabled:
             return
         interval = PLAIN_INTERVAL if self._bar is None else _BAR_INTERVAL
         if self._shown is None or time.monotonic() - self._shown_at >= interval:

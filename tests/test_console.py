@@ -65,9 +65,10 @@ def test_what_a_unit_does_is_said_at_once(capsys, now):
     with progress("sanity", total=2, unit="check") as bar:
         for name in ("gradients", "random search"):
             bar.begin(name)
+            now[0] += 9.0
             bar.advance()
     lines = capsys.readouterr().out.splitlines()
-    assert lines == ["sanity 1/2: gradients", "sanity 2/2: random search", "sanity 2/2 checks"]
+    assert lines == ["sanity 1/2: gradients", "sanity 2/2: random search", "sanity 2/2 checks, took 0:18, 9.0 s/check"]
 
 
 def test_a_resumed_run_counts_from_its_start_and_times_only_its_own_steps(capsys, now):
