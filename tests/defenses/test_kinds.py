@@ -135,6 +135,27 @@ def test_it_goes_into_a_model_of_timm(name: str, kind: str, tiny: Callable[..., 
     assert with_gradient == {key.replace(".", "/") for key in made.parameters()}
 
 
+@pytest.mark.parametrize("kind", SECTIONS)
+def test_a_compiled_model_computes_the_same(kind: str, tiny: Callable[..., Any]) -> None:
+    """Features, the gradient to the images, and those to the parameters."""
+    model = tiny("dinov2_vits14")
+    plain, compiled, images = model.load(image_size=56), model.load(image_size=56), model.images(2, 56)
+    torch._dynamo.reset()
+    compiled.compile(backend="aot_eager", fullgraph=True)
+    made = make(kind, plain)
+
+    def results(backbone: Any) -> list[Any]:
+        pixels = images.clone().requires_grad_(True)
+        features = made.detached().model(backbone)(pixels)
+        leaves = {name: values.clone().requires_grad_(True) for name, values in made.parameters().items()}
+        made.replaced(leaves).model(backbone)(images).square().mean().backward()
+        (to_pixels,) = torch.autograd.grad(features.square().mean(), pixels)
+        return [features.detach(), to_pixels, *(v.grad for v in leaves.values())]
+
+    for found, expected in zip(results(compiled), results(plain), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+
+
 def test_another_depth_is_refused(tiny: Callable[..., Any]) -> None:
     backbone = tiny("dinov2_vits14").load(image_size=56)
     made = make("deep-tokens", backbone)
