@@ -76,11 +76,8 @@ def configs(inputs: Path) -> dict[str, dict[str, Any]]:
     return {
         "train": {
             **common,
-            "defense": {"kind": "lora", "rank": 2, "seeds": [0, 1]},
-            "train": {
-                **{"steps": 12, "batch_size": 4, "checkpoint_every": 2, "threat": "mixed", "ema": 0.9},
-                "validate": {"every": 5, "images": 2, "attack": {"steps": 1}},
-            },
+            "tokens": {"count": [2, 3]},
+            "train": {"steps": 12, "batch_size": 4, "checkpoint_every": 2},
         },
         "attack": common,
         "eval-features": {**common, **tokens},

@@ -17,6 +17,16 @@ from tests.reliability.comparing import content
 from tests.reliability.warm import Run, Warm
 
 COMMANDS = ("train", "attack", "eval-features", "eval-class", "eval-seg")
+# A training with all the state there is: several defenses of several tensors, their averages and best states.
+CHANGES: dict[str, dict[str, Any]] = {
+    "train": {
+        "tokens": {"kind": "lora", "rank": 2, "seeds": [0, 1]},
+        "train": {
+            **{"steps": 12, "batch_size": 4, "checkpoint_every": 2, "threat": "mixed", "ema": 0.9},
+            "validate": {"every": 5, "images": 2, "attack": {"steps": 1}},
+        },
+    }
+}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -32,7 +42,8 @@ def test_twenty_killed_runs_resume_to_the_same_files(command: str, warm: Warm, p
 
 def kill_and_compare(command: str, warm: Warm, place: Any, moments: int) -> None:
     draws = random.Random(f"{command} {moments}")
-    whole = warm.start(place(command, "whole"), command, "--config", "config.yaml")
+    changes = CHANGES.get(command, {})
+    whole = warm.start(place(command, "whole", **changes), command, "--config", "config.yaml")
     begun = started(whole)
     assert whole.wait() == 0, (whole.out.parent / "output.txt").read_text()
     length = time.monotonic() - begun
@@ -40,7 +51,7 @@ def kill_and_compare(command: str, warm: Warm, place: Any, moments: int) -> None
     for i in range(moments):
         # One draw from each of as many equal parts, so that the moments spread over the whole run.
         share = (i + draws.random()) / moments
-        folder = place(command, f"killed{i}")
+        folder = place(command, f"killed{i}", **changes)
         killed_at(share * length, warm, folder, command)
         code = warm.run(folder, command, "--config", "config.yaml", "--resume")
         assert code == 0, (share, (folder / "output.txt").read_text())
