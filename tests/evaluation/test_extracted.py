@@ -101,6 +101,7 @@ def asked(small: dict[str, Any], out: Path, **budget: int) -> dict[bytes, int]:
     setup: Any = SimpleNamespace(
         config=cfg,
         source=open_source(cfg.data, seed=0),
+        open_source=lambda data: open_source(data, seed=0),
         transform=Transform("squash", (28, 28)),
         compute=SimpleNamespace(device=torch.device("cpu")),
         sizes_differ=False,

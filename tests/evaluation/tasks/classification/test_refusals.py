@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rtok.errors import UserError
 from rtok.evaluation import evaluate_classification
-from rtok.heads import store
+from rtok.setup import Setup
 from tests.evaluation.tasks.classification.helpers import config
 
 
@@ -59,11 +59,11 @@ def test_data_that_cannot_be_classified(settings: dict[str, Any], labelled: Path
 def test_splits_must_have_the_same_classes(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    open_any = store.open_source
+    open_any = Setup.open_source
 
-    def with_other_names(data: Any, *, seed: int) -> Any:
-        return dataclasses.replace(open_any(data, seed=seed), class_names=["blue", "green", "violet"])
+    def with_other_names(setup: Setup, data: Any) -> Any:
+        return dataclasses.replace(open_any(setup, data), class_names=["blue", "green", "violet"])
 
-    monkeypatch.setattr(store, "open_source", with_other_names)
+    monkeypatch.setattr(Setup, "open_source", with_other_names)
     with pytest.raises(UserError, match="both need the same class folders"):
         evaluate_classification(config(settings))
