@@ -7,13 +7,17 @@ rtok uses calls one.
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import logging
+import os
 import sys
+import tempfile
 import warnings
 from functools import cache
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -48,12 +52,27 @@ def start() -> None:
     if not verbose():
         warnings.filterwarnings("ignore", module=r"(mmcv|mmengine|mmseg)\b")
     try:
+        import_yapf()
         provide_operations()
         importlib.import_module("mmseg.utils").register_all_modules(init_default_scope=True)
     except ImportError as error:
         # opencv-python links to libraries of a desktop, which servers may lack
         needs_display = ".so" in str(error)
         raise UserError(f"{HEADLESS if needs_display else INSTALL} ({error})") from None
+
+
+def import_yapf() -> None:
+    """Import mmengine's formatter, one process of this user at a time.
+
+    The first import on a machine writes its grammar into the user's cache, and a second process at the same moment
+    would read half of it (`EOFError`).
+    """
+    if find_spec("yapf") is None:
+        return
+    lock = Path(tempfile.gettempdir()) / f"rtok-yapf-{os.getuid()}.lock"
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        importlib.import_module("yapf")
 
 
 def provide_operations() -> None:

@@ -1,6 +1,10 @@
 """Bringing mmsegmentation up on machines where something is missing."""
 
+import fcntl
+import importlib
+import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -27,6 +31,21 @@ def test_a_missing_library_of_the_system_is_named(monkeypatch: pytest.MonkeyPatc
     engine.start.cache_clear()
     with pytest.raises(UserError, match=r"install --force-reinstall opencv-python-headless \(libGL"):
         engine.start()
+
+
+def test_processes_that_write_the_same_cache_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = []
+
+    def nobody_else(name: str) -> None:
+        with (Path(tempfile.gettempdir()) / f"rtok-yapf-{os.getuid()}.lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held.append(name)
+
+    monkeypatch.setattr(importlib, "import_module", nobody_else)
+    engine.import_yapf()
+    assert held == ["yapf"]
 
 
 def test_a_stand_in_takes_the_place_of_missing_operations() -> None:
