@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# The tables of docs/defenses.md: defenses trained on the same photos with the same number of gradients, and attacked at
+# full strength. Needs the backbone of `make demo`; two hours on one core. A step that is finished is not done again:
+#   scripts/defenses_table.sh [STEP...]   every step without arguments; they stand below
+set -euo pipefail
+rtok=${RTOK:-.venv/bin/rtok}
+results=${RESULTS:-results/defenses}
+against_itself=(--config configs/demo/train-lora.yaml --set train.steps=150 --set train.warmup_steps=20)
+
+train() {  # NAME ARGUMENT...
+  "$rtok" train "${@:2}" --resume --out "$results/$1"
+}
+
+lora() {  # NAME RANK SEED ARGUMENT...
+  train "$1" "${against_itself[@]}" --set defense.rank="$2" --set seed="$3" --set defense.seeds="[$3]" "${@:4}"
+}
+
+evaluate() {  # NAME DEFENSES ARGUMENT...
+  local defenses
+  defenses=$(printf ",$results/%s" $2)
+  "$rtok" eval-features --config configs/demo/eval-full.yaml --set precision=auto \
+    --set defense="[${defenses:1}]" "${@:3}" --resume --out "$results/$1"
+}
+
+seeds="lora-8-seed-1 lora-8-seed-2"
+every="tokens-paper tokens deep-tokens lora-2 lora-8 lora-32 weights"
+unchecked=(--set sanity.images=0)
+ensemble='[{}, {init: transfer}, {features: cls}, {layer: 0.5}]'
+
+step() {
+  case $1 in
+    tokens-paper) train "$1" --config configs/demo/train.yaml --set train.steps=150 ;;
+    tokens) train "$1" "${against_itself[@]}" --set 'defense={kind: tokens}' --set train.lr=5e-3 ;;
+    deep-tokens) train "$1" "${against_itself[@]}" --set 'defense={kind: deep-tokens}' --set train.lr=5e-3 ;;
+    lora-2) lora "$1" 2 0 ;;
+    lora-8) lora "$1" 8 0 ;;
+    lora-8-seed-1) lora "$1" 8 1 ;;
+    lora-8-seed-2) lora "$1" 8 2 ;;
+    lora-32) lora "$1" 32 0 ;;
+    weights) train "$1" "${against_itself[@]}" --set 'defense={kind: weights}' --set train.lr=1e-5 ;;
+    lora-8-no-ramp) lora "$1" 8 0 --set train.eps_schedule=null ;;
+    lora-8-invariance-0.3) lora "$1" 8 0 --set train.invariance_weight=0.3 ;;
+    lora-8-invariance-3) lora "$1" 8 0 --set train.invariance_weight=3 ;;
+    eval-both) evaluate "$1" "tokens-paper lora-8" "${unchecked[@]}" ;;
+    eval-kinds) evaluate "$1" "tokens deep-tokens lora-2 lora-32 weights" "${unchecked[@]}" --set 'threats=[transfer, adaptive]' ;;
+    eval-ensemble)
+      evaluate "$1" "lora-8 $seeds" "${unchecked[@]}" --set 'threats=[transfer, adaptive]' --set attack.variants="$ensemble" ;;
+    eval-checked) evaluate "$1" lora-8 --set 'threats=[transfer, adaptive]' ;;
+    eval-1 | eval-2 | eval-4)
+      evaluate "$1" lora-8 "${unchecked[@]}" --set 'threats=[transfer, adaptive]' \
+        --set attack.units=pixel --set attack.eps="${1#eval-}/255" ;;
+    eval-ramp) evaluate "$1" "lora-8 lora-8-no-ramp" "${unchecked[@]}" --set 'threats=[transfer, adaptive]' ;;
+    eval-weights)
+      evaluate "$1" "lora-8-invariance-0.3 lora-8 lora-8-invariance-3" "${unchecked[@]}" \
+        --set 'threats=[transfer, adaptive]' ;;
+    *) echo "no step $1" >&2; exit 2 ;;
+  esac
+}
+
+for name in ${*:-$every $seeds lora-8-no-ramp lora-8-invariance-0.3 lora-8-invariance-3 eval-both eval-kinds eval-ensemble eval-checked \
+  eval-1 eval-2 eval-4 eval-ramp eval-weights}; do
+  step "$name"
+done
