@@ -19,6 +19,12 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     return f" Did you mean '{matches[0]}'?" if matches else ""
 
 
+def listed(names: Iterable[str], word: str = "and") -> str:
+    """Return names as a sentence has them: `a`, `a and b`, `a, b and c`."""
+    *first, last = names
+    return f"{', '.join(first)} {word} {last}" if first else last
+
+
 def some(names: Iterable[str], most: int = 3) -> str:
     """Return the first `most` names as `a, b, c, ...`, without dots where these are all."""
     listed = list(names)

@@ -59,7 +59,10 @@ def test_workers_default_to_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"holdout": 0}, "holdout"),
         ({"holdout": 1}, "holdout"),
-        ({"name": "photos", "holdout": 0.5}, "is for folder and folder-seg: 'photos' has splits of its own"),
+        (
+            {"name": "photos", "holdout": 0.5},
+            "is for folder, hf, webdataset and folder-seg: 'photos' has splits of its own",
+        ),
     ],
 )
 def test_a_wrong_holdout_is_refused(settings: dict[str, Any], data: dict[str, Any], message: str) -> None:

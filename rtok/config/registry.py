@@ -14,7 +14,7 @@ from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from rtok.config.types import Section, expected
-from rtok.errors import UserError, nearest
+from rtok.errors import UserError, listed, nearest
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,7 @@ class NameIn:
     def check(self, written: object) -> object:
         """Return a registered name, or raise the error that lists all of them."""
         if not isinstance(written, str) or written not in self.registry:
-            *first, last = self.registry
-            valid = f"{', '.join(first)} or {last}" if first else last
+            valid = listed(self.registry, "or")
             hint = nearest(str(written), self.registry)
             raise expected(f"{valid}.{hint}" if hint else valid)
         return written

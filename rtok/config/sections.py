@@ -25,7 +25,7 @@ from rtok.config.types import (
     expected,
     parse_path,
 )
-from rtok.errors import UserError
+from rtok.errors import UserError, listed
 from rtok.models.locations import check_location, is_location
 from rtok.models.registry import find
 
@@ -189,7 +189,7 @@ class DataConfig(Section):
             takes = "repo" in DATASETS.find(info.data["name"]).traits
             if repo is not None and not takes:
                 valid = [entry.name for entry in DATASETS.entries() if "repo" in entry.traits]
-                raise broken_rule(f"is for {' and '.join(valid)}: write data.root")
+                raise broken_rule(f"is for {listed(valid)}: write data.root")
             if takes and (repo is None) == (info.data["root"] is None):
                 raise broken_rule("or data.root, one of them: an id on the hub, or a local folder")
         return repo
@@ -199,7 +199,7 @@ class DataConfig(Section):
     def _divides(cls, holdout: float | None, info: ValidationInfo) -> float | None:
         valid = [entry.name for entry in DATASETS.entries() if "holdout" in entry.traits]
         if holdout is not None and info.data.get("name", valid[0]) not in valid:
-            raise broken_rule(f"is for {' and '.join(valid)}: '{info.data['name']}' has splits of its own")
+            raise broken_rule(f"is for {listed(valid)}: '{info.data['name']}' has splits of its own")
         return holdout
 
     @property
