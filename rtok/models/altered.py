@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 M = TypeVar("M", bound=nn.Module)
@@ -15,6 +16,19 @@ def with_modules(module: M, inner: Mapping[str, nn.Module]) -> M:
     """Return a copy of `module` with other modules in some of its places, by name; everything else is shared."""
     own = copy.copy(module)
     own._modules = {**module._modules, **inner}
+    return own
+
+
+def with_bias_inside(own: M) -> M:
+    """Move the bias that timm's `EvaAttention` has beside `qkv` into that layer, which must be the copy's own.
+
+    With a bias beside it, timm takes the weight out of the layer and never calls it.
+    """
+    attention: Any = own
+    if getattr(attention, "q_bias", None) is not None:
+        bias = torch.cat([attention.q_bias, attention.k_bias, attention.v_bias])
+        attention.qkv.bias = bias.to(attention.qkv.weight.dtype)
+        attention._parameters = {**attention._parameters, "q_bias": None}
     return own
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rtok.models.altered import with_modules
+from rtok.models.altered import with_bias_inside, with_modules
 from rtok.models.low_rank import ChangedLinear
 
 # Up to so many tokens, attention by three batched products is faster on a CPU than the fused kernel (at 257 by a
@@ -78,8 +78,4 @@ def _halved(module: nn.Module, *, unfused: bool) -> nn.Module:
     own: Any = with_modules(module, {name: _halved(inner, unfused=unfused) for name, inner in module.named_children()})
     if unfused and hasattr(own, "fused_attn"):
         own.fused_attn = False
-    if getattr(own, "q_bias", None) is not None:
-        # timm's `EvaAttention` has the bias beside the layer, and then takes the weight out of it
-        own.qkv.bias = torch.cat([own.q_bias, own.k_bias, own.v_bias]).detach().to(torch.bfloat16)
-        own._parameters = {**own._parameters, "q_bias": None}
-    return own
+    return with_bias_inside(own)

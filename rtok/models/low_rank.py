@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rtok.errors import UserError
-from rtok.models.altered import with_modules
+from rtok.models.altered import with_bias_inside, with_modules
 from rtok.models.entry import Entry, OwnModel
 from rtok.models.frozen import linear, product
 
@@ -151,11 +151,7 @@ def _with(module: nn.Module, path: Sequence[str], layer: ChangedLinear) -> nn.Mo
     """Return a copy of `module` with one inner layer replaced; everything else is shared."""
     inner = layer if len(path) == 1 else _with(module.get_submodule(path[0]), path[1:], layer)
     own = with_modules(module, {path[0]: inner})
-    if path[0] == "qkv" and getattr(module, "q_bias", None) is not None:
-        # timm's `EvaAttention` has the bias beside the layer, and then takes the weight out of it
-        layer.bias = torch.cat([module.q_bias, module.k_bias, module.v_bias])  # type: ignore[list-item]
-        own._parameters = {**module._parameters, "q_bias": None}
-    return own
+    return with_bias_inside(own) if path[0] == "qkv" else own
 
 
 def _submodule(block: nn.Module, path: str) -> nn.Module | None:
