@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rtok.data.folder import check_split
+from rtok.data.source import Ungrouped
 from rtok.errors import UserError
 from rtok.seeding import image_seed
 from rtok.version import install
@@ -24,21 +25,13 @@ CLASS_NAMES = tuple("0123456789")
 
 
 @dataclass(frozen=True)
-class Digits:
+class Digits(Ungrouped):
     """8-bit pictures (N, 8, 8), white on black, with keys such as `digits/00001` (scikit-learn's order)."""
 
     pixels: NDArray[np.uint8]
     keys: Sequence[str]
     labels: Sequence[int]
     class_names: Sequence[str] = CLASS_NAMES
-
-    @property
-    def groups(self) -> Sequence[str]:
-        """The keys: each picture is its own group."""
-        return self.keys
-
-    def __len__(self) -> int:
-        return len(self.keys)
 
     def read(self, index: int) -> Image.Image:
         """Return one digit, gray as RGB, 8 x 8."""

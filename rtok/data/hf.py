@@ -12,7 +12,7 @@ from PIL import Image
 
 from rtok.data.decoding import DecodeError, decode, read_image
 from rtok.data.folder import existing_root
-from rtok.data.source import in_classes
+from rtok.data.source import Ungrouped, in_classes
 from rtok.data.splits import chosen_part
 from rtok.errors import UserError
 from rtok.files import where
@@ -26,7 +26,7 @@ _SAVED = ("dataset_dict.json", "state.json")  # what `save_to_disk` writes, for 
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class Rows(Ungrouped):
     """The rows of a data set; `table` has the column of pictures alone, which it does not decode."""
 
     table: Any
@@ -36,14 +36,6 @@ class Rows:
     class_names: Sequence[str] | None
     found: str
     containers: Sequence[str]  # the files that the rows are read from
-
-    @property
-    def groups(self) -> Sequence[str]:
-        """The keys: each picture is its own group."""
-        return self.keys
-
-    def __len__(self) -> int:
-        return len(self.keys)
 
     def read(self, index: int) -> Image.Image:
         """Decode one picture, from the data set or from the file that it names."""

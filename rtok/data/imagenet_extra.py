@@ -22,6 +22,7 @@ from PIL import Image
 
 from rtok.data.decoding import read_image
 from rtok.data.imagenet_layout import Classes, Split
+from rtok.data.source import Ungrouped
 from rtok.errors import UserError
 from rtok.files import atomic_path
 
@@ -93,7 +94,7 @@ def _save(path: Path, array: NDArray[Any]) -> None:
 
 
 @dataclass(frozen=True)
-class ExtraSource:
+class ExtraSource(Ungrouped):
     """The images that a split's extra files list; the files are memory-mapped."""
 
     root: Path
@@ -119,11 +120,6 @@ class ExtraSource:
     def class_names(self) -> Sequence[str] | None:
         """The names by class index; None for `test`."""
         return _load(self.files.class_names).tolist() if self.files.split.labelled else None
-
-    @property
-    def groups(self) -> Sequence[str]:
-        """The keys: each picture is its own group."""
-        return self.keys
 
     @property
     def found(self) -> str:

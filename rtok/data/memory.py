@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from rtok.data.decoding import content_digest
+from rtok.data.source import Ungrouped
 from rtok.errors import UserError
 from rtok.models.images import check_range, check_shape
 
@@ -29,7 +30,7 @@ GIVEN = "given"  # the name of such data in a config
 
 
 @dataclass(frozen=True)
-class MemorySource:
+class MemorySource(Ungrouped):
     """8-bit pictures (H, W, 3), with classes or without."""
 
     pixels: Sequence[NDArray[np.uint8]]
@@ -46,11 +47,6 @@ class MemorySource:
             seen[digest] += 1
             keys.append(digest if seen[digest] == 1 else f"{digest}-{seen[digest]}")
         return keys
-
-    @property
-    def groups(self) -> Sequence[str]:
-        """The keys: each picture is its own group."""
-        return self.keys
 
     def __len__(self) -> int:
         return len(self.pixels)

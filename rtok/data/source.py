@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from PIL import Image
 
@@ -46,6 +46,23 @@ class ImageSource(Protocol):
         """
 
 
+class Ungrouped:
+    """Pictures that come from nothing but themselves, as in most data sets; a subclass has their `keys`."""
+
+    if TYPE_CHECKING:  # at run time a dataclass would take the property for a field's default
+
+        @property
+        def keys(self) -> Sequence[str]: ...  # noqa: D102
+
+    @property
+    def groups(self) -> Sequence[str]:
+        """The keys: each picture is its own group."""
+        return self.keys
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
 def found(source: ImageSource) -> str:
     """Return what a data set holds and what it passed over, in words, as its `found` says if it has one."""
     return getattr(source, "found", "") or f"{len(source)} images"
@@ -57,19 +74,11 @@ def in_classes(names: Sequence[str] | None) -> str:
 
 
 @dataclass(frozen=True)
-class Files:
+class Files(Ungrouped):
     """Image files below `root`; the keys are their paths relative to it."""
 
     root: Path
     keys: Sequence[str]
-
-    @property
-    def groups(self) -> Sequence[str]:
-        """The keys: each picture is its own group."""
-        return self.keys
-
-    def __len__(self) -> int:
-        return len(self.keys)
 
     def paths(self, index: int) -> list[str]:
         """Return the files that a picture is read from: text, since a `Path` takes longer than to look at the file."""

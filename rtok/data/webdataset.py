@@ -16,7 +16,7 @@ from PIL import Image
 from rtok.data.decoding import DecodeError, decode
 from rtok.data.folder import existing_root
 from rtok.data.shards import Shard, index_shard
-from rtok.data.source import in_classes
+from rtok.data.source import Ungrouped, in_classes
 from rtok.data.splits import chosen_part, split_of
 from rtok.errors import UserError, some
 from rtok.files import where
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Members:
+class Members(Ungrouped):
     """Pictures in tar files."""
 
     shards: Sequence[Path]
@@ -37,17 +37,9 @@ class Members:
     found: str
 
     @property
-    def groups(self) -> Sequence[str]:
-        """The keys: each picture is its own group."""
-        return self.keys
-
-    @property
     def containers(self) -> list[str]:
         """The files that the pictures are read from."""
         return list(map(str, self.shards))
-
-    def __len__(self) -> int:
-        return len(self.keys)
 
     def read(self, index: int) -> Image.Image:
         """Decode one member."""
