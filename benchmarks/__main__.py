@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import naive, peers
-from benchmarks.measure import gemm_rate, in_turns, peak_memory, process_peak
-from benchmarks.ours import Ours, make_config
+from benchmarks.measure import gemm_rate, in_turns, peak_memory, process_peak, written
+from benchmarks.ours import Ours, load_random, make_config
 from rtok.compute import Compute
-from rtok.files import write_json
-from rtok.models import load_backbone
 from rtok.models.registry import find
-from rtok.runs.record import versions
 
 PARTS = ("attack", "step", "evaluation", "peers")
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
@@ -53,21 +49,8 @@ def main() -> None:
     rows = [
         row for model in options.models for batch in options.batch for row in measure(model, batch, options, compute)
     ]
-    device = compute.describe()
-    out = options.out or Path("benchmarks/results") / f"{device['type']}-{date.today().isoformat()}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    settings = {key: value for key, value in vars(options).items() if key != "out"}
-    write_json(
-        out,
-        {
-            "date": date.today().isoformat(),
-            "device": device,
-            "versions": versions(),
-            "settings": settings,
-            "rows": rows,
-        },
-    )
-    show(rows, device)
+    out = written(rows, options, compute, "")
+    show(rows, compute.describe())
     print(f"written to {out}")
 
 
@@ -148,23 +131,6 @@ def report(
         "peak_bytes": peak_memory(works["rtok"], compute.device),
         "process_peak_bytes": process_peak(),
     }
-
-
-def load_random(model: str, image_size: int) -> Any:
-    """The architecture with random weights: timing does not depend on them, and no download is needed."""
-    import tempfile
-
-    import timm
-    from safetensors.torch import save_file
-
-    spec = find(model)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "random.safetensors"
-        classes = {} if spec.kind == "embedding" else {"num_classes": 0}
-        vit = timm.create_model(spec.timm_name, img_size=spec.native_size, **classes)
-        save_file({name: tensor.contiguous() for name, tensor in vit.state_dict().items()}, path)
-        del vit
-        return load_backbone(model, weights=path, image_size=image_size)
 
 
 def show(rows: list[dict[str, Any]], device: dict[str, Any]) -> None:

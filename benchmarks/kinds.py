@@ -10,22 +10,18 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.__main__ import load_random
-from benchmarks.measure import in_turns, peak_memory
+from benchmarks.measure import in_turns, peak_memory, written
 from benchmarks.memory import peaks
-from benchmarks.ours import make_config
+from benchmarks.ours import load_random, make_config
 from rtok.compute import Compute
 from rtok.config.registry import DEFENSES
 from rtok.data.loader import Batch
-from rtok.files import write_json
 from rtok.models.backbone import Backbone
-from rtok.runs.record import versions
 from rtok.training.loop import make_trainees
 from rtok.training.step import Trainer
 
@@ -113,12 +109,8 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
 def main(given: list[str] | None = None) -> None:
     options = arguments(given)
     compute = Compute.start(precision=options.precision)
-    rows, device = measure(options, compute), compute.describe()
-    out = options.out or Path("benchmarks/results") / f"kinds-{device['type']}-{date.today().isoformat()}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    settings = {key: value for key, value in vars(options).items() if key != "out"}
-    about = {"date": date.today().isoformat(), "device": device, "versions": versions(), "settings": settings}
-    write_json(out, {**about, "rows": rows})
+    rows = measure(options, compute)
+    out = written(rows, options, compute, "kinds-")
     print(f"{table(rows)}\nwritten to {out}")
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import resource
 import statistics
 import time
 from collections.abc import Callable
+from datetime import date
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+
+from rtok.compute import Compute
+from rtok.files import write_json
+from rtok.runs.record import versions
 
 
 def in_turns(works: dict[str, Callable[[], None]], repeats: int, device: torch.device) -> dict[str, list[float]]:
@@ -81,3 +88,13 @@ def peak_memory(work: Callable[[], None], device: torch.device) -> int | None:
 def process_peak() -> int:
     """Bytes at this process's peak so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def written(rows: list[dict[str, Any]], options: argparse.Namespace, compute: Compute, prefix: str) -> Path:
+    """Write the rows with what they were measured on, to `--out` or under the device and the day; return the file."""
+    device, today = compute.describe(), date.today().isoformat()
+    out: Path = options.out or Path("benchmarks/results") / f"{prefix}{device['type']}-{today}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    settings = {key: value for key, value in vars(options).items() if key != "out"}
+    write_json(out, {"date": today, "device": device, "versions": versions(), "settings": settings, "rows": rows})
+    return out

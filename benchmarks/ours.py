@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
+import timm
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmarks.measure import passes
@@ -15,7 +19,9 @@ from rtok.data.loader import Batch
 from rtok.evaluation.loop import AttackRun, Evaluator, Trial
 from rtok.evaluation.tasks.features import FeatureTask
 from rtok.evaluation.victims import Victim
+from rtok.models import load_backbone
 from rtok.models.backbone import Backbone
+from rtok.models.registry import find
 from rtok.training.loop import make_trainees
 from rtok.training.step import Trainer
 
@@ -81,3 +87,15 @@ def make_config(model: str, image_size: int, batch: int, steps: int, **more: Any
             **more,
         }
     )
+
+
+def load_random(model: str, image_size: int) -> Any:
+    """The architecture with random weights: timing does not depend on them, and no download is needed."""
+    spec = find(model)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "random.safetensors"
+        classes = {} if spec.kind == "embedding" else {"num_classes": 0}
+        vit = timm.create_model(spec.timm_name, img_size=spec.native_size, **classes)
+        save_file({name: tensor.contiguous() for name, tensor in vit.state_dict().items()}, path)
+        del vit
+        return load_backbone(model, weights=path, image_size=image_size)
