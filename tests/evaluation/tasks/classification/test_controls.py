@@ -17,7 +17,8 @@ from rtok.data.loader import evaluation_batches
 from rtok.data.transforms import Transform
 from rtok.defenses import RobustnessTokens
 from rtok.evaluation import evaluate_classification
-from tests.evaluation.tasks.classification.helpers import config, features, load, rows_of
+from tests.evaluation.tasks.classification.helpers import config, features, load
+from tests.evaluation.tasks.results import rows_of
 
 
 def test_a_control_with_its_own_head_equals_a_direct_computation(settings: dict[str, Any], tmp_path: Path) -> None:

@@ -16,16 +16,8 @@ from rtok.defenses import RobustnessTokens
 from rtok.errors import UserError
 from rtok.evaluation import evaluate_classification
 from rtok.heads import probe
-from tests.evaluation.tasks.classification.helpers import (
-    HEADS,
-    config,
-    features,
-    load,
-    per_image,
-    rows_of,
-    save_tokens,
-    without_own_heads,
-)
+from tests.evaluation.tasks.classification.helpers import HEADS, config, features, load, save_tokens, without_own_heads
+from tests.evaluation.tasks.results import per_image, rows_of
 
 
 def test_fitted_heads_learn_and_are_reused(settings: dict[str, Any], tmp_path: Path) -> None:

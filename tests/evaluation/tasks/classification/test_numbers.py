@@ -21,7 +21,8 @@ from rtok.defenses import RobustnessTokens
 from rtok.errors import UserError
 from rtok.evaluation import evaluate_classification
 from rtok.statistics import share_interval
-from tests.evaluation.tasks.classification.helpers import ATTACK, AUTO, config, features, load, per_image, rows_of
+from tests.evaluation.tasks.classification.helpers import ATTACK, AUTO, config, features, load
+from tests.evaluation.tasks.results import per_image, rows_of
 
 
 def test_attacks_are_checked_and_victims_compared(settings: dict[str, Any], head_files: dict[str, str]) -> None:

@@ -13,17 +13,8 @@ import yaml
 
 from rtok.evaluation import evaluate_classification, make_adversarial_set
 from rtok.evaluation.loop import Evaluator
-from tests.evaluation.tasks.classification.helpers import (
-    ATTACK,
-    AUTO,
-    FILES,
-    HEADS,
-    assert_same_rows,
-    config,
-    per_image,
-    rows_of,
-    save_tokens,
-)
+from tests.evaluation.tasks.classification.helpers import ATTACK, AUTO, FILES, HEADS, config, same_rows, save_tokens
+from tests.evaluation.tasks.results import per_image, rows_of
 
 
 def test_rows_and_files(settings: dict[str, Any]) -> None:
@@ -51,7 +42,7 @@ def test_rows_do_not_depend_on_the_batch(settings: dict[str, Any], tmp_path: Pat
     settings |= {"attack": [ATTACK, AUTO], "threats": ["transfer"], "data": data}
     for size in (1, 3):
         evaluate_classification(config(settings, batch_size=size, out=tmp_path / str(size)))
-    assert_same_rows(tmp_path / "1", tmp_path / "3")
+    same_rows(tmp_path / "1", tmp_path / "3")
 
 
 def test_two_processes_give_the_rows_of_one(
@@ -70,7 +61,7 @@ def test_two_processes_give_the_rows_of_one(
     done = run_rtok("eval-class", "--config", file, "--out", tmp_path / "two", processes=2)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == FILES
-    assert_same_rows(tmp_path / "one", tmp_path / "two")
+    same_rows(tmp_path / "one", tmp_path / "two")
 
 
 def test_an_interrupted_evaluation_resumes_to_the_same_files(

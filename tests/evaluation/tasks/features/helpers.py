@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from rtok.config.schema import Config
+from tests.evaluation.tasks.results import assert_same_rows
 
 FILES = ["config.yaml", "examples", "features.png", "per_image.csv", "results.json", "run.json", "summary.png"]
+NEAR = (
+    "cosine",
+    "cosine_to_plain",
+    "cosine_to_plain_alone",
+    "mse",
+    "cosine_cls",
+    "cosine_cls_to_plain",
+    "cosine_token",
+    "cosine_to_plain_token",
+)
+ROUNDED = ("fidelity", "fidelity_token", "image_linf_255")
+TOLERANCE = {**dict.fromkeys(NEAR, 1e-3), **dict.fromkeys(ROUNDED, 1e-5)}
 Rows = list[dict[str, Any]]
 
 
@@ -21,33 +31,5 @@ def config(settings: dict[str, Any], token_file: Path | None, **changes: Any) ->
     return Config.model_validate({**base, **changes})
 
 
-def rows_of(results: dict[str, Any], **wanted: Any) -> Rows:
-    return [row for row in results["rows"] if all(row[key] == value for key, value in wanted.items())]
-
-
-def per_image(out: Path) -> list[dict[str, str]]:
-    with (out / "per_image.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
-def assert_same_rows(one: Path, two: Path) -> None:
-    first, second = per_image(one), per_image(two)
-    assert len(first) == len(second)
-    for a, b in zip(first, second, strict=True):
-        assert a.keys() == b.keys()
-        for key, value in a.items():
-            if key in (
-                "cosine",
-                "cosine_to_plain",
-                "cosine_to_plain_alone",
-                "mse",
-                "cosine_cls",
-                "cosine_cls_to_plain",
-                "cosine_token",
-                "cosine_to_plain_token",
-            ):
-                assert float(b[key]) == pytest.approx(float(value), abs=1e-3), (a["image"], key)
-            elif key in ("fidelity", "fidelity_token", "image_linf_255"):
-                assert float(b[key]) == pytest.approx(float(value), abs=1e-5), (a["image"], key)
-            else:
-                assert b[key] == value
+def same_rows(one: Path, two: Path) -> None:
+    assert_same_rows(one, two, TOLERANCE.get)

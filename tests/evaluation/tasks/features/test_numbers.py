@@ -16,7 +16,8 @@ from rtok.data.transforms import Transform
 from rtok.defenses import RobustnessTokens
 from rtok.evaluation import evaluate_features
 from rtok.models import load_backbone
-from tests.evaluation.tasks.features.helpers import config, per_image, rows_of
+from tests.evaluation.tasks.features.helpers import config
+from tests.evaluation.tasks.results import per_image, rows_of
 
 
 def test_numbers_equal_a_direct_computation(settings: dict[str, Any], token_file: Path) -> None:

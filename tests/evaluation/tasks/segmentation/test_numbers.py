@@ -23,7 +23,8 @@ from rtok.evaluation import evaluate_segmentation
 from rtok.heads.segmentation.files import read_head
 from rtok.heads.segmentation.models import build_segmenter
 from rtok.models import load_backbone
-from tests.evaluation.tasks.segmentation.helpers import Configure, rows_of, table
+from tests.evaluation.tasks.results import rows_of, table
+from tests.evaluation.tasks.segmentation.helpers import Configure
 from tests.masked import defended
 
 

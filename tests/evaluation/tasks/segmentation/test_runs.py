@@ -21,7 +21,8 @@ from rtok.config.schema import Config
 from rtok.evaluation import evaluate_segmentation, make_adversarial_set
 from rtok.evaluation.loop import Evaluator
 from rtok.runs.folder import flatten
-from tests.evaluation.tasks.segmentation.helpers import Configure, rows_of, table
+from tests.evaluation.tasks.results import rows_of, table
+from tests.evaluation.tasks.segmentation.helpers import Configure
 
 FILES = ["config.yaml", "per_class.csv", "per_image.csv", "pictures", "results.json", "run.json", "summary.png"]
 FIT = {"type": "fit", "steps": 3, "batch_size": 2}
