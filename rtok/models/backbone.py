@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rtok.models.entry import NOTHING, AppendedTokens, Entry, bound, embed, run_blocks
-from rtok.models.frozen import freeze_linears
+from rtok.models.frozen import freeze
 from rtok.models.half import asks_for_gradient, with_half_products
 from rtok.models.images import check_range, check_shape
 from rtok.models.spec import ModelSpec
@@ -78,7 +78,7 @@ class Backbone(nn.Module):
         if positions is None and getattr(vit, "pos_embed", None) is not None:
             positions = vit.pos_embed.detach().clone()
         self.register_buffer("positions", positions, persistent=False)
-        freeze_linears(vit)
+        freeze(vit)
         self.requires_grad_(False)
         self.eval()
 

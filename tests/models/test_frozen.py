@@ -1,4 +1,4 @@
-"""`FrozenLinear` against `nn.Linear`."""
+"""Frozen layers against those of torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rtok.models import frozen
-from rtok.models.frozen import FrozenLinear, freeze_linears
+from rtok.models.frozen import FrozenLinear, FrozenPatches, freeze
 
 
 def product_and_gradient(layer: nn.Linear, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -21,7 +21,7 @@ def product_and_gradient(layer: nn.Linear, x: Tensor) -> tuple[Tensor, Tensor]:
 
 def frozen_copy(layer: nn.Linear) -> FrozenLinear:
     model = nn.Sequential(copy.deepcopy(layer)).requires_grad_(False)
-    freeze_linears(model)
+    freeze(model)
     (layer,) = model
     assert isinstance(layer, FrozenLinear)
     return layer
@@ -83,13 +83,42 @@ def test_a_layer_that_learns_stays_a_linear_layer() -> None:
     assert layer.weight.grad is not None
 
 
-def test_freeze_linears_shares_parameters_and_keeps_names_and_other_layers() -> None:
+@pytest.mark.parametrize("side", [(12, 8), (13, 11)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_gradient_of_patches_is_the_convolutions(side: tuple[int, int], bias: bool) -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(3, 20, 4, stride=4, bias=bias)
+    model = nn.Sequential(copy.deepcopy(layer)).requires_grad_(False)
+    freeze(model)
+    assert type(model[0]) is FrozenPatches
+    images, weights = torch.rand(2, 3, *side), torch.randn(2, 20, side[0] // 4, side[1] // 4)
+
+    def gradient(layer: nn.Module) -> tuple[Tensor, Tensor]:
+        x = images.clone().requires_grad_(True)
+        y = layer(x)
+        return y, torch.autograd.grad((y * weights).sum(), x)[0]
+
+    (y, found), (reference, expected) = gradient(model[0]), gradient(layer)
+    assert torch.equal(y, reference)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    model.requires_grad_(True)
+    model(images).sum().backward()
+    assert model[0].weight.grad is not None
+
+
+def test_convolutions_whose_windows_overlap_stay() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 4, stride=2), nn.Conv2d(4, 4, 3, stride=3, padding=1))
+    freeze(model)
+    assert [type(layer) for layer in model] == [nn.Conv2d, nn.Conv2d]
+
+
+def test_freeze_shares_parameters_and_keeps_names_and_other_layers() -> None:
     model = nn.ModuleDict(
         {"mlp": nn.Sequential(nn.Linear(4, 5), nn.GELU()), "head": nn.Linear(5, 2, bias=False)}
     ).eval()
     parameters, names = list(model.parameters()), list(model.state_dict())
 
-    freeze_linears(model)
+    freeze(model)
 
     assert [id(p) for p in model.parameters()] == [id(p) for p in parameters]
     assert list(model.state_dict()) == names

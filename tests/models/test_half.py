@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from timm.layers import LayerScale
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,6 +15,7 @@ from rtok.config.defenses import LoRAConfig
 from rtok.defenses.lora import LoRA
 from rtok.models.frozen import FrozenLinear
 from rtok.models.half import HalfLinear, exact_gradients, pays, with_half_products
+from rtok.models.half_attention import BatchedAttention
 
 # With a class token, registers, rotary positions, gated and packed MLPs, biases beside the layer, an embedding's head.
 MODELS = ["dinov2_vits14_reg", "dinov2_vitg14", "dinov3_vits16", "dinov3_vit7b16", "openclip_vitb16"]
@@ -75,12 +77,34 @@ def test_only_products_are_rounded(tiny: Callable[..., Any]) -> None:
     half = with_half_products(backbone.vit, torch.device("cpu"))
     layers = [module for module in half.modules() if isinstance(module, HalfLinear)]
     assert len(layers) == 4 * backbone.depth
-    assert not any(block.attn.fused_attn for block in half.blocks)
+    assert all(isinstance(block.attn, BatchedAttention) for block in half.blocks)
+    assert not any(isinstance(module, LayerScale) for module in half.blocks.modules())
     assert not any(isinstance(module, FrozenLinear) for module in half.blocks.modules())
     assert {parameter.dtype for parameter in half.parameters()} == {torch.float32}
+    assert {name.rpartition(".")[2] for name, _ in half.blocks.named_parameters()} == {"weight", "bias"}  # of norms
     # the model that it was made from is as it was
     assert sum(isinstance(module, FrozenLinear) for module in backbone.vit.blocks.modules()) == len(layers)
     assert all(block.attn.fused_attn for block in backbone.vit.blocks)
+    assert all(isinstance(block.ls2, LayerScale) for block in backbone.vit.blocks)
+
+
+def test_scales_of_branches_count(tiny: Callable[..., Any]) -> None:
+    backbone, images, target = opened(tiny, "dinov2_vits14")
+    with torch.no_grad():
+        for block in backbone.vit.blocks:
+            for scale in (block.ls1.gamma, block.ls2.gamma):
+                scale.copy_(torch.linspace(-0.5, 2, len(scale)))
+    exact = gradient(backbone, images, target)
+    backbone.half_gradients = True
+    assert likeness(gradient(backbone, images, target), exact) > 0.999
+
+
+def test_a_scale_that_is_trained_stays(tiny: Callable[..., Any]) -> None:
+    backbone, images, _ = opened(tiny, "dinov2_vits14")
+    backbone.half_gradients = True
+    gamma = backbone.vit.blocks[0].ls1.gamma.requires_grad_(True)
+    backbone(images.requires_grad_(True)).sum().backward()
+    assert gamma.grad is not None and gamma.grad.abs().max() > 0
 
 
 def test_weights_of_another_type_or_device_are_halved_again(tiny: Callable[..., Any]) -> None:
