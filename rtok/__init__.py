@@ -56,6 +56,7 @@ if TYPE_CHECKING:  # for type checkers, which cannot read the table
     from rtok.reporting.results import Results as Results
     from rtok.results.columns import Column as Column
     from rtok.results.columns import register_column as register_column
+    from rtok.sharing import push as push
     from rtok.training import TrainResult as TrainResult
 
 _NAMES = {
@@ -78,6 +79,7 @@ _NAMES = {
     "registration": "register_attack register_backbone register_dataset register_defense register_threat",
     "reporting.results": "Results",
     "results.columns": "Column register_column",
+    "sharing": "push",
     "training": "TrainResult",
 }
 _HOME = {name: f"rtok.{home}" for home, names in _NAMES.items() for name in names.split()}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from rtok.errors import UserError
+from rtok.models.locations import is_on_hub
 from rtok.release import TOKENS_FORMAT, TOKENS_KEY, description, made_with, parse_made_for
 from rtok.version import install
 
@@ -45,7 +46,7 @@ class Inspection:
 
 
 def inspect(path: str | Path) -> list[Inspection]:
-    """Return what is in a file, in each token file of a run folder, or in the weights of a transformers folder.
+    """Return what is in a file, in each defense of a run folder or of the hub, or in a transformers folder's weights.
 
     Raises:
         UserError: the file does not exist, is damaged, or holds no tensors.
@@ -58,10 +59,11 @@ def inspect(path: str | Path) -> list[Inspection]:
     if (path / "model.safetensors").is_file():
         path = path / "model.safetensors"
     files = [path]
-    if path.is_dir():
+    if path.is_dir() or is_on_hub(path):
         from rtok.defenses import defense_files
+        from rtok.defenses.hub import local_file
 
-        files = defense_files(path)
+        files = [local_file(file) for file in defense_files(path)]
     return [_token_file(file) or _checkpoint(file) for file in files]
 
 

@@ -8,23 +8,18 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # small tensors are a hundred times slower with two OpenMP threads
 os.environ["ACCELERATE_USE_CPU"] = "true"
 
-import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from rtok.models import Backbone
-    from rtok.models.spec import ModelSpec
+from tests.hub import Hub
+from tests.tiny import Tiny, tiny_maker
 
 ROOT = Path(__file__).parent.parent
 
@@ -52,6 +47,33 @@ def forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in set(sys.modules).difference(modules):
         if name.startswith("rtok_plugin_"):
             del sys.modules[name]
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[dict[str, bytes]], Hub]]:
+    """Start a hub with these files in the repository someone/vit, and an empty cache."""
+    hubs: list[Hub] = []
+
+    def start(files: dict[str, bytes]) -> Hub:
+        hubs.append(Hub(files))
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hubs[-1].address)
+        monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", hubs[-1].address)
+        monkeypatch.setattr(
+            "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
+            hubs[-1].address + "/{repo_id}/resolve/{revision}/{filename}",
+        )
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)  # another protocol
+        _snapshot.cache_clear()
+        return hubs[-1]
+
+    from rtok.defenses.hub import _snapshot
+
+    _snapshot.cache_clear()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    yield start
+    for one in hubs:
+        one.server.shutdown()
 
 
 @pytest.fixture(scope="session")
@@ -114,52 +136,7 @@ def run_rtok() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-@dataclass
-class Tiny:
-    """A tiny model: what rtok knows of it, timm's own instance at native size, and its weights in a file."""
-
-    spec: ModelSpec
-    vit: Any
-    path: Path
-
-    def load(self, **options: Any) -> Backbone:
-        from rtok.models import load_backbone
-
-        return load_backbone(self.spec, **{"weights": self.path, "image_size": self.spec.native_size, **options})
-
-    def images(self, count: int = 2, size: int | None = None) -> Tensor:
-        import torch
-
-        side = size or self.spec.native_size
-        return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(1))
-
-
 @pytest.fixture
 def tiny(tmp_path: Path) -> Callable[..., Tiny]:
-    """Make two-block members of any family, built and read through the same code as the real ones."""
-    import timm
-    import torch
-    from safetensors.torch import save_file
-
-    from rtok.models.registry import find
-
-    def make(name: str, **kwargs: Any) -> Tiny:
-        spec = find(name)
-        swiglu = {"mlp_ratio": 5.5} if name.startswith("dinov2_vitg") else {}  # packed: twice an even width
-        kwargs = {"embed_dim": 64, "depth": 2, "num_heads": 2, **swiglu, **kwargs}
-        spec = dataclasses.replace(spec, dim=64, timm_kwargs=kwargs)
-        classes = {} if spec.kind == "embedding" else {"num_classes": 0}
-        vit = timm.create_model(spec.timm_name, **classes, **kwargs).eval()
-        generator = torch.Generator().manual_seed(0)
-        state = vit.state_dict()
-        for key, tensor in state.items():
-            # everything but OpenCLIP's bias, which its files do not have
-            if key == "head.bias":
-                tensor.zero_()
-            else:
-                tensor.copy_(0.3 * torch.randn(tensor.shape, generator=generator))
-        path = tmp_path / f"{name.replace(':', '-')}.safetensors"
-        save_file({key: tensor.contiguous() for key, tensor in state.items()}, path)
-        return Tiny(spec, vit, path)
-
-    return make
+    """Make two-block members of any family."""
+    return tiny_maker(tmp_path)

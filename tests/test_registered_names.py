@@ -40,6 +40,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "training/attacker.py": "transfer adaptive",
         "training/loop.py": "transfer",
     },
+    "a card says what is left of a defense that an attacker has, or copies": {"sharing/card.py": "adaptive extracted"},
     "threats with a section of the config of their own": {
         "config/rules.py": "guessed query informed extracted",
         "cli/dry_run.py": "guessed extracted",
@@ -88,11 +89,14 @@ ALLOWED: dict[str, dict[str, str]] = {
         "inspection.py": "weights",
         "models/loading.py": "weights",
         "reporting/report/leaderboard.py": "weights",
+        "sharing/card.py": "weights",
+        "sharing/header.py": "weights",
     },
     "extras of the package": {"cli/doctor.py": "hf"},
     "`normalization: imagenet`": {"config/sections.py": "imagenet", "models/loading.py": "imagenet"},
     "fills in a config that is only checked for mistakes": {"config/validation.py": "photos"},
     "a unit of progress": {"preparation/archives.py": "folder"},
+    "the key `attack.from`, which names a folder": {"sharing/public.py": "from"},
     "what `--data FOLDER` is short for": {"cli/shortcuts.py": "folder"},
 }
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from rtok.cli import configs, convert, doctor, inspect, models, prepare_imagenet, report
+from rtok.cli import configs, convert, doctor, inspect, models, prepare_imagenet, push, report
 from rtok.cli.command import add_run_command, resume
 from rtok.cli.runs import COMMANDS
 from rtok.errors import UserError, printable
@@ -83,6 +83,7 @@ def build() -> typer.Typer:
         add_run_command(app, name, command.about)
     app.command("convert")(convert.convert)
     app.command("report")(report.report)
+    app.command("push")(push.push)
     app.command("inspect")(inspect.inspect)
     app.command("prepare-imagenet")(prepare_imagenet.prepare_imagenet)
     app.command("models")(models.models)

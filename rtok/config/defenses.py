@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from typing_extensions import Self
 
 from rtok.config.registry import DEFENSES, NameIn, SectionOf
 from rtok.config.types import (
     BY_SHAPE,
-    FilePath,
     Index,
     Listed,
     Mapped,
@@ -21,7 +20,11 @@ from rtok.config.types import (
     Single,
     SmallCount,
     UniqueList,
+    broken_rule,
+    parse_path,
 )
+from rtok.errors import UserError
+from rtok.models.locations import OnHub, is_on_hub
 
 KIND = "tokens"  # of a section that names none
 STACK = "stack"  # of several defenses on each other
@@ -113,19 +116,41 @@ def _kind(written: Any) -> str:
     return kind if isinstance(kind, str) and kind in DEFENSES else KIND
 
 
+def _parse_place(written: object) -> Path:
+    """Read a path, or a place on the hub, which is kept as it is written."""
+    if isinstance(written, str) and is_on_hub(written):
+        try:
+            OnHub.parse(written)
+        except UserError as error:
+            raise broken_rule(str(error)) from None
+    return parse_path(written)
+
+
+# A file, a run folder, or `hf:USER/REPO[@REVISION][:FILE]`.
+DefensePath = Annotated[Path, BeforeValidator(_parse_place)]
+
+
 class StackConfig(Section):
     """Several trained defenses on each other, measured as one."""
 
-    stack: Annotated[UniqueList[FilePath], Field(min_length=2)] = Field(
-        description="Files or run folders, the innermost first: each enters a model with those before it inside."
+    stack: Annotated[UniqueList[DefensePath], Field(min_length=2)] = Field(
+        description="Files, run folders or `hf:USER/REPO`, the innermost first: each enters a model with those before "
+        "it inside."
     )
 
     def __str__(self) -> str:
         """The files, as rows of results name the stack."""
-        return " + ".join(map(str, self.stack))
+        return _ON.join(map(str, self.stack))
 
 
 Place = Path | StackConfig  # where a defense lies that is measured
+_ON = " + "
+
+
+def named_place(text: str) -> Place:
+    """Return the place that rows of results name."""
+    files = text.split(_ON)
+    return Path(text) if len(files) == 1 else StackConfig(stack=list(map(Path, files)))
 
 
 def as_places(written: Any) -> Any:
@@ -133,5 +158,5 @@ def as_places(written: Any) -> Any:
     return [written] if isinstance(written, Mapping) and STACK in written else written
 
 
-AnyPlace = Annotated[Mapped[StackConfig] | Single[FilePath], BY_SHAPE]
+AnyPlace = Annotated[Mapped[StackConfig] | Single[DefensePath], BY_SHAPE]
 AnyDefense = Annotated[DefenseConfig, SectionOf(DEFENSES, _kind)]

@@ -19,11 +19,11 @@ from rtok.config.threats import GuessedConfig
 from rtok.config.types import as_fraction
 from rtok.errors import UserError
 from rtok.files import where
-from rtok.models.locations import folder_of
+from rtok.models.locations import folder_of, is_on_hub
 from rtok.models.registry import find
 from rtok.version import install
 
-_NAME_FILES = "name a file or run folder that `rtok train` wrote, or a list of them"
+_NAME_FILES = "name a file or run folder that `rtok train` wrote, hf:USER/REPO, or a list of them"
 
 
 def check(config: Config, command: str) -> list[Problem]:
@@ -73,9 +73,9 @@ def _on_disk(model: ModelConfig) -> Path | None:
 
 
 def check_files(config: Config) -> Iterator[Problem]:
-    """Every file and folder that the config names must exist."""
+    """Every file and folder that the config names must exist, but for those of the hub, which are fetched."""
     for key, path in named_files(config):
-        if not path.exists():
+        if not is_on_hub(path) and not path.exists():
             yield Problem(key, f"{path} does not exist{where(path)}")
 
 

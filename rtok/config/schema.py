@@ -11,7 +11,7 @@ from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field
 from rtok.config import strict_yaml
 from rtok.config.attack import AttackConfig
 from rtok.config.attack_methods import AnyAttack, PGDConfig
-from rtok.config.defenses import AnyDefense, AnyPlace, Place, StackConfig, as_places
+from rtok.config.defenses import AnyDefense, AnyPlace, DefensePath, Place, StackConfig, as_places
 from rtok.config.environment import escape
 from rtok.config.head import HeadConfig
 from rtok.config.ready import protocols
@@ -76,14 +76,14 @@ class Config(Section):
 
     model: ModelConfig = Field(description="The backbone.")
     defense: Annotated[
-        Annotated[Mapped[AnyDefense] | Listed[UniqueList[AnyPlace]] | Single[FilePath], BY_SHAPE] | None,
+        Annotated[Mapped[AnyDefense] | Listed[UniqueList[AnyPlace]] | Single[DefensePath], BY_SHAPE] | None,
         BeforeValidator(as_places),
     ] = Field(
         None,
         validation_alias=AliasChoices("defense", "tokens"),
         description="`train`: the defense to train, a section. `eval-*`: a file or run folder that `train` wrote, "
-        "weights that others made, several on each other as `{stack: [FILE, FILE]}`, or a list of these. "
-        "`tokens` is another name of this key.",
+        "`hf:USER/REPO[@REVISION][:FILE]` that `rtok push` did, weights that others made, several on each other as "
+        "`{stack: [FILE, FILE]}`, or a list of these. `tokens` is another name of this key.",
     )
     surrogate: SurrogateConfig = Field(
         SurrogateConfig(), description="`attack`, `eval-*`: the model that `transfer` crafts on."
@@ -105,10 +105,12 @@ class Config(Section):
         ["transfer", "informed", "adaptive"], description=f"`eval-*`: the attackers. {THREATS.described()}."
     )
     informed: InformedConfig = Field(InformedConfig(), description="`eval-*`: the `informed` attacker.")
-    guessed: Annotated[Mapped[GuessedConfig] | Listed[UniqueList[FilePath]] | Single[FilePath], BY_SHAPE] | None = (
-        Field(
-            None, description="`eval-*`: the defenses of the `guessed` attacker: files or run folders, or `{train: N}`."
-        )
+    guessed: (
+        Annotated[Mapped[GuessedConfig] | Listed[UniqueList[DefensePath]] | Single[DefensePath], BY_SHAPE] | None
+    ) = Field(
+        None,
+        description="`eval-*`: the defenses of the `guessed` attacker: files, run folders or `hf:USER/REPO`, or "
+        "`{train: N}`.",
     )
     extracted: ExtractedConfig | None = Field(None, description="`eval-*`: the `extracted` attacker.")
     query: QueryConfig = Field(QueryConfig(), description="`eval-*`: the `query` attacker.")

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, BeforeValidator, Field, ValidationInfo, field_validator
 
 from rtok.config import datasets as datasets  # registers them
+from rtok.config.defenses import DefensePath
 from rtok.config.registry import DATASETS, NameIn
 from rtok.config.types import (
     BY_SHAPE,
@@ -65,8 +66,8 @@ class ModelConfig(Section):
     weights: Annotated[str | Path, BeforeValidator(_weights)] = Field(
         "pretrained",
         description="`pretrained` downloads through timm; or a `.pth`, `.pt` or `.safetensors` file with "
-        "DINOv2, timm or transformers names: its path, `local-dir:DIR` for the one in a folder, or `hf-hub:USER/REPO` "
-        "(`hf-hub:USER/REPO:FILE`) for one on the Hugging Face hub.",
+        "DINOv2, timm or transformers names: its path, `local-dir:DIR` for the one in a folder, or "
+        "`hf-hub:USER/REPO[@REVISION][:FILE]` (`hf:` for short) for one on the Hugging Face hub.",
     )
     image_size: Annotated[Listed[tuple[SmallCount, SmallCount]] | Single[SmallCount], BY_SHAPE] = Field(
         224,
@@ -105,10 +106,10 @@ class SurrogateConfig(Section):
     model: Annotated[Mapped[ModelConfig] | Single[str], BY_SHAPE] = Field(
         "same", description="`same`, a model's name, or a section like `model`."
     )
-    defense: FilePath | None = Field(
+    defense: DefensePath | None = Field(
         None,
         validation_alias=AliasChoices("defense", "tokens"),
-        description="The defense that the attacker has: a file that `train` wrote.",
+        description="The defense that the attacker has: a file that `train` wrote, or `hf:USER/REPO`.",
     )
     head: Annotated[Literal["same"] | Path, _path_or("same")] = Field(
         "same", description="The head to attack through: `same`, or a file."

@@ -11,6 +11,7 @@ from torch import Tensor
 from rtok.checkpoints import Checkpoint, read_checkpoint, whole_model
 from rtok.defenses import Defense, RobustnessTokens
 from rtok.defenses.files import only_file, parse_defense
+from rtok.defenses.hub import local_file
 from rtok.errors import UserError
 from rtok.models.backbone import Backbone
 from rtok.models.identify import only_match
@@ -148,7 +149,7 @@ def _recorded_weights(defense: Defense) -> str:
 def _read_defense(path: Path) -> tuple[Checkpoint, Defense]:
     """Read a defense's file, or the only one in a folder."""
     file = only_file(path)
-    content = read_checkpoint(file)
+    content = read_checkpoint(local_file(file))
     about = description(content.metadata)
     if about is not None and about["target"] != "robustify":
         raise UserError(

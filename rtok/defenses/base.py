@@ -54,6 +54,7 @@ class Defense(ABC):
     stem: ClassVar[str] = "defense"
     noun: ClassVar[str] = "defense"
     has_control: ClassVar[bool] = True  # False where an untrained twin is the plain model, which then is the control
+    private: ClassVar[bool] = True  # whether it is worth less once an attacker has it: what publishing gives away
     replaces_backbone: ClassVar[bool] = False  # True where nothing of the backbone's own weights is left
     fit_lr: ClassVar[float] = 1e-2  # of Adam, where an untrained defense is fitted to the answers of another
 

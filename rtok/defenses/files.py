@@ -1,15 +1,17 @@
-"""The files of defenses: one file, or those in the folder of a run."""
+"""The files of defenses: one file, or those in the folder of a run or in a repository of the hub."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rtok.checkpoints import Checkpoint, read_checkpoint
 from rtok.config.defenses import DEFENSES, STACK, Place, StackConfig
 from rtok.defenses.base import Defense
+from rtok.defenses.hub import files_on_hub, local_file
 from rtok.defenses.stack import Stack
 from rtok.errors import UserError
+from rtok.models.locations import is_on_hub
 from rtok.release import made_with
 
 
@@ -17,7 +19,7 @@ def load_defense(path: str | Place, model: str | None = None) -> Defense:
     """Read a defense of any registered kind, or what others made that is one: tokens, a whole set of weights.
 
     Args:
-        path: a file; in a config also a stack of files.
+        path: a file, or `hf:USER/REPO[@REVISION][:FILE]` of the Hugging Face hub; in a config also a stack of them.
         model: the backbone that weights of others are for. None: the one that they fit.
 
     Raises:
@@ -25,7 +27,8 @@ def load_defense(path: str | Place, model: str | None = None) -> Defense:
     """
     if isinstance(path, StackConfig):
         return Stack.of(*(load_defense(file, model) for file in path.stack))
-    return parse_defense(read_checkpoint(Path(path)), Path(path), model)
+    file = only_file(Path(path)) if is_on_hub(path) else Path(path)
+    return parse_defense(read_checkpoint(local_file(file)), file, model)
 
 
 def parse_defense(content: Checkpoint, path: Path, model: str | None = None) -> Defense:
@@ -54,24 +57,30 @@ def file_patterns() -> list[str]:
 
 
 def defense_files(path: Path) -> list[Path]:
-    """Return the files that a path stands for: a file itself, or those of a run folder.
+    """Return the files that a path stands for: a file itself, or those of a run folder or a repository of the hub.
 
     Raises:
-        UserError: the path does not exist, or the folder holds no defense.
+        UserError: the path does not exist, or there is no defense in it.
     """
     path = Path(path)
+    if is_on_hub(path):  # a stack is one file there
+        return _sorted(map(Path, files_on_hub(path, [*file_patterns(), f"{Stack.stem}*.safetensors"])))
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise UserError(f"There is no defense file or run folder '{path}'. Give one that `rtok train` has written.")
     patterns = file_patterns()
-    # rtokens-5 comes before rtokens-10
     found = {file for pattern in patterns for file in path.glob(pattern)}
     if not found:
         raise UserError(
             f"The folder '{path}' holds no defense ({', '.join(patterns)}). Give the folder of a finished `rtok train`."
         )
-    return sorted(found, key=lambda file: (len(file.name), file.name))
+    return _sorted(found)
+
+
+def _sorted(files: Iterable[Path]) -> list[Path]:
+    """Sort by name: rtokens-5 comes before rtokens-10."""
+    return sorted(files, key=lambda file: (len(file.name), file.name))
 
 
 def only_file(path: Path) -> Path:
@@ -83,7 +92,8 @@ def only_file(path: Path) -> Path:
     files = defense_files(path)
     if len(files) > 1:
         names = ", ".join(f"'{file}'" for file in files)
-        raise UserError(f"The folder '{path}' holds {len(files)} defenses; choose one of them: {names}.")
+        what = path if is_on_hub(path) else f"The folder '{path}'"
+        raise UserError(f"{what} holds {len(files)} defenses; choose one of them: {names}.")
     return files[0]
 
 

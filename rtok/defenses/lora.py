@@ -46,6 +46,7 @@ class LoRA(Defense):
     stem: ClassVar[str] = "lora"
     noun: ClassVar[str] = "low-rank changes"
     has_control: ClassVar[bool] = False
+    private: ClassVar[bool] = False
     fit_lr: ClassVar[float] = 1e-3  # ten times as much throws the first steps far away from the answers
 
     def __repr__(self) -> str:

@@ -87,6 +87,11 @@ class Stack(Defense):
         return any(member.has_control for member in self.members)
 
     @property
+    def private(self) -> bool:  # type: ignore[override]
+        """Whether a member is."""
+        return any(member.private for member in self.members)
+
+    @property
     def fit_lr(self) -> float:  # type: ignore[override]
         """The smallest of the members', which suits all."""
         return min(member.fit_lr for member in self.members)

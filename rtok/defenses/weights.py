@@ -38,6 +38,7 @@ class FullWeights(Defense):
     stem: ClassVar[str] = "weights"
     noun: ClassVar[str] = "weights"
     has_control: ClassVar[bool] = False
+    private: ClassVar[bool] = False
     replaces_backbone: ClassVar[bool] = True
     fit_lr: ClassVar[float] = 1e-4  # a step of Adam moves every weight by as much
 

@@ -7,7 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rtok.config.defenses import named_place
 from rtok.config.protocols import deviations, fixed
+from rtok.defenses.hub import local_file
 from rtok.evaluation.task import Task
 from rtok.evaluation.victims import Victim
 from rtok.files import sha256_of, write_json
@@ -34,12 +36,12 @@ def described(victims: Sequence[Victim]) -> dict[str, Row]:
     for victim in victims:
         if victim.role != "robust" or victim.file is None or victim.defense is None or victim.file in found:
             continue
-        defense, path = victim.defense, Path(victim.file)
+        defense, place = victim.defense, named_place(victim.file)
         sections = {name: part for name in _SECTIONS if isinstance(part := defense.config.get(name), Mapping)}
         trained = flatten({**sections, "defense": defense.settings()})
         found[victim.file] = {
             "kind": defense.kind,
-            "sha256": sha256_of(path) if path.is_file() else None,
+            "sha256": sha256_of(local_file(place)) if isinstance(place, Path) else None,
             "parameters": sum(values.numel() for values in defense.parameters().values()),
             "trained": {key: value for key, value in trained.items() if not isinstance(value, list)},
         }

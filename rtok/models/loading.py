@@ -15,7 +15,7 @@ from rtok.checkpoints import read_checkpoint, state_dict
 from rtok.errors import UserError
 from rtok.models.backbone import Backbone
 from rtok.models.downloads import check_download
-from rtok.models.locations import HUB, fetch, local_file, present_file
+from rtok.models.locations import HUB, OnHub, fetch, local_file, present_file
 from rtok.models.module import load_module
 from rtok.models.naming.rules import Naming
 from rtok.models.naming.timm import TIMM
@@ -180,7 +180,7 @@ def _download(spec: ModelSpec) -> dict[str, Tensor]:
     except Exception as error:  # downloads fail in many ways
         raise UserError(
             f"The pretrained weights of '{spec.name}' could not be downloaded from the Hugging Face hub "
-            f"({type(error).__name__}). {fetch(_repository(spec))} Any file in "
+            f"({type(error).__name__}). {fetch(OnHub(hub_repository(spec)))} Any file in "
             f"{', '.join(naming.name for naming in spec.namings)} naming will do (.pth, .pt or .safetensors): "
             "--weights FILE, for `rtok convert` --backbone-weights FILE."
         ) from error
@@ -188,7 +188,7 @@ def _download(spec: ModelSpec) -> dict[str, Tensor]:
     return dict(vit.state_dict())
 
 
-def _repository(spec: ModelSpec) -> str:
+def hub_repository(spec: ModelSpec) -> str:
     """Return the repository of the hub that a model's pretrained weights come from."""
     if spec.timm_name.startswith(HUB):  # of the model `timm:hf-hub:USER/REPO`
         return spec.timm_name.removeprefix(HUB)

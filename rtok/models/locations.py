@@ -1,8 +1,10 @@
-"""Where weights can lie but in a named file: in a folder (`local-dir:PATH`), on the Hugging Face hub (`hf-hub:...`)."""
+"""Where files can lie but at a path: in a folder (`local-dir:PATH`), on the Hugging Face hub (`hf:USER/REPO`)."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from rtok.errors import UserError, some
@@ -10,19 +12,59 @@ from rtok.files import where
 from rtok.models.downloads import NAMES, check_file
 
 HUB, FOLDER = "hf-hub:", "local-dir:"
+SHORT = "hf:"  # the same as HUB, which is timm's
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+_PLACE = re.compile(
+    r"(?:hf|hf-hub):(?P<repository>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<revision>[^@:]+))?(?::(?P<file>[^:]+))?", re.ASCII
+)
+
+
+@dataclass(frozen=True)
+class OnHub:
+    """A place on the hub: `hf:USER/REPO[@REVISION][:FILE]`.
+
+    Attributes:
+        repository: USER/REPO.
+        revision: a branch, a tag or a commit; None for the main branch.
+        file: its path in the repository; "" for the repository.
+    """
+
+    repository: str
+    revision: str | None = None
+    file: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> OnHub:
+        """Read a place.
+
+        Raises:
+            UserError: it is not written as one.
+        """
+        found = _PLACE.fullmatch(text)
+        if found is None:
+            prefix = HUB if text.startswith(HUB) else SHORT
+            raise UserError(f"{text} is not a place on the hub: write {prefix}USER/REPO, or {prefix}USER/REPO:FILE.")
+        return cls(found["repository"], found["revision"], found["file"] or "")
+
+    def __str__(self) -> str:
+        revision, file = self.revision and f"@{self.revision}", self.file and f":{self.file}"
+        return f"{SHORT}{self.repository}{revision or ''}{file}"
+
+
+def is_on_hub(place: str | Path) -> bool:
+    """Whether something is named by a place on the hub."""
+    return str(place).startswith((HUB, SHORT))
 
 
 def is_location(weights: str | Path) -> bool:
     """Whether weights are named by a place, and not by `pretrained` or a file."""
-    return str(weights).startswith((HUB, FOLDER))
+    return is_on_hub(weights) or str(weights).startswith(FOLDER)
 
 
 def check_location(weights: str) -> None:
-    """Raise a UserError unless a place is written as `hf-hub:USER/REPO[:FILE]` or `local-dir:PATH`."""
-    parts = weights.removeprefix(HUB).partition(":")[0].split("/")
-    if weights.startswith(HUB) and (len(parts) != 2 or not all(parts)):
-        raise UserError(f"{weights} is not a place on the hub: write {HUB}USER/REPO, or {HUB}USER/REPO:FILE.")
+    """Raise a UserError unless a place is written as `hf-hub:USER/REPO[@REVISION][:FILE]` or `local-dir:PATH`."""
+    if is_on_hub(weights):
+        OnHub.parse(weights)
     if weights == FOLDER:
         raise UserError(f"{weights} names no folder: write {FOLDER}PATH.")
 
@@ -40,7 +82,7 @@ def local_file(weights: str | Path) -> Path:
         UserError: there is no such folder or repository, none or several such files in it, or no connection.
     """
     present = present_file(weights)
-    return _downloaded(*_of_hub(weights)) if present is None else present
+    return _downloaded(OnHub.parse(str(weights))) if present is None else present
 
 
 def present_file(weights: str | Path) -> Path | None:
@@ -54,54 +96,58 @@ def present_file(weights: str | Path) -> Path | None:
     check_location(str(weights))
     folder = folder_of(weights)
     if folder is None:
-        return _cached(*_of_hub(weights))
+        return _cached(OnHub.parse(str(weights)))
     if not folder.is_dir():
         raise UserError(f"{weights}: there is no folder {folder}{where(folder)}.")
     return folder / _chosen([path.name for path in folder.iterdir() if path.is_file()], str(weights))
 
 
-def _of_hub(weights: str | Path) -> tuple[str, str]:
-    """Return the repository and the name of the file, "" where it is not named."""
-    repository, _, file = str(weights).removeprefix(HUB).partition(":")
-    return repository, file
-
-
-def _cached(repository: str, file: str) -> Path | None:
+def _cached(place: OnHub) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    for name in [file] if file else NAMES:
-        found = try_to_load_from_cache(repository, name)
+    for name in [place.file] if place.file else NAMES:
+        found = try_to_load_from_cache(place.repository, name, revision=place.revision)
         if isinstance(found, str):
-            check_file(Path(found), name, repository)
+            check_file(Path(found), name, place.repository)
             return Path(found)
     return None
 
 
-def _downloaded(repository: str, file: str) -> Path:
+def _downloaded(place: OnHub) -> Path:
     from huggingface_hub import hf_hub_download, list_repo_files
 
+    repository, revision = place.repository, place.revision
     try:
-        name = file or _chosen(list_repo_files(repository), f"{HUB}{repository}")
-        found = Path(hf_hub_download(repository, name))
+        name = place.file or _chosen(list_repo_files(repository, revision=revision), f"{HUB}{repository}")
+        found = Path(hf_hub_download(repository, name, revision=revision))
     except UserError:
         raise
     except Exception as error:  # downloads fail in many ways
-        reason = (str(error).strip().splitlines() or [""])[0].rstrip(".")
-        raise UserError(
-            f"{HUB}{repository} could not be downloaded ({type(error).__name__}: {reason}). {fetch(repository, file)}"
-        ) from error
+        raise UserError(f"{HUB}{repository} {not_downloaded(error)} {fetch(place)}") from error
     check_file(found, name, repository)
     return found
 
 
-def fetch(repository: str, file: str = "") -> str:
-    """Return how to get a repository of the hub onto a machine without a connection, as a sentence."""
-    one = f" {file}" if file else ""
-    place = f"DIR/{file}" if file else f"{FOLDER}DIR"
-    return (
-        f"Without a connection, run `hf download {repository}{one} --local-dir DIR` where there is one, and set "
-        f"model.weights: {place}."
-    )
+def not_downloaded(error: Exception) -> str:
+    """Return what to say of a failed download, after the name of the place."""
+    return f"could not be downloaded ({type(error).__name__}: {reason(error)})."
+
+
+def reason(error: Exception) -> str:
+    """Return the first line of an error's message: the hub's client adds requests and advice."""
+    return (str(error).strip().splitlines() or [""])[0].rstrip(".")
+
+
+def fetch(place: OnHub, then: str = "set model.weights: {}") -> str:
+    """Return how to get a place of the hub onto a machine without a connection, as a sentence.
+
+    Args:
+        then: what to do with the file or folder.
+    """
+    words = [place.repository, place.file, place.revision and f"--revision {place.revision}", "--local-dir DIR"]
+    local = f"DIR/{place.file}" if place.file else f"{FOLDER}DIR"
+    download = f"`hf download {' '.join(filter(None, words))}`"
+    return f"Without a connection, run {download} where there is one, and {then.format(local)}."
 
 
 def _chosen(names: Iterable[str], place: str) -> str:

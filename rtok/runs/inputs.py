@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rtok.config.rules import named_files
 from rtok.data.source import ImageSource
 from rtok.defenses import defense_files
+from rtok.defenses.hub import local_file
 from rtok.errors import UserError
 from rtok.files import sha256_of
 from rtok.setup import Setup
@@ -117,7 +118,7 @@ def _files(key: str, path: Path) -> Iterator[Path]:
 
 def _hash_file(path: Path) -> str:
     try:
-        return f"sha256 {sha256_of(path)[:16]}"
+        return f"sha256 {sha256_of(local_file(path))[:16]}"
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
 

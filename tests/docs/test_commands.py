@@ -113,6 +113,8 @@ def check(words: list[str], page: Path) -> None:
         assert rest[0] == "install" and "rtok" not in rest, words
         for extras in re.findall(r"\[([\w,]+)\]", " ".join(rest)):
             assert set(extras.split(",")) <= EXTRAS, words
+    elif program == "hf":  # the hub's own
+        assert rest[0] == "download" or rest == ["auth", "login"], words
     elif program == "python" and rest[0] == "tools/train.py":  # mmsegmentation's own
         assert rest[1].startswith("configs/") and (ROOT / rest[1]).is_file(), words
     elif program == "python" or program.startswith("scripts/"):

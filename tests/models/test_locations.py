@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,79 +14,7 @@ from pydantic import ValidationError
 from rtok.config.sections import ModelConfig
 from rtok.errors import UserError
 from rtok.models.locations import local_file, present_file
-
-COMMIT = "c" * 40
-
-
-class Hub:
-    """What huggingface_hub asks for to list a repository and download its files."""
-
-    def __init__(self, files: dict[str, bytes]) -> None:
-        self.files = files
-        self.asked: list[str] = []
-        hub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_HEAD(self) -> None:
-                self.answer(body=False)
-
-            def do_GET(self) -> None:
-                self.answer(body=True)
-
-            def answer(self, *, body: bool) -> None:
-                hub.asked.append(f"{self.command} {self.path}")
-                status, headers, content = hub.reply(self.path.partition("?")[0])
-                self.send_response(status)
-                for name, value in {**headers, "Content-Length": str(len(content))}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                if body:
-                    self.wfile.write(content)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}"
-
-    def reply(self, path: str) -> tuple[int, dict[str, str], bytes]:
-        if path.startswith("/api/models/someone/vit/tree"):
-            tree = [
-                {"type": "file", "path": name, "size": len(content), "oid": "0" * 40}
-                for name, content in self.files.items()
-            ]
-            return 200, {"Content-Type": "application/json"}, json.dumps(tree).encode()
-        name = path.removeprefix("/someone/vit/resolve/main/").removeprefix(f"/someone/vit/resolve/{COMMIT}/")
-        if name in self.files:
-            digest = hashlib.sha256(self.files[name]).hexdigest()
-            return 200, {"X-Repo-Commit": COMMIT, "ETag": f'"{digest}"'}, self.files[name]
-        return 404, {"X-Error-Code": "EntryNotFound"}, b""
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[dict[str, bytes]], Hub]]:
-    """Start a hub with these files in the repository someone/vit, and an empty cache."""
-    hubs: list[Hub] = []
-
-    def start(files: dict[str, bytes]) -> Hub:
-        hubs.append(Hub(files))
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hubs[-1].address)
-        monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", hubs[-1].address)
-        monkeypatch.setattr(
-            "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
-            hubs[-1].address + "/{repo_id}/resolve/{revision}/{filename}",
-        )
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-        return hubs[-1]
-
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    yield start
-    for one in hubs:
-        one.server.shutdown()
+from tests.hub import Hub
 
 
 def test_a_repository_is_downloaded_once(hub: Callable[[dict[str, bytes]], Hub]) -> None:

@@ -9,7 +9,7 @@ from rtok.reporting.methods import over_seeds
 from rtok.reporting.report.blocks import Block, Heading, Paragraph, Table
 from rtok.reporting.report.runs import Run, distinct, model
 from rtok.reporting.sanity import check_lines, verdict
-from rtok.reporting.tables import cautions, cell, notes, varying
+from rtok.reporting.tables import cautions, cell, fitting, notes, varying
 from rtok.results.columns import COLUMNS, Column, main_column
 from rtok.results.rows import Identity, Naming, Row, attack_title, by_attack, same_attack
 from rtok.results.words import capital, counted
@@ -23,14 +23,15 @@ def overview(runs: Sequence[Run]) -> Iterator[Block]:
     for command in distinct(run.command for run in measured):
         members = [run for run in measured if run.command == command]
         yield Heading(2, f"Overview: {main_column(command).title}")
-        yield from _matrix(members, main_column(command))
+        yield from matrix(members, main_column(command))
         for run in members:
             found = (run.results or {}).get("sanity")
             if found and not all(check["passed"] for check in found["checks"]):
                 yield Paragraph(f"{run.name}: {verdict(found)}", alarm=True)
 
 
-def _matrix(runs: Sequence[Run], column: Column) -> Iterator[Block]:
+def matrix(runs: Sequence[Run], column: Column) -> Iterator[Block]:
+    """One column of some runs' results: one line per victim, one column per threat."""
     rows = [(run, row, Identity.of(row)) for run in runs for row in _rows(run)]
     naming = Naming.of((row for _, row, _ in rows), whole=True)
     lines: dict[tuple[str, ...], dict[str, str]] = {}
@@ -52,14 +53,18 @@ def _matrix(runs: Sequence[Run], column: Column) -> Iterator[Block]:
     )
 
 
-def evaluations(runs: Sequence[Run]) -> Iterator[Block]:
-    """Every table of the runs of one command on one model, one per attack; then the sanity checks."""
+def evaluations(runs: Sequence[Run], *, width: int | None = None) -> Iterator[Block]:
+    """Every table of the runs of one command on one model, one per attack; then the sanity checks.
+
+    Args:
+        width: characters that a table may have: the least important columns give way. None: all columns.
+    """
     several = len(runs) > 1
     columns = (*([_RUN] if several else []), *COLUMNS[runs[0].command])
     rows: list[Row] = [{**row, "run": run.name} for run in runs for row in _rows(run)]
     for title, group in by_attack(rows):
         yield Heading(3, title)
-        shown = varying(group, columns)
+        shown = varying(group, columns) if width is None else fitting(group, columns, width=width)
         files = Naming.of(group).files
         number = {i for i, column in enumerate(shown) if not column.identity or column.key in ("n", "queries")}
         yield Table(
@@ -68,7 +73,7 @@ def evaluations(runs: Sequence[Run]) -> Iterator[Block]:
             frozenset(number),
             frozenset(i for i, column in enumerate(shown) if column.main),
         )
-        yield Paragraph(" ".join(notes(group, columns)))
+        yield Paragraph(" ".join(notes(group, columns, shown=None if width is None else shown)))
         for run in runs:
             yield from _gained(run, group, columns, several)
     for run in runs:
