@@ -77,6 +77,19 @@ def refuse_robust(checkpoint: Checkpoint, path: Path) -> None:
         )
 
 
+def refuse_converted(checkpoint: Checkpoint, path: Path, instead: str) -> None:
+    """Refuse a model that `rtok convert` wrote, whose defense cannot be taken out again, as a UserError.
+
+    Args:
+        instead: what to do, as a sentence.
+    """
+    about = description(checkpoint.metadata)
+    if about is not None and about["target"] != "robustify":
+        raise UserError(
+            f"'{path}' is already a converted model ({about['target']}, {in_words(about['tokens'])}). {instead}"
+        )
+
+
 def check_format(about: Mapping[str, str], path: Path, known: str) -> None:
     """Refuse the file of a defense whose metadata names another format than `known`, as a UserError."""
     if about.get("format", known) not in (known, "pt"):  # "pt" is what transformers writes

@@ -25,7 +25,10 @@ def test_a_command_says_what_it_found(settings: dict[str, Any], pictures: Path, 
     (tmp_path / "own/x.raw").touch()
     settings["data"].update(root=str(tmp_path / "own"), limit=3)
     start(settings)
-    assert capsys.readouterr().out == "data: 3 of 7 images in 1 folder, 1 file passed over (1 .raw)\n"
+    assert (
+        capsys.readouterr().out
+        == "data: 3 of 7 images in 1 folder, 40 x 32 to 40 x 38 px, 1 file passed over (1 .raw)\n"
+    )
 
 
 def test_output_inside_the_data_is_said_and_never_read(
@@ -40,7 +43,7 @@ def test_output_inside_the_data_is_said_and_never_read(
     Path("results/run/attack.json").write_text("{}")
     assert len(start(settings).source) == 7
     assert capsys.readouterr().out.splitlines() == [
-        "data: 7 images in 1 folder, 1 folder of runs passed over (results/run)",
+        "data: 7 images in 1 folder, 40 x 32 to 40 x 38 px, 1 folder of runs passed over (results/run)",
         "out: results/run lies inside data.root; no folder of a run is data",
     ]
 

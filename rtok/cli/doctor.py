@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
 import typer
 
@@ -77,18 +78,27 @@ def disk() -> Iterator[Line]:
 
 def hub() -> str:
     """Say whether pretrained weights can be downloaded."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, get_token
     from huggingface_hub.utils import get_session
 
+    local = "weights and data have to be local files"
     if constants.HF_HUB_OFFLINE:
-        return "offline, since HF_HUB_OFFLINE is set: weights and data have to be local files"
-    try:
-        get_session().head(constants.ENDPOINT, timeout=PATIENCE)
-    except Exception as error:  # the client's own errors, whichever it is built on
-        return (
-            f"{constants.ENDPOINT} cannot be reached ({type(error).__name__}): weights and data have to be local files"
-        )
-    return f"{constants.ENDPOINT} answers"
+        return f"offline, since HF_HUB_OFFLINE is set: {local}"
+    login = "logged in" if get_token() else "not logged in, which rtok push needs: hf auth login"
+    found: list[str] = []
+
+    def ask() -> None:
+        try:
+            get_session().head(constants.ENDPOINT, timeout=PATIENCE)
+            found.append(f"{constants.ENDPOINT} answers, {login}")
+        except Exception as error:  # the client's own errors, whichever it is built on
+            found.append(f"{constants.ENDPOINT} cannot be reached ({type(error).__name__}): {local}")
+
+    # The client's timeout is one for every try and every address of the host.
+    asking = Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(PATIENCE)
+    return found[0] if found else f"{constants.ENDPOINT} did not answer within {PATIENCE} seconds: {local}"
 
 
 def extras() -> Iterator[Line]:

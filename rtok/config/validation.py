@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
-from pydantic import AliasChoices, BaseModel, ValidationError
+from pydantic import AliasChoices, BaseModel, Tag, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -114,18 +114,32 @@ def _unknown_key(root: type[BaseModel], location: tuple[int | str, ...]) -> str:
 
 
 def _section_at(root: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
-    """Return the section that a location of pydantic's leads to; tags in it choose among registered sections."""
+    """Return the section that a location of pydantic's leads to; tags in it choose among shapes and sections."""
     tags: dict[type[BaseModel] | None, str] = {
         entry.section: f"<{entry.name}>" for registry in (ATTACKS, DEFENSES) for entry in registry.entries()
     }
+    annotation: Any = root
     sections: list[type[BaseModel]] = [root]
     for key in map(str, (key for key in location if isinstance(key, str))):
         if key.startswith("<"):
-            sections = [section for section in sections if tags.get(section) == key] or sections
+            annotation = next(_tagged(annotation, key), annotation)
+            within = list(sections_in(annotation))
+            sections = [section for section in within if tags.get(section) == key] or within
         else:
             name = other_names(sections[0]).get(key, key)
-            sections = list(sections_in(key_names(sections[0])[name].annotation))
+            field = key_names(sections[0])[name]
+            annotation = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+            sections = list(sections_in(annotation))
     return sections[0]
+
+
+def _tagged(annotation: Any, tag: str) -> Iterator[Any]:
+    """Yield the parts of a type that are for the values of this shape."""
+    for part in get_args(annotation):
+        if any(isinstance(mark, Tag) and mark.tag == tag for mark in getattr(part, "__metadata__", ())):
+            yield part
+        else:
+            yield from _tagged(part, tag)
 
 
 def _home(key: str) -> str:

@@ -20,7 +20,7 @@ from rtok.models.locations import is_location
 from rtok.models.registry import find
 from rtok.models.spec import ModelSpec
 from rtok.models.weights import translate_back
-from rtok.release import description, in_words, made_with
+from rtok.release import made_with, refuse_converted
 
 
 @dataclass(frozen=True)
@@ -150,12 +150,7 @@ def _read_defense(path: Path) -> tuple[Checkpoint, Defense]:
     """Read a defense's file, or the only one in a folder."""
     file = only_file(path)
     content = read_checkpoint(local_file(file))
-    about = description(content.metadata)
-    if about is not None and about["target"] != "robustify":
-        raise UserError(
-            f"'{file}' is already a converted model ({about['target']}, {in_words(about['tokens'])}). "
-            "Convert the file that it was made from."
-        )
+    refuse_converted(content, file, "Convert the file that it was made from.")
     # weights that others made are no defense to put into a backbone: without a kind, a file holds tokens
     read = parse_defense if "kind" in made_with(content.metadata) else RobustnessTokens.parse
     return content, read(content, file)

@@ -74,6 +74,13 @@ def read_image(path: Path) -> Image.Image:
     return decode(data, str(path))
 
 
+def read_size(path: Path) -> tuple[int, int] | None:
+    """Return (width, height) from the header of an image file, as stored; None for a file that is not an image."""
+    with suppress(Exception), Image.open(path, formats=FORMATS) as image:  # any type, on a damaged file
+        return image.size
+    return None
+
+
 def decode(data: bytes, name: str) -> Image.Image:
     """Decode the bytes of an image file to an 8-bit RGB picture; `name` appears in the error.
 

@@ -40,7 +40,7 @@ def open_folder(config: DataConfig) -> FileSource:
     # Keys start at the root, so that a picture has the same key whatever `data.split` is.
     prefix = base.relative_to(root).parts
     keys = ["/".join((*prefix, *parts)) for parts in listing.files]
-    found = listing.counted + in_classes(names) + listing.passed_over + undivided(splits, config)
+    found = listing.counted + in_classes(names) + listing.sizes(base) + listing.passed_over + undivided(splits, config)
     return FileSource(root, keys, labels, names, found)
 
 

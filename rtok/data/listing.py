@@ -6,13 +6,16 @@ import os
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import NoReturn
 
-from rtok.data.decoding import EXTENSIONS
+from rtok.data.decoding import EXTENSIONS, read_size
 from rtok.errors import UserError, some
 from rtok.files import LOCK_FILE, holds_run, where
 from rtok.version import install
+
+_SAMPLED = 64  # images at most whose headers are read to say how large they are
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,17 @@ class Listing:
         """The beginning of `text`: how many images there are."""
         images = _count(len(self.files), "image")
         return f"{images} in {_count(len({parts[:-1] for parts in self.files}), 'folder')}"
+
+    def sizes(self, base: Path) -> str:
+        """Return how large the images below `base` are, from the headers of a few, for the middle of a sentence."""
+        every = -(-len(self.files) // _SAMPLED)
+        sample = self.files[::every]
+        known = [size for parts in sample if (size := read_size(base.joinpath(*parts))) is not None]
+        if not known:
+            return ""
+        ends = dict.fromkeys((min(known, key=prod), max(known, key=prod)))
+        sampled = "" if every == 1 else f" in {len(sample)} of them"
+        return f", {' to '.join(f'{width} x {height}' for width, height in ends)} px{sampled}"
 
     @property
     def passed_over(self) -> str:

@@ -12,7 +12,7 @@ from rtok.defenses.hub import files_on_hub, local_file
 from rtok.defenses.stack import Stack
 from rtok.errors import UserError
 from rtok.models.locations import is_on_hub
-from rtok.release import made_with
+from rtok.release import made_with, refuse_converted
 
 
 def load_defense(path: str | Place, model: str | None = None) -> Defense:
@@ -33,6 +33,7 @@ def load_defense(path: str | Place, model: str | None = None) -> Defense:
 
 def parse_defense(content: Checkpoint, path: Path, model: str | None = None) -> Defense:
     """Take the defense out of a checkpoint that was read; `path` is for the message of the UserError."""
+    refuse_converted(content, path, "Give the defense that it was made from.")
     kind = made_with(content.metadata).get("kind")
     if kind is None:
         adopted = (entry.load().adopt(content, path, model) for entry in DEFENSES.entries())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from importlib import metadata
 from pathlib import Path
+from time import monotonic, sleep
 from types import SimpleNamespace
 from typing import Any
 
@@ -48,9 +49,15 @@ def test_the_hub_is_asked_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub.utils, "get_session", lambda: SimpleNamespace(head=head))
-    assert doctor.hub() == f"{huggingface_hub.constants.ENDPOINT} answers"
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
+    assert doctor.hub() == f"{huggingface_hub.constants.ENDPOINT} answers, logged in"
     assert "cannot be reached (ConnectionError)" in doctor.hub()
     assert asked[0][1] <= 5
+
+    monkeypatch.setattr(doctor, "PATIENCE", 0.1)
+    monkeypatch.setattr(huggingface_hub.utils, "get_session", lambda: SimpleNamespace(head=lambda *_, **__: sleep(2)))
+    began = monotonic()
+    assert "did not answer within 0.1 seconds" in doctor.hub() and monotonic() - began < 1
 
 
 def test_each_extra_says_what_it_lacks_and_for_what(monkeypatch: pytest.MonkeyPatch) -> None:

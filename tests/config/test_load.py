@@ -59,6 +59,21 @@ def test_tokens_is_short_for_the_defense(
     assert load_config("train", write(config.to_yaml())) == config
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("defense: [{stak: [a, b]}, c]", "defense.0.stak: unknown key. Did you mean 'stack'? Valid here: stack\n"),
+        ("defense: [c, {stak: [a, b]}]", "defense.1.stak: unknown key. Did you mean 'stack'? Valid here: stack\n"),
+        ("defense: {kind: lora, rnk: 2}", "defense.rnk: unknown key. Did you mean 'rank'? Valid here: kind, seeds, "),
+        ("attack: [{preset: paper, stps: 3}]", "attack.0.stps: unknown key. Did you mean 'steps'? Valid here: preset,"),
+    ],
+)
+def test_an_unknown_key_is_told_the_keys_of_its_own_section(write: Write, text: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_config("eval-features", write(MINIMAL + text))
+    assert message in f"{caught.value}\n"
+
+
 @pytest.mark.parametrize("text", ["tokens: [a, b]\nsurrogate: {tokens: c}", "defense: [a, b]"])
 def test_files_of_a_defense(write: Write, text: str) -> None:
     """The first is how rtok 0.1 wrote its resolved configs."""

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from rtok.conversion import convert
+from rtok.defenses import load_defense
 from rtok.errors import UserError
 
 
@@ -139,6 +140,8 @@ def test_a_converted_file_is_neither_tokens_nor_a_backbone(robust: Any, tmp_path
     convert(plain.path, converted, backbone_weights=plain.weights)
     with pytest.raises(UserError, match=r"is already a converted model \(dinov2, 4 robustness tokens\)"):
         convert(converted, tmp_path / "again.pth")
+    with pytest.raises(UserError, match=r"is already a converted model .* Give the defense that it was made from\."):
+        load_defense(converted)
     other = robust("dinov2_vits14_reg")
     with pytest.raises(UserError, match=r"not a plain backbone: it has 4 robustness tokens inside"):
         convert(other.path, tmp_path / "again.pth", backbone_weights=converted)

@@ -103,7 +103,7 @@ def test_names_that_only_begin_like_a_split_are_classes(write_images, config) ->
 
 def test_a_split_that_is_all_of_the_folder_says_so(write_images, config) -> None:
     write_images("cat/1.png", "cat/2.png")
-    assert open_folder(config("folder")).found == "2 images in 1 folder, 1 class (cat)"
+    assert open_folder(config("folder")).found == "2 images in 1 folder, 1 class (cat), 8 x 8 px"
     source = open_folder(config("folder", split="val"))
     assert len(source) == 2 and "val is all of them (data.holdout divides them)" in source.found
 

@@ -26,7 +26,7 @@ def test_what_a_run_wrote_is_never_data(write_images, config, tmp_path: Path, ma
         path.mkdir() if mark.endswith("/") else path.touch()
     source = open_folder(config("folder"))
     assert source.keys == ["a.png", "results/own.png"]
-    assert source.found == "2 images in 2 folders, 1 folder of runs passed over (results/run)"
+    assert source.found == "2 images in 2 folders, 8 x 8 px, 1 folder of runs passed over (results/run)"
     with pytest.raises(UserError, match=r"data\.root: .*results/run is the folder of a run"):
         open_folder(config("folder", root=tmp_path / "results/run"))
 
@@ -55,6 +55,17 @@ def test_files_that_are_passed_over_are_counted_by_suffix(write_images, tmp_path
         "2 images in 2 folders, 4 files passed over (2 .heic, 1 .txt, 1 without suffix), "
         'HEIC is read after pip install "robustness-tokens[heic]"'
     )
+
+
+def test_the_headers_of_a_few_images_tell_their_sizes(tmp_path: Path, monkeypatch) -> None:
+    for number, size in enumerate([(40, 30), (8, 9), (20, 20), (50, 10)]):
+        Image.new("RGB", size).save(tmp_path / f"{number}.png")
+    assert find_images(tmp_path).sizes(tmp_path) == ", 8 x 9 to 40 x 30 px"
+    monkeypatch.setattr(listing, "_SAMPLED", 2)
+    assert find_images(tmp_path).sizes(tmp_path) == ", 20 x 20 to 40 x 30 px in 2 of them"
+    for name in ("0.png", "2.png"):
+        (tmp_path / name).write_bytes(b"no image")
+    assert find_images(tmp_path).sizes(tmp_path) == ""
 
 
 def test_nothing_but_other_files_is_an_error_that_counts_them(tmp_path: Path, monkeypatch) -> None:

@@ -115,7 +115,7 @@ def test_held_out_images_are_no_training_images(write_images, config) -> None:
     whole = open_source(config("folder"), seed=0)
     assert set(train.keys) | set(val.keys) == set(whole.keys) and not set(train.keys) & set(val.keys)
     assert val.keys == test.keys and 10 <= len(val) <= 30
-    assert found(val) == f"{len(val)} of 100 images in 2 folders, 2 classes (cat, dog)"
+    assert found(val) == f"{len(val)} of 100 images in 2 folders, 2 classes (cat, dog), 8 x 8 px in 50 of them"
     assert val.class_names == ["cat", "dog"]
     # More files move no image to the other side.
     write_images(*(f"cat/new{number}.png" for number in range(20)))
