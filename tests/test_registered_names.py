@@ -69,7 +69,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     },
     "exported checkpoints hold tokens and nothing else": {
         "__init__.py": "RobustnessTokens",
-        "conversion/source.py": "tokens RobustnessTokens",
+        "conversion/source.py": "RobustnessTokens",
         "defenses/__init__.py": "RobustnessTokens",
         "inspection.py": "tokens RobustnessTokens",
         "release.py": "tokens",
