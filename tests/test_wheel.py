@@ -124,6 +124,16 @@ def test_ready_configs_run_from_anywhere(installed: Callable[..., str]) -> None:
     assert config["model"]["name"] == "deit3_base_patch16_224" and config["train"]["steps"] == 300
 
 
+def test_a_model_and_a_folder_of_photos_are_enough(
+    installed: Callable[..., str], weights: Path, pictures: Path, tmp_path: Path
+) -> None:
+    given = ["--model", "dinov2_vits14", "--weights", str(weights), "--data", str(pictures), "--out", str(tmp_path)]
+    small = ("model.image_size=28", "train.steps=1", "attack.steps=1", "data.workers=0")
+    said = installed("rtok", "train", *given, *(word for change in small for word in ("--set", change)))
+    assert said.startswith("data: 7 images in 1 folder, 40 x 32 to 40 x 38 px\n")
+    assert "backbone    dinov2_vits14" in installed("rtok", "inspect", str(tmp_path / "rtokens.safetensors"))
+
+
 def test_a_command_does_its_work(installed: Callable[..., str], tmp_path: Path) -> None:
     official = ROOT / "tests" / "golden" / "dinov2_plain.pth"
     assert "backbone weights" in installed("rtok", "inspect", str(official))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, get_args
+from typing import Any, get_args
 
 from pydantic import AliasChoices, BaseModel, Tag, ValidationError
 from pydantic.fields import FieldInfo
@@ -123,12 +123,11 @@ def _section_at(root: type[BaseModel], location: tuple[int | str, ...]) -> type[
     for key in map(str, (key for key in location if isinstance(key, str))):
         if key.startswith("<"):
             annotation = next(_tagged(annotation, key), annotation)
-            within = list(sections_in(annotation))
+            within: list[type[BaseModel]] = list(sections_in(annotation))
             sections = [section for section in within if tags.get(section) == key] or within
         else:
             name = other_names(sections[0]).get(key, key)
-            field = key_names(sections[0])[name]
-            annotation = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+            annotation = key_names(sections[0])[name].annotation
             sections = list(sections_in(annotation))
     return sections[0]
 
