@@ -62,7 +62,10 @@ def add_run_command(app: typer.Typer, name: str, about: str) -> None:
         data: Annotated[str | None, typer.Option(metavar="FOLDER", help="A folder of images: data.root.")] = None,
         defense: Annotated[
             list[str] | None,
-            typer.Option(metavar="RUN", help="A file or run folder of `rtok train`; for train, a kind. Repeatable."),
+            typer.Option(
+                metavar="RUN",
+                help="A file or run folder of `rtok train`, or hf:USER/REPO; for train, a kind. Repeatable.",
+            ),
         ] = None,
         overrides: Annotated[
             list[str] | None,

@@ -21,7 +21,7 @@ def convert(
         typer.Argument(
             parser=user_path,
             metavar="CKPT",
-            help="A defense, a run folder, or rtokens.pt or last.ckpt of the original code.",
+            help="A defense, a run folder, hf:USER/REPO, or rtokens.pt or last.ckpt of the original code.",
         ),
     ],
     out: Annotated[

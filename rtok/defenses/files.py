@@ -64,13 +64,13 @@ def defense_files(path: Path) -> list[Path]:
         UserError: the path does not exist, or there is no defense in it.
     """
     path = Path(path)
-    if is_on_hub(path):  # a stack is one file there
-        return _sorted(map(Path, files_on_hub(path, [*file_patterns(), f"{Stack.stem}*.safetensors"])))
+    patterns = [*file_patterns(), f"{Stack.stem}*.safetensors"]  # a stack is published as one file
+    if is_on_hub(path):
+        return _sorted(map(Path, files_on_hub(path, patterns)))
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise UserError(f"There is no defense file or run folder '{path}'. Give one that `rtok train` has written.")
-    patterns = file_patterns()
     found = {file for pattern in patterns for file in path.glob(pattern)}
     if not found:
         raise UserError(

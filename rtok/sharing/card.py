@@ -123,7 +123,7 @@ def _limits(run: Run, defenses: Sequence[Shared]) -> Iterator[str]:
         yield f"Threats that were not tried: {', '.join(untried)}."
     yield (
         "These are numbers under some attacks on some images, not a guarantee: a stronger attack gives lower ones. "
-        "Nothing was measured for other norms, larger radii, visible patches, or images unlike these."
+        "What is not in the tables was not measured: other norms, larger radii, visible patches, other kinds of images."
     )
     found = (run.results or {}).get("sanity")
     if found and not all(check["passed"] for check in found["checks"]):

@@ -27,7 +27,8 @@ def header(run: Run, repository: str, defenses: Sequence[Shared]) -> str:
     whole = any(defense.replaces_backbone for defense in given)
     relation = {"base_model_relation": "finetune" if whole else "adapter"} if base and given else {}
     data, protocol = run.setting("data", "repo"), run.setting("protocol")
-    kinds = dict.fromkeys(one.defense.kind for one in defenses if one.defense is not None)
+    rows = [] if run.results is None else run.results["rows"]
+    kinds = dict.fromkeys(filter(None, [*(row["kind"] for row in rows), *(defense.kind for defense in given)]))
     content = {
         "library_name": "rtok",
         "pipeline_tag": _TASKS.get(run.command, _FEATURES),

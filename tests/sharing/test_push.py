@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from rtok.cli.app import build
 from rtok.config.defenses import StackConfig
 from rtok.config.schema import Config
-from rtok.defenses import load_defense
+from rtok.defenses import defense_files, load_defense
 from rtok.errors import UserError
 from rtok.evaluation import evaluate_features
 from rtok.reporting.report import write_leaderboard, write_report
@@ -181,10 +181,16 @@ def test_each_flag_publishes_its_own(
     done = CliRunner().invoke(build(), command)
     assert done.exit_code == 0, done.stderr
     assert {path.name for path in (tmp_path / "out").glob("*.safetensors")} == published
+    assert len(published) == 0 or {file.name for file in defense_files(tmp_path / "out")} == published
     assert ("no longer private" in done.stdout) == ("--with-tokens" in flags)
     assert ("Attackers have it" in (tmp_path / "out/README.md").read_text()) == ("--with-tokens" in flags)
     assert ("not published: stack.safetensors (--with-tokens --with-weights)" in done.stdout) == (len(flags) < 2)
     assert telling(tmp_path / "out", [str(tmp_path), str(world.folder)]) == []
+    if "stack.safetensors" in published:
+        stacked = load_defense(tmp_path / "out/stack.safetensors")
+        own = load_defense(StackConfig(stack=list(world.files.values())))
+        for name, values in own.parameters().items():
+            assert torch.equal(stacked.parameters()[name], values)
 
 
 def test_the_run_of_a_training_publishes_its_defense(world: World, tmp_path: Path) -> None:
