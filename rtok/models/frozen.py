@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+# What torch's private operator for a product through oneDNN takes, as of torch 2.14.
+SCHEMA = (
+    "mkldnn::_linear_pointwise(Tensor X, Tensor W, Tensor? B, str attr, Scalar?[] scalars, str? algorithm) -> Tensor Y"
+)
 
 
 class FrozenLinear(nn.Linear):
@@ -32,11 +38,28 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def product(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return `F.linear` without a graph, on a CPU computed with oneDNN: for the inside of an autograd function."""
-    if _through_onednn(input):
-        # the operator that torch.compile uses for a linear layer on the CPU
-        output: Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
-        return output
-    return F.linear(input, weight, bias)
+    return onednn_product(input, weight, bias) if _through_onednn(input) else F.linear(input, weight, bias)
+
+
+def onednn_product(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return `F.linear` of CPU tensors without a graph, through oneDNN where this torch lets it be chosen.
+
+    The operator is the one that torch.compile uses for a linear layer on the CPU. It is private, so that a new torch
+    may lack it or give it other arguments: then this is `F.linear`, the same function, as fast as torch makes it.
+    """
+    operator = _operator()
+    if operator is None:
+        return F.linear(input, weight, bias)
+    output: Tensor = operator(input, weight, bias, "none", [], "")
+    return output
+
+
+@cache
+def _operator() -> Any | None:
+    """The private operator, if it is there and takes the arguments that it is known to take."""
+    operator = getattr(getattr(torch.ops.mkldnn, "_linear_pointwise", None), "default", None)
+    known = operator is not None and str(operator._schema) == SCHEMA
+    return operator if known and torch.backends.mkldnn.is_available() else None
 
 
 class FrozenPatches(nn.Conv2d):

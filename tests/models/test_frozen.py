@@ -57,6 +57,24 @@ def test_a_gradient_that_is_not_contiguous() -> None:
     torch.testing.assert_close(gradient(frozen_copy(layer)), gradient(layer), rtol=1e-5, atol=1e-5)
 
 
+def test_torch_still_has_the_private_operator() -> None:
+    """If this fails, a new torch has changed it: `FrozenLinear` is then no faster than `nn.Linear`, and still right."""
+    found = torch.ops.mkldnn._linear_pointwise.default._schema
+    assert str(found) == frozen.SCHEMA, "adapt SCHEMA and the call below it"
+    assert frozen._operator() is torch.ops.mkldnn._linear_pointwise.default
+
+
+def test_another_operator_of_that_name_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    layer, x = nn.Linear(24, 40), torch.randn(2, 7, 24)
+    monkeypatch.setattr(frozen, "_operator", frozen._operator.__wrapped__)  # not what was found before
+    monkeypatch.setattr(frozen, "SCHEMA", frozen.SCHEMA.replace("str? algorithm", "int algorithm"))
+    assert frozen._operator() is None
+
+    for got, expected in zip(product_and_gradient(frozen_copy(layer), x), product_and_gradient(layer, x), strict=True):
+        assert torch.equal(got, expected)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_without_a_gradient_it_is_the_linear_layer_bit_for_bit(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
