@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from rtok.data.transforms import to_tensor
+from rtok.data.transforms import levels
 from rtok.seeding import image_seed
 
 
@@ -34,8 +34,8 @@ class Framing:
         return self.window, self.window
 
     def __call__(self, image: Image.Image, seed: int) -> Tensor:
-        """Return float32 (3, H, W) in [0, 1]; `seed`, the loader's seed for this picture, decides the crop."""
-        return to_tensor(self._framed(image, Image.Resampling.BILINEAR, seed))
+        """Return uint8 (3, H, W); `seed`, the loader's seed for this picture, decides the crop."""
+        return levels(self._framed(image, Image.Resampling.BILINEAR, seed))
 
     def mask(self, mask: NDArray[np.uint8], key: str) -> Tensor:
         """Return the labels (H, W), int64, of exactly the pixels that `__call__` returned for this key."""

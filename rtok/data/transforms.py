@@ -1,4 +1,4 @@
-"""Turn 8-bit pictures of any size into float images of one size."""
+"""Turn 8-bit pictures of any size into 8-bit images of one size, and those into floats."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class ImageTransform(Protocol):
         """The (height, width) of the images; where they differ, of those in an empty batch."""
 
     def __call__(self, image: Image.Image, seed: int) -> Tensor:
-        """Return float32 (3, H, W) in [0, 1]; `seed` decides what is random."""
+        """Return the levels, uint8 (3, H, W), or float32 in [0, 1]; `seed` decides what is random."""
 
 
 @dataclass(frozen=True)
 class Transform:
-    """Resize an RGB picture to `size` (height, width) and scale it to [0, 1].
+    """Resize an RGB picture to `size` (height, width).
 
     Pillow resizes the 8-bit pixels, always with antialiasing. `resize` is one of
 
@@ -56,16 +56,21 @@ class Transform:
             raise UserError(f"data.resize: '{self.resize}' is not valid; valid are {', '.join(_RESIZE)}.")
 
     def __call__(self, image: Image.Image, seed: int) -> Tensor:
-        """Return float32 (3, H, W) in [0, 1]; `seed` decides where a random crop lies, and whether it is mirrored."""
+        """Return uint8 (3, H, W); `seed` decides where a random crop lies, and whether it is mirrored."""
         resized = _RESIZE[self.resize](image, self.size, seed)
         if self.flip and image_seed(seed, "", "flip") % 2:  # not the numbers that place the crop
             resized = resized.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        return to_tensor(resized)
+        return levels(resized)
 
 
-def to_tensor(image: Image.Image) -> Tensor:
-    """Return an 8-bit RGB picture as float32 (3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(255)
+def levels(image: Image.Image) -> Tensor:
+    """Return an 8-bit RGB picture as uint8 (3, H, W)."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def floats(images: Tensor) -> Tensor:
+    """Return images as float32 in [0, 1], on their device: of levels (uint8) the 255ths, and floats as they are."""
+    return images.float().div_(255) if images.dtype == torch.uint8 else images
 
 
 def _squash(image: Image.Image, size: tuple[int, int], seed: int) -> Image.Image:

@@ -35,7 +35,7 @@ def attacked_examples(setup: Setup, evaluator: Evaluator, trial: Trial, keys: Co
 
 def attacked(evaluator: Evaluator, trial: Trial, batch: Batch) -> Examples:
     """Craft the trial's first attack on a batch again."""
-    images = batch.images.to(evaluator.device)
+    images = batch.on(evaluator.device)
     return Examples(batch, images, evaluator.craft(trial.runs[0], batch, images).images)
 
 

@@ -48,7 +48,7 @@ class Gallery:
             for batch in setup.batches():
                 if batch.keys:
                     with torch.no_grad():
-                        vectors = descriptors(setup.backbone(batch.images.to(compute.device, non_blocking=True)))
+                        vectors = descriptors(setup.backbone(batch.on(compute.device)))
                     found += zip(batch.keys, vectors.cpu(), strict=True)
                 bar.advance(len(batch) * compute.processes)
         place = {key: number for number, key in enumerate(source.keys)}

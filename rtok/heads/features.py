@@ -60,7 +60,7 @@ def extract_features(
     with progress("features for heads", total=len(keys), unit="image", enabled=compute.is_main, start=len(done)) as bar:
         for batch in batches_without(done):
             if batch.keys:
-                images = batch.images.to(compute.device, non_blocking=True)
+                images = batch.on(compute.device)
                 rows = [row[key] for key in batch.keys]
                 for name, reading in readings.items():
                     with torch.no_grad():

@@ -5,7 +5,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import numpy as np
@@ -73,7 +73,7 @@ def joined(shares: Sequence[Sequence[Batch]]) -> list[Batch]:
     """Put the processes' shares of every global batch together again."""
     return [
         Batch(
-            images=torch.cat([part.images for part in parts]),
+            pixels=torch.cat([part.pixels for part in parts]),
             keys=tuple(keys(parts)),
             labels=torch.cat([part.labels for part in parts]),
             groups=tuple(chain.from_iterable(part.groups for part in parts)),
@@ -96,7 +96,7 @@ class TestEvaluation:
         assert whole.labels.tolist() == source.labels
         for index, key in enumerate(source.keys):
             expected = RANDOM(source.read(index), image_seed(5, key, "transform", 0))
-            assert torch.equal(whole.images[index], expected)
+            assert torch.equal(whole.pixels[index], expected)
 
     @pytest.mark.parametrize("length", [1, 3, 9, 21])
     @pytest.mark.parametrize("processes", [1, 2, 3])
@@ -118,6 +118,15 @@ class TestEvaluation:
         assert len(batch) == 0 and batch.keys == batch.groups == batch.visits == ()
         assert batch.images.shape == (0, 3, 4, 4) and batch.images.dtype == torch.float32
         assert batch.labels.shape == (0,) and batch.labels.dtype == torch.int64
+
+    @pytest.mark.parametrize("workers", WORKERS)
+    def test_images_travel_in_8_bits_and_are_floats_where_they_are_used(self, workers: int) -> None:
+        (batch,) = evaluation_batches(Noise(3), SQUASH, batch_size=3, seed=0, workers=workers)
+        assert batch.pixels.dtype == torch.uint8 and batch.pixels.amax() > 1
+        assert torch.equal(batch.images, batch.pixels.float() / 255)
+        assert torch.equal(batch.on(torch.device("cpu")), batch.images)
+        given = replace(batch, pixels=batch.images)  # such as a program's own
+        assert torch.equal(given.images, batch.images)
 
     def test_without_classes_there_are_no_labels(self) -> None:
         (batch,) = evaluation_batches(Noise(2, labelled=False), SQUASH, batch_size=4, seed=0)
@@ -204,7 +213,7 @@ class TestTraining:
         source = Noise(3)
         crops = set()
         for batch in training_batches(source, RANDOM, batch_size=3, start=0, steps=3, seed=9):
-            for key, visit, image in zip(batch.keys, batch.visits, batch.images, strict=True):
+            for key, visit, image in zip(batch.keys, batch.visits, batch.pixels, strict=True):
                 picture = source.read(source.keys.index(key))
                 assert torch.equal(image, RANDOM(picture, image_seed(9, key, "transform", visit)))
                 crops.add(tuple(image.flatten().tolist()))
@@ -294,4 +303,4 @@ def test_the_loader_can_pin_what_workers_send(monkeypatch: pytest.MonkeyPatch) -
 def test_batches_for_a_gpu_lie_in_pinned_memory(workers: int) -> None:
     (batch,) = evaluation_batches(Noise(2), SQUASH, batch_size=2, seed=0, workers=workers)
     assert isinstance(batch, Batch) and batch.keys == ("dir/0.png", "dir/1.png")
-    assert batch.images.is_pinned() and batch.labels.is_pinned()
+    assert batch.pixels.is_pinned() and batch.labels.is_pinned()

@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import v2 as reference
 
-from rtok.data.transforms import Transform, random_box
+from rtok.data.transforms import Transform, floats, random_box
 from rtok.errors import UserError
 
 
@@ -17,17 +17,22 @@ def picture(width: int, height: int) -> Image.Image:
 
 
 def as_tensor(image: Image.Image) -> torch.Tensor:
-    return torch.tensor(np.asarray(image)).permute(2, 0, 1) / 255
+    return torch.tensor(np.asarray(image)).permute(2, 0, 1)
 
 
 @pytest.mark.parametrize("resize", ["squash", "crop", "random-crop"])
 @pytest.mark.parametrize("shape", [(300, 200), (31, 57), (1, 1), (5, 400)])
 @pytest.mark.parametrize("size", [(56, 56), (28, 70)])
-def test_the_result_is_a_float_image_of_the_size(resize: str, shape: tuple[int, int], size: tuple[int, int]) -> None:
+def test_the_result_is_an_8_bit_image_of_the_size(resize: str, shape: tuple[int, int], size: tuple[int, int]) -> None:
     image = Transform(resize, size)(picture(*shape), 0)
-    assert image.shape == (3, *size) and image.dtype == torch.float32 and image.is_contiguous()
-    assert torch.equal(image * 255, (image * 255).round())  # whole 8-bit levels
-    assert image.min() >= 0 and image.max() <= 1
+    assert image.shape == (3, *size) and image.dtype == torch.uint8 and image.is_contiguous()
+
+
+def test_floats_are_255ths_and_stay_what_they_are() -> None:
+    every = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(floats(every), torch.arange(256, dtype=torch.float32) / 255)
+    assert every[-1] == 255
+    assert floats(given := torch.rand(3)) is given
 
 
 @pytest.mark.parametrize(("shape", "size"), [((300, 200), (56, 84)), ((20, 30), (56, 56))])
@@ -39,7 +44,7 @@ def test_squash_is_pillows_bilinear(shape: tuple[int, int], size: tuple[int, int
 def test_shrinking_is_antialiased() -> None:
     stripes = Image.fromarray(np.tile(np.array([0, 255], np.uint8)[None, :, None], (64, 32, 3)))
     image = Transform("squash", (8, 8))(stripes, 0)
-    assert (image - 0.5).abs().max() < 0.05  # without, the stripes alias to black or white
+    assert (floats(image) - 0.5).abs().max() < 0.05  # without, the stripes alias to black or white
 
 
 @pytest.mark.parametrize("shape", [(300, 200), (200, 300), (31, 57), (500, 333), (256, 256), (97, 96)])
@@ -61,7 +66,7 @@ def test_crop_keeps_the_aspect_when_the_size_is_no_square() -> None:
     # A disc stays a disc: 280 x 140 is cut from a square that is scaled to 320 x 320.
     y, x = np.mgrid[:200, :200]
     disc = ((x - 99.5) ** 2 + (y - 99.5) ** 2 < 40**2).astype(np.uint8) * 255
-    image = Transform("crop", (140, 280))(Image.fromarray(np.dstack([disc] * 3)), 0)[0] > 0.5
+    image = Transform("crop", (140, 280))(Image.fromarray(np.dstack([disc] * 3)), 0)[0] > 127
     assert abs(int(image.any(0).sum()) - 128) <= 1 and abs(int(image.any(1).sum()) - 128) <= 1
 
 

@@ -165,7 +165,7 @@ class Checks:
     @cached_property
     def images(self) -> Tensor:
         """The clean images on the device."""
-        return self.batch.images.to(self.evaluator.device)
+        return self.batch.on(self.evaluator.device)
 
     @cached_property
     def found(self) -> list[Tensor]:
@@ -246,4 +246,4 @@ class Checks:
         """The batch's first images."""
         batch = self.batch
         labels = None if batch.labels is None else batch.labels[:count]
-        return Batch(batch.images[:count], batch.keys[:count], labels, batch.groups[:count], batch.visits[:count])
+        return Batch(batch.pixels[:count], batch.keys[:count], labels, batch.groups[:count], batch.visits[:count])
