@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rtok.models.backbone import Backbone
 
 Precision = Literal["fp32", "auto", "tf32", "bf16"]
+Compile = Literal[False, "default", "reduce-overhead", "max-autotune", "cuda-graphs"]
 Row = TypeVar("Row")
 
 _PRECISIONS = {
@@ -39,15 +40,18 @@ class Compute:
     `auto` is `fp32`, but the gradients of attacks have bfloat16 products where the device has instructions for them
     (`rtok.models.half`). `bf16` holds the frozen weights and activations in bfloat16; images, tokens, features and
     every loss stay float32.
+
+    `compile` is a mode of `torch.compile`, for the backbone; or `cuda-graphs`, with which nothing is compiled and the
+    passes of an attack's steps are captured on a GPU, and replayed (`rtok.attacks.graphs`).
     """
 
     accelerator: Accelerator
     precision: Precision = "fp32"
-    compile: bool = False
+    compile: Compile = False
 
     @classmethod
     def start(
-        cls, *, precision: Precision = "fp32", compile: bool = False, tracking: str = "none", out: Path | None = None
+        cls, *, precision: Precision = "fp32", compile: Compile = False, tracking: str = "none", out: Path | None = None
     ) -> Compute:
         """Join the launched processes and choose this process's device.
 
@@ -96,17 +100,22 @@ class Compute:
         return self.accelerator.is_main_process
 
     def prepare(self, backbone: Backbone) -> Backbone:
-        """Move a frozen backbone to the device in this precision, and compile it if `compile` is set."""
+        """Move a frozen backbone to the device in this precision, and have it compiled if `compile` says so."""
         backbone.to(self.device, torch.bfloat16 if self.precision == "bf16" else torch.float32)
         backbone.half_gradients = self.half_gradients
-        if self.compile:
-            backbone.compile()
+        if self.compile and self.compile != "cuda-graphs":
+            backbone.compile_forward(self.compile)
         return backbone
 
     @property
     def half_gradients(self) -> bool:
         """Whether attacks take their gradients with bfloat16 products."""
         return self.precision == "auto" and pays(self.device)
+
+    @property
+    def graphs(self) -> bool:
+        """Whether the passes of attacks are captured and replayed."""
+        return self.compile == "cuda-graphs" and self.device.type == "cuda"
 
     def mean(self, value: Tensor) -> Tensor:
         """Average a tensor over the processes."""
@@ -130,7 +139,14 @@ class Compute:
         where = about["name"] if self.device.type == "cuda" else f"CPU with {about['threads']} threads"
         several = f", {self.processes} processes" if self.processes > 1 else ""
         how = _HALF if self.half_gradients else _PRECISIONS[self.precision]
-        return f"computing on {where}{several}: {how}{', compiled' if self.compile else ''}"
+        return f"computing on {where}{several}: {how}{self._compiled()}"
+
+    def _compiled(self) -> str:
+        if not self.compile:
+            return ""
+        if self.graphs:
+            return ", the passes of attacks replayed as CUDA graphs"
+        return "; compile: cuda-graphs is for GPUs" if self.compile == "cuda-graphs" else f", compiled ({self.compile})"
 
     def describe(self) -> dict[str, Any]:
         """Return what `run.json` says about the machine, which never includes its host name."""

@@ -120,7 +120,7 @@ def _words(annotation: Any, metadata: tuple[Any, ...] = ()) -> str:
     if origin is Annotated:
         return _words(arguments[0], (*metadata, *annotation.__metadata__))
     if origin is Literal:
-        return ", ".join(f"`{word}`" for word in arguments)
+        return ", ".join(f"`{_yaml(word)}`" for word in arguments)
     if origin in (Union, types.UnionType):
         return " or ".join(dict.fromkeys(_words(part, metadata) for part in arguments))
     if origin is list:

@@ -6,15 +6,16 @@ import copy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from rtok.attacks import Context, FeatureCriterion, FixedSurrogate, Objective, cosine, craft
+from rtok.attacks.graphs import Graphs, graphs_for
 from rtok.attacks.pgd import PGD
-from rtok.compute import Compute
+from rtok.compute import Compile, Compute
 from rtok.errors import UserError
 from rtok.models import Backbone, load_backbone
 from rtok.models.frozen import FrozenLinear
@@ -53,7 +54,7 @@ def slow(backbone: Backbone) -> Backbone:
 
 
 def compiled(backbone: Backbone) -> Backbone:
-    return Compute.start(compile=True).prepare(backbone)
+    return Compute.start(compile="default").prepare(backbone)
 
 
 def in_bfloat16(backbone: Backbone) -> Backbone:
@@ -101,6 +102,35 @@ def test_features_and_gradients_agree(backbone: Backbone, images: Tensor, fast: 
     reference = features_and_gradient(slow(backbone), images)
     for got, wanted in zip(features_and_gradient(fast(backbone), images), reference, strict=True):
         assert (got - wanted).norm() <= 1e-5 * wanted.norm()
+
+
+@needs_a_compiler
+def test_a_compiled_image_has_the_same_bits_in_a_smaller_batch(backbone: Backbone, images: Tensor) -> None:
+    model = compiled(backbone)
+    whole, last = features_and_gradient(model, images), features_and_gradient(model, images[:4])
+    assert torch.equal(last[0], whole[0][:4])
+    weights = torch.randn(whole[0].shape, generator=torch.Generator().manual_seed(1))[:4]
+    few = images[:4].clone().requires_grad_()
+    (gradient,) = torch.autograd.grad((model(few) * weights).sum(), few)
+    assert torch.equal(gradient, whole[1][:4])
+
+
+def test_the_modes_of_compile(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda function, **options: asked.append(options) or function)
+    told = {}
+    for mode in get_args(Compile):
+        compute = Compute.start(compile=mode)
+        compute.prepare(backbone)
+        told[mode] = compute.summary()
+        assert compute.describe()["compile"] == mode and not compute.graphs  # those are for GPUs
+        assert graphs_for(compute) is None
+    assert asked == [{"mode": mode, "dynamic": False} for mode in ("default", "reduce-overhead", "max-autotune")]
+    assert "compiled" not in told[False] and told["max-autotune"].endswith(", compiled (max-autotune)")
+    assert told["cuda-graphs"].endswith("; compile: cuda-graphs is for GPUs")
+    monkeypatch.setattr(Compute, "device", torch.device("cuda"))
+    compute = Compute(compute.accelerator, compile="cuda-graphs")
+    assert compute.graphs and isinstance(graphs_for(compute), Graphs)
 
 
 @pytest.mark.parametrize("micro_batch", [None, 4])
@@ -178,7 +208,7 @@ def test_a_compiled_run_that_was_interrupted_resumes_to_the_same_tokens(
     from rtok.training import train
     from rtok.training.step import Trainer
 
-    settings |= {"tokens": {"count": 3}, "compile": True}
+    settings |= {"tokens": {"count": 3}, "compile": True}  # as version 0.1 wrote it
     settings["train"] = {"steps": 4, "batch_size": 3, "checkpoint_every": 1}
     configs = {name: Config.model_validate({**settings, "out": str(tmp_path / name)}) for name in ("whole", "cut")}
     load = load_backbone

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rtok.attacks.apgd import APGD
-from rtok.attacks.ball import project
+from rtok.attacks.ball import per_image, project
 from rtok.attacks.base import Context, Perturbed, read_settings
 from rtok.attacks.objective import Chosen, FixedSurrogate, LabelCriterion, Model, Objective, Passes, Step, single
 from rtok.attacks.square import FIRST_SHARE, HALVINGS, Square
@@ -89,7 +89,8 @@ class AutoAttack:
         members = [*objective.surrogate.members(_FIRST)]
         passes = Passes.none(images)
         criterion = LabelCriterion(objective.criterion.labels, objective.criterion.ignore_index)
-        frozen = Objective(FixedSurrogate(_mean(members)), criterion, objective.micro_batch, passes=passes)
+        surrogate, graphs = FixedSurrogate(_mean(members)), objective.graphs
+        frozen = Objective(surrogate, criterion, objective.micro_batch, passes=passes, graphs=graphs)
         adversarial, devices = images.clone(), [images.device] if images.is_cuda else []
         with torch.random.fork_rng(devices):  # pyautoattack seeds the global generators
             with torch.no_grad():
@@ -104,8 +105,8 @@ class AutoAttack:
                 # FAB goes on beyond the radius, and by rounding errors others do.
                 found = project(found, images[places], self.settings.norm, self.settings.eps)
                 fooled = there.score(found, _FIRST)[1] > 0
-                adversarial[places[fooled]] = found[fooled]
-                resists[places[fooled]] = False
+                adversarial[places] = torch.where(per_image(fooled), found, adversarial[places])
+                resists[places] = ~fooled
         if objective.passes is not None:
             objective.passes.forwards.add_(passes.forwards, alpha=len(members))
             objective.passes.gradients.add_(passes.gradients, alpha=len(members))

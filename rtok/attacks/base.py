@@ -156,6 +156,4 @@ def _inside(made: Tensor, images: Tensor, settings: AttackConfig, std: Tensor | 
     """Bring back the images that lie outside of the ball or of [0, 1]; the others keep their bits."""
     norm, eps, scale = settings.norm, settings.eps, pixel_scale(images, settings.units, std)
     outside = distance(made, images, norm, scale) > eps + TOLERANCE * max(1.0, eps)
-    if outside.any():
-        made = torch.where(per_image(outside), project(made, images, norm, eps, scale), made)
-    return made.clamp(0, 1)
+    return torch.where(per_image(outside), project(made, images, norm, eps, scale), made).clamp(0, 1)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, Protocol
+from functools import partial
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from rtok.attacks.graphs import Graphs
+from rtok.attacks.look import Look, captured_look, look, mean_fooled, mean_loss, summed
 
 Axis = Literal["token", "channel"]
 Model = Callable[[Tensor], Tensor]
@@ -61,6 +65,14 @@ class Criterion(Protocol):
 
     def solved(self, loss: Tensor) -> Tensor:
         """Whether an image with this loss needs no more attack, (b,) bool."""
+        ...
+
+
+class Augment(Protocol):
+    """Changes what the surrogate sees of images."""
+
+    def __call__(self, images: Tensor, part: slice, step: Step) -> Tensor:
+        """Return what it sees of the batch's images `part` (b, C, H, W) at a step; differentiable."""
         ...
 
 
@@ -161,21 +173,6 @@ def margin(logits: Tensor, labels: Tensor, ignore_index: int, *, scaled: bool = 
     return found
 
 
-class Look(NamedTuple):
-    """What an objective says of images (B, C, H, W); nothing carries a graph.
-
-    Attributes:
-        loss: (B,).
-        fooled: the weight (B,) of the surrogate's members that are wrong about the image, in [0, 1]; of a mask, the
-            part of it that they are wrong about.
-        gradient: (B, C, H, W), of the loss with respect to the images.
-    """
-
-    loss: Tensor
-    fooled: Tensor
-    gradient: Tensor
-
-
 @dataclass(frozen=True)
 class Passes:
     """What an attack asked of its surrogate: per image (B,) the passes through its models.
@@ -192,10 +189,11 @@ class Passes:
         """No passes yet of images (B, C, H, W)."""
         return cls(*(torch.zeros(len(images), dtype=torch.int64, device=images.device) for _ in range(2)))
 
-    def add(self, places: Chosen, models: int, *, gradient: bool) -> None:
-        """Count a pass of the images at `places` through so many models."""
-        self.forwards[places] += models
-        self.gradients[places] += models * gradient
+    def add(self, places: Chosen, models: int, *, gradient: bool, counted: Tensor | None = None) -> None:
+        """Count a pass of the images at `places` (b,) through so many models, or of those of them in `counted` (b,)."""
+        passes = models if counted is None else models * counted
+        self.forwards[places] += passes
+        self.gradients[places] += passes * gradient
 
 
 @dataclass(frozen=True)
@@ -207,18 +205,26 @@ class Objective:
         augment: what the surrogate sees of the images when a gradient is taken; None means the images.
         places: which images of the criterion's batch it is asked about, (b,); None means all.
         passes: counts what is asked.
+        counted: which of the images that are asked about are counted there, (b,) bool; None means all.
+        graphs: captures the passes that take a gradient; None means that all are run.
     """
 
     surrogate: Surrogate
     criterion: Criterion
     micro_batch: int | None = None
-    augment: Callable[[Tensor, slice, Step], Tensor] | None = None
+    augment: Augment | None = None
     places: Tensor | None = None
     passes: Passes | None = None
+    counted: Tensor | None = None
+    graphs: Graphs | None = None
 
     def at(self, places: Tensor) -> Objective:
         """The same for some of its images alone, at `places` (b,)."""
         return replace(self, places=places if self.places is None else self.places[places])
+
+    def counting(self, counted: Tensor) -> Objective:
+        """The same, with the passes of some of the images that are asked about alone counted, (b,) bool."""
+        return replace(self, counted=counted)
 
     def look(self, images: Tensor, step: Step) -> Look:
         """Return the loss, its gradient and who is fooled."""
@@ -240,14 +246,15 @@ class Objective:
         losses, shares = [], []
         for part in self._parts(images):
             outputs = self._outputs(images[part], part, step)
-            losses.append(self._loss(outputs, part))
-            shares.append(self._fooled(outputs, part))
+            asked = self._places(part)
+            losses.append(mean_loss(self.criterion, outputs, asked))
+            shares.append(mean_fooled(self.criterion, outputs, asked))
         return torch.cat(losses), torch.cat(shares)
 
     def output(self, images: Tensor, step: Step) -> Tensor:
         """Return the mean output of the surrogate's members, with a graph where images ask for a gradient."""
         outputs = self._outputs(images, slice(0, len(images)), step)
-        return _sum([output if weight == 1 else weight * output for weight, output in outputs])
+        return summed([output if weight == 1 else weight * output for weight, output in outputs])
 
     def _parts(self, images: Tensor) -> list[slice]:
         B = images.shape[0]
@@ -258,29 +265,20 @@ class Objective:
         return part if self.places is None else self.places[part]
 
     def _outputs(self, images: Tensor, part: slice, step: Step) -> list[tuple[float, Tensor]]:
-        members = self.surrogate.members(step)
-        if self.passes is not None:
-            gradient = torch.is_grad_enabled() and images.requires_grad
-            self.passes.add(self._places(part), len(members), gradient=gradient)
+        members = self._members(part, step, gradient=torch.is_grad_enabled() and images.requires_grad)
         return [(weight, model(images)) for weight, model in members]
 
-    def _loss(self, outputs: list[tuple[float, Tensor]], part: slice) -> Tensor:
-        return _sum([weight * self.criterion(output, self._places(part)) for weight, output in outputs])
-
-    @torch.no_grad()
-    def _fooled(self, outputs: list[tuple[float, Tensor]], part: slice) -> Tensor:
-        return _sum([weight * self.criterion.fooled(output, self._places(part)) for weight, output in outputs])
+    def _members(self, part: slice, step: Step, *, gradient: bool) -> Sequence[tuple[float, Model]]:
+        """The members of this step, which are about to be asked."""
+        members = self.surrogate.members(step)
+        if self.passes is not None:
+            counted = None if self.counted is None else self.counted[part]
+            self.passes.add(self._places(part), len(members), gradient=gradient, counted=counted)
+        return members
 
     def _look(self, images: Tensor, part: slice, step: Step) -> Look:
-        images = images.detach().requires_grad_(True)
-        seen = images if self.augment is None else self.augment(images, part, step)
-        outputs = self._outputs(seen, part, step)
-        loss = self._loss(outputs, part)
-        fooled = self._fooled(outputs, part)
-        # The sum, not the mean: an image's gradient must not depend on how many others are in its batch.
-        (gradient,) = torch.autograd.grad(loss.sum(), images)
-        return Look(loss.detach(), fooled, gradient)
-
-
-def _sum(terms: list[Tensor]) -> Tensor:
-    return terms[0] if len(terms) == 1 else torch.stack(terms).sum(0)
+        members, asked = self._members(part, step, gradient=True), self._places(part)
+        if self.augment is None and self.graphs is not None:
+            return captured_look(self.graphs, members, self.criterion, images, asked)
+        augment = None if self.augment is None else partial(self.augment, part=part, step=step)
+        return look(members, self.criterion, images, asked, augment)

@@ -35,6 +35,8 @@ from rtok.config.types import (
     expected,
 )
 
+Compile = Literal[False, "default", "reduce-overhead", "max-autotune", "cuda-graphs"]
+
 
 def _with_fractions(value: Any) -> Any:
     """Write radii and step sizes in 255ths, as people do."""
@@ -65,6 +67,13 @@ def _known_protocol(name: str) -> str:
     if name not in protocols():
         raise expected(f"a protocol: {', '.join(protocols())}")
     return name
+
+
+def _as_mode(value: Any) -> Any:
+    """Read a switch, which `compile` was in version 0.1, as a mode; from a `${VAR}` it is text."""
+    if isinstance(value, str):
+        return {"true": "default", "false": False}.get(value.lower(), value)
+    return "default" if value is True else value
 
 
 def _defaults_for_null(section: Any) -> Any:
@@ -142,7 +151,11 @@ class Config(Section):
         description="Arithmetic of the backbone. `auto`: fp32, but the gradients of attacks with bf16 products where "
         "the machine has instructions for them; what an attack finds is scored in fp32.",
     )
-    compile: bool = Field(False, description="Compile the backbone with `torch.compile`.")
+    compile: Annotated[Compile, BeforeValidator(_as_mode)] = Field(
+        False,
+        description="Run the backbone compiled by `torch.compile` in this mode; `true` is `default`. `cuda-graphs` "
+        "compiles nothing, and on a GPU replays the passes of an attack's steps as one CUDA graph.",
+    )
     batch_size: SmallCount = Field(32, description="`attack`, `eval-*`: images per batch, over all processes.")
     seed: Index = Field(0, description="The seed of all noise, together with each image's path.")
     out: FilePath = Field(

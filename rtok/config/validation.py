@@ -93,6 +93,7 @@ def describe(details: ErrorDetails, root: type[BaseModel] = Config) -> Problem:
     if kind == "expected":
         return Problem(path, given(value, details["msg"]))
     words = _EXPECTED[kind].format(**context) if kind in _EXPECTED else details["msg"]
+    words = words.replace("False", "false")  # one of the choices, as YAML has it
     hint = nearest(str(value), _choices(words)) if kind == "literal_error" else ""
     return Problem(path, given(value, words.translate(_PLAIN)) + (f".{hint}" if hint else ""))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from typing_extensions import Unpack
 
+from rtok.attacks.graphs import graphs_for
 from rtok.attacks.stored import COST, MANIFEST, AdversarialSet, file_name, load_image, manifest_row, save_image
 from rtok.compute import Compute
 from rtok.config.rules import checked
@@ -63,7 +64,8 @@ def make_adversarial_set(config: Config, **options: Unpack[RunOptions]) -> Attac
         name, surrogate = open_surrogate(setup, plain)
         planner = Planner(setup, task, ThreatContext(config, plain, surrogate, surrogate_name=name))
         (trial,) = planner.under("transfer", config.attacks[0])
-        evaluator = Evaluator(task, [plain], [trial], device=compute.device, std=setup.backbone.std, seed=config.seed)
+        std, graphs = setup.backbone.std, graphs_for(compute)
+        evaluator = Evaluator(task, [plain], [trial], compute.device, std=std, seed=config.seed, graphs=graphs)
         inputs = inputs_of(setup, surrogate=surrogate.features.backbone, split=task.split)
         run.start(inputs, setup.source.keys, wanted=lambda row: (run.path / row["file"]).exists())
         return _craft(setup, evaluator, trial, run)
@@ -91,7 +93,7 @@ def _craft(setup: Setup, evaluator: Evaluator, trial: Trial, run: Run) -> Attack
         for batch in batches:
             rows: list[dict[str, Any]] = []
             if batch.keys:
-                images = batch.images.to(compute.device)
+                images = batch.on(compute.device)
                 made = evaluator.craft(trial.runs[0], batch, images)
                 for b, (key, group) in enumerate(zip(batch.keys, batch.groups, strict=True)):
                     save_image(made.images[b], run.path / "images" / file_name(key))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rtok.attacks.base import Attack, Context, Crafted, craft
+from rtok.attacks.graphs import Graphs
 from rtok.attacks.objective import Criterion, FeatureCriterion, Model, Objective, Surrogate
 from rtok.compute import Compute
 from rtok.console import progress
@@ -115,6 +116,7 @@ class Evaluator:
         victims: the plain victim first.
         std: the model's per-channel std, for attacks with normalized units.
         surrogate: the model that `transfer` crafts on.
+        graphs: captures the passes of attacks; None means that they are run.
         models: each victim as a function from images to the task's output.
     """
 
@@ -125,6 +127,7 @@ class Evaluator:
     std: Tensor
     seed: int
     surrogate: Backbone | None = None
+    graphs: Graphs | None = None
 
     def __post_init__(self) -> None:
         self.models = {victim: self.task.model(victim) for victim in self.victims}
@@ -145,7 +148,7 @@ class Evaluator:
         """One record per image: `{"image", "group", "rows": [...]}` with a row per trial and victim."""
         rows: list[list[dict[str, Any]]] = [[] for _ in batch.keys]
         if batch.keys:
-            images = batch.images.to(self.device, non_blocking=True)
+            images = batch.on(self.device)
             clean = {victim: self._output(self.models[victim], images, batch) for victim in self.victims}
             made: dict[AttackRun, Crafted] = {}  # what several trials try or start from
             for trial in self.trials:
@@ -183,7 +186,7 @@ class Evaluator:
         else:
             output = self._output(run.target, images, batch)
             criterion = self.task.criterion(run.settings, batch, output)
-        return Objective(run.surrogate, criterion)
+        return Objective(run.surrogate, criterion, graphs=self.graphs)
 
     def _tried(
         self, trial: Trial, batch: Batch, images: Tensor, clean: dict[Victim, Tensor], made: dict[AttackRun, Crafted]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Unpack
 
+from rtok.attacks.graphs import graphs_for
 from rtok.compute import Compute
 from rtok.data.framing import Framing
 from rtok.defenses import resolve_defenses
@@ -112,8 +113,16 @@ def open_evaluator(
     trials = Planner(setup, task, context).trials()
     tried = {victim for trial in trials for victim in trial.victims}
     victims = [plain, *(victim for victim in control if victim in tried), *robust]
-    device, crafted_on = setup.compute.device, surrogate.features.backbone
-    return Evaluator(task, victims, trials, device, std=backbone.std, seed=config.seed, surrogate=crafted_on)
+    return Evaluator(
+        task,
+        victims,
+        trials,
+        setup.compute.device,
+        std=backbone.std,
+        seed=config.seed,
+        surrogate=surrogate.features.backbone,
+        graphs=graphs_for(setup.compute),
+    )
 
 
 def _measure(setup: Setup, evaluator: Evaluator, run: Run, done: set[str]) -> dict[str, Any]:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from rtok.models.entry import NOTHING, AppendedTokens, Entry, bound, embed, run_blocks
+from rtok.models.compiled import Compiled, Mode
+from rtok.models.entry import AppendedTokens, Entry, as_entry, bound, embed, run_blocks
 from rtok.models.frozen import freeze
 from rtok.models.half import asks_for_gradient, with_half_products
 from rtok.models.images import check_range, check_shape
@@ -48,6 +49,7 @@ class Backbone(nn.Module):
     activation_checkpointing = False
     half_gradients = False
     origin: Mapping[str, object] = MappingProxyType({})
+    _compiled: Compiled | None = None
     _seen = False  # whether images were found to lie in [0, 1]
     takes_entries = True  # whether a defense can enter the blocks
     _fingerprint: tuple[list[tuple[int, int]], str] | None = None
@@ -82,6 +84,10 @@ class Backbone(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
+    def compile_forward(self, mode: Mode) -> None:
+        """Have `forward` compiled by `torch.compile` in this mode, for few batch sizes (`rtok.models.compiled`)."""
+        self._compiled = Compiled(self._forward, mode)
+
     def forward(self, images: Tensor, entry: Entry | Tensor | None = None) -> Tensor:
         """Return features of images (B, 3, H, W) in [0, 1].
 
@@ -96,6 +102,13 @@ class Backbone(nn.Module):
             UserError: images of another shape or type, or outside of [0, 1]; the values are looked at until one batch
                 was right, since every look waits for the device.
         """
+        self._check(images)
+        entry = as_entry(entry)
+        one_each = isinstance(entry, AppendedTokens) and len(entry.values) > 1  # a batch of these cannot be filled up
+        run = self._forward if self._compiled is None or one_each else self._compiled
+        return run(images, entry)
+
+    def _forward(self, images: Tensor, entry: Entry) -> Tensor:
         vit, (sequence,) = self._sequences(images, [self.depth - 1], entry)
         if self.kind == "embedding":
             # only the class token is pooled, so only it is normalized
@@ -104,7 +117,8 @@ class Backbone(nn.Module):
 
     def intermediate(self, images: Tensor, blocks: Sequence[int], entry: Entry | Tensor | None = None) -> list[Tensor]:
         """Return the final-norm features (B, 1+P, D) after each of these blocks (from 0), in their order."""
-        vit, sequences = self._sequences(images, blocks, entry)
+        self._check(images)
+        vit, sequences = self._sequences(images, blocks, as_entry(entry))
         return [self._features(vit, sequence) for sequence in sequences]
 
     @property
@@ -131,7 +145,8 @@ class Backbone(nn.Module):
         massive ones (Sun et al., 2024). Positions: class token, the model's registers, patches, and last what the entry
         added.
         """
-        _, sequences = self._sequences(images, range(self.depth), entry)
+        self._check(images)
+        _, sequences = self._sequences(images, range(self.depth), as_entry(entry))
         return torch.stack([sequence.abs().amax(-1) for sequence in sequences], dim=1).float()
 
     def weights(self) -> dict[str, Tensor]:
@@ -165,13 +180,8 @@ class Backbone(nn.Module):
             check_range(images)
             self._seen = True
 
-    def _sequences(
-        self, images: Tensor, blocks: Sequence[int], entry: Entry | Tensor | None
-    ) -> tuple[Any, list[Tensor]]:
+    def _sequences(self, images: Tensor, blocks: Sequence[int], entry: Entry) -> tuple[Any, list[Tensor]]:
         """Return the model that ran, and the sequence (B, 1 + registers + P [+ n], D) after each block asked for."""
-        self._check(images)
-        if not isinstance(entry, Entry):
-            entry = NOTHING if entry is None else AppendedTokens(entry)
         vit, entry = bound(entry, self.vit)
         if self.half_gradients and asks_for_gradient(images):
             vit = self._half(vit)

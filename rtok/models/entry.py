@@ -100,6 +100,13 @@ def unturned(rope: Tensor | None, count: int) -> Tensor | None:
 NOTHING = Entry()
 
 
+def as_entry(given: Entry | Tensor | None) -> Entry:
+    """Return what a backbone was given as an entry: tokens (1, n, D) or (B, n, D) are short for `AppendedTokens`."""
+    if isinstance(given, Tensor):
+        return AppendedTokens(given)
+    return NOTHING if given is None else given
+
+
 def bound(entry: Entry, vit: Any) -> tuple[Any, Entry]:
     """Return the model that runs where a model of timm has this entry, and the entry made ready for it."""
     ready = entry.bind(vit)

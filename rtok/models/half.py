@@ -52,9 +52,14 @@ def exact_gradients() -> Iterator[None]:
         _exact.reset(token)
 
 
+def gradients_are_exact() -> bool:
+    """Whether gradients are taken in full precision here, whatever the run's precision."""
+    return _exact.get()
+
+
 def asks_for_gradient(images: Tensor) -> bool:
     """Whether a pass is a step of an attack: it takes the gradient with respect to the images."""
-    return images.requires_grad and torch.is_grad_enabled() and not _exact.get()
+    return images.requires_grad and torch.is_grad_enabled() and not gradients_are_exact()
 
 
 def with_half_products(vit: Any, device: torch.device) -> Any:

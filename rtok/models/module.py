@@ -39,11 +39,9 @@ class ModuleBackbone(Backbone):
         self.requires_grad_(False)
         self.eval()
 
-    def forward(self, images: Tensor, entry: Entry | Tensor | None = None) -> Tensor:
-        """Return the module's features (B, 1+P, D) or embeddings (B, E) of images (B, 3, H, W) in [0, 1]; float32."""
-        if entry is not None and entry is not NOTHING:
+    def _forward(self, images: Tensor, entry: Entry) -> Tensor:
+        if entry is not NOTHING:
             raise UserError(self.why_closed)
-        self._check(images)
         dtype = next((p.dtype for p in self.vit.parameters()), torch.float32)
         features: Tensor = self.vit(images.to(dtype))
         return features.float()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rtok.attacks.base import Context, Crafted, build, craft
+from rtok.attacks.graphs import graphs_for
 from rtok.attacks.objective import FeatureCriterion, FixedSurrogate, Model, Objective, cosine
 from rtok.compute import Compute
 from rtok.data.loader import Batch
@@ -71,10 +72,11 @@ class Attacker:
         self.threat = config.train.threat
         self.batch_size = config.train.batch_size
         self.micro_batch = config.train.micro_batch
+        self.graphs = graphs_for(compute)
 
     def on_plain(self, step: int, batch: Batch) -> AttackedBatch:
         """Attack the images that the plain backbone is attacked with; the others wait for `through`."""
-        clean = batch.images.to(self.compute.device, non_blocking=True)
+        clean = batch.on(self.compute.device)
         eps = radius(self.settings, self.attack.eps, step)
         places = self._through_defense(step, len(clean)) if eps else []
         same = clean.new_ones(len(clean))  # the cosine of an image that is not attacked
@@ -103,7 +105,7 @@ class Attacker:
 
     def _craft(self, model: Model, attacked: AttackedBatch, places: list[int]) -> Crafted:
         criterion = self.criterion(attacked.target[places], self.axis, self.pulled)
-        objective = Objective(FixedSurrogate(model), criterion, self.micro_batch)
+        objective = Objective(FixedSurrogate(model), criterion, self.micro_batch, graphs=self.graphs)
         context = Context(
             [attacked.keys[b] for b in places],
             seed=self.seed,

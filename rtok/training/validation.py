@@ -6,6 +6,7 @@ from math import fsum
 from typing import Any
 
 from rtok.attacks.base import Context, build, craft
+from rtok.attacks.graphs import graphs_for
 from rtok.attacks.objective import FeatureCriterion, FixedSurrogate, Objective, cosine
 from rtok.config.attack import AttackConfig, read_attack
 from rtok.config.training import ValidateConfig
@@ -45,6 +46,7 @@ class Validator:
         )
         self.batches = [batch for batch in batches if len(batch)]
         self.skipped = batches.skipped
+        self.graphs = graphs_for(setup.compute)
 
     def add(self, step: int, rows: list[dict[str, Any]], trainees: list[Trainee]) -> None:
         """Add `cosine_to_plain` and `fidelity` to the rows of a step that is validated, and keep the best states."""
@@ -71,10 +73,10 @@ class Validator:
         )
         model, values = defense.model(backbone), list[tuple[float, ...]]()
         for batch in self.batches:
-            clean = batch.images.to(device)
+            clean = batch.on(device)
             target = features_of(backbone, clean, micro_batch)
             criterion = FeatureCriterion(target, self.attack.axis, self.attack.features)
-            objective = Objective(FixedSurrogate(model), criterion, micro_batch)
+            objective = Objective(FixedSurrogate(model), criterion, micro_batch, graphs=self.graphs)
             context = Context(batch.keys, seed=self.setup.config.seed, std=backbone.std)
             attacked = craft(build(self.attack), clean, objective, context).images
             both = (cosine(features_of(model, images, micro_batch), target, "channel") for images in (attacked, clean))

@@ -166,7 +166,7 @@ seed: 2
         "train.batch_size: 2.5 was given; valid: a whole number",
         "train.lr: -0.001 was given; valid: more than 0",
         "train.compile: unknown key. It belongs to the top level. Valid here: steps, ",
-        "compile: 3 was given; valid: true or false",
+        "compile: 3 was given; valid: false, default, reduce-overhead, max-autotune or cuda-graphs",
         "trian: unknown key. Did you mean 'train'? Valid here: model, defense,",
         "tokens: train makes a defense",
     ]

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from rtok.config import Config, ModelConfig
@@ -64,6 +65,15 @@ def test_defaults_are_those_of_the_contract() -> None:
         "seed": 0,
         "out": "results/dinov2_vits14",
     }
+
+
+@pytest.mark.parametrize(
+    ("written", "mode"),
+    [(True, "default"), ("true", "default"), (False, False), ("False", False), ("max-autotune", "max-autotune")],
+)
+def test_compile_is_a_mode_and_was_a_switch(written: object, mode: object) -> None:
+    config = make(compile=written)
+    assert config.compile == mode and yaml.safe_load(config.to_yaml(["compile"])) == {"compile": mode}
 
 
 def test_one_or_many() -> None:

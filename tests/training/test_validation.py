@@ -18,6 +18,7 @@ from rtok.config.schema import Config
 from rtok.data.loader import Batch
 from rtok.data.source import FileSource
 from rtok.data.subset import hold_out_few
+from rtok.data.transforms import floats
 from rtok.defenses import RobustnessTokens
 from rtok.errors import UserError
 from rtok.setup import Setup
@@ -54,7 +55,7 @@ def test_the_best_state_is_kept_and_measured_white_box(
     setup = Setup.open(cfg, Compute.start())
     training, held = hold_out_few(setup.source, 2)
     assert trained_on == set(training.keys) and len(held) == 2 and not trained_on & set(held.keys)
-    images = torch.stack([setup.transform(held.read(i), 0) for i in range(2)])
+    images = floats(torch.stack([setup.transform(held.read(i), 0) for i in range(2)]))
     plain, model = setup.backbone(images), kept.model(setup.backbone)
     objective = Objective(FixedSurrogate(model), FeatureCriterion(plain, "channel"))
     attack = PGD(eps=8 / 255, units="normalized", steps=10)
