@@ -60,8 +60,8 @@ bench-full: $(VENV)/.bench ## The same with the paper's 30 steps, in fp32 too, a
 	$(BIN)/python -m benchmarks --parts attack step evaluation peers --precision auto
 	$(BIN)/python -m benchmarks --parts attack step evaluation peers --out benchmarks/results/cpu-fp32.json
 
-bench-gpu: $(VENV)/.demo ## The same on a GPU: several models and batches, bf16, compiled.
-	$(BIN)/python -m benchmarks --models dinov2_vits14 dinov2_vitb14 dinov2_vitl14 --batch 8 32 --precision bf16 --compile --repeats 5
+bench-gpu: $(VENV)/.demo ## The same on a GPU, for all models, precisions and modes; OUT=DIR (8 minutes).
+	$(BIN)/python -m benchmarks.gpu --out $(or $(OUT),benchmarks/results/gpu)
 
 docs: $(VENV)/.core ## Write docs/config.md from the config's schema.
 	$(BIN)/python scripts/config_reference.py docs/config.md

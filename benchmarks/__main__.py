@@ -1,6 +1,6 @@
 """Time `rtok` against the naive path, in one process and in turns; print a table and write JSON.
 
-`make bench` runs it on the CPU with the paper's setting for ViT-S/14; `make bench-gpu` on a GPU.
+`make bench` runs it on the CPU with the paper's setting for ViT-S/14; `python -m benchmarks.gpu` is for GPUs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--victims", type=int, default=2, help="robust victims in the evaluation")
     parser.add_argument("--repeats", type=int, default=5, help="turns that count, of which the median is told")
     parser.add_argument("--precision", choices=[*DTYPES, "auto"], default="fp32", help="of rtok; all others are fp32")
-    parser.add_argument("--compile", action="store_true", help="compile rtok's backbone")
+    parser.add_argument(
+        "--compile", nargs="?", const="default", default=False, help="compile rtok's backbone, in a mode"
+    )
     parser.add_argument("--micro-batch", type=int, default=None, help="rtok's train.micro_batch")
     parser.add_argument("--no-naive", action="store_true", help="time rtok alone")
     parser.add_argument("--out", type=Path, default=None, help="JSON file; default benchmarks/results/DEVICE-DATE.json")
