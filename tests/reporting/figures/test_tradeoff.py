@@ -69,6 +69,22 @@ def test_other_settings_are_other_lines_and_seeds_one_point(tmp_path, drawn, tra
     assert [len(line.get_xdata()) for line in dots] == [2, 2, 2]
 
 
+def test_trainings_that_differ_otherwise_are_no_seeds(tmp_path, drawn, trained):
+    rows, settings = trained
+    first = "weight-1.0/rtokens.safetensors"
+    for own in settings.values():
+        own |= {"train.eps_schedule.hold": 0.0, "train.eps_schedule.ramp": 0.5, "train.micro_batch": None}
+    without = settings[first] | {"train.eps_schedule": None, "train.micro_batch": 4}
+    del without["train.eps_schedule.hold"], without["train.eps_schedule.ramp"]
+    more = [row | {"defense": "steady.safetensors"} for row in rows if row["defense"] == first]
+    tradeoff([*rows, *more], settings | {"steady.safetensors": without}, tmp_path / "tradeoff.png", COSINE)
+    found = lines(panels(drawn[0])["transfer"])
+    assert [
+        len(found[f"tokens ({name}), by invariance weight"])
+        for name in ("eps schedule hold 0, ramp 0.5", "no eps schedule")
+    ] == [3, 1]
+
+
 def test_defenses_without_settings_are_points_with_names(tmp_path, drawn, trained):
     rows, _ = trained
     assert tradeoff(rows, {}, tmp_path / "tradeoff.png", COSINE)

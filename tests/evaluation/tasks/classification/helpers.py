@@ -17,6 +17,13 @@ HEADS = ["control-1-0", "control-1-1", "plain", "robust"]
 FILES = ["config.yaml", "examples", "examples.png", "heads", "per_image.csv", "results.json", "run.json", "summary.png"]
 ATTACK = {"preset": "standard", "eps": "12/255", "steps": 3}
 AUTO = {"preset": "autoattack", "eps": "12/255", "quantize": "round", "version": "custom", "attacks": ["apgd-ce"]}
+# One of each method; how many images a process has at a time must not matter to any.
+EVERY_ATTACK = [
+    ATTACK,
+    AUTO,
+    {"method": "apgd", "eps": "12/255", "steps": 4},
+    {"method": "square", "eps": "12/255", "queries": 12},
+]
 COLOURS = {"blue": (60, 70, 160), "green": (70, 150, 80), "red": (150, 70, 70)}
 
 
@@ -45,4 +52,4 @@ def features(backbone: Any, images: Tensor, tokens: Tensor | None = None) -> Ten
 
 
 def same_rows(one: Path, two: Path) -> None:
-    assert_same_rows(one, two, lambda key: 2e-3 if key.endswith("confidence") else None)
+    assert_same_rows(one, two, lambda key: 1e-2 if key.endswith("confidence") else None)

@@ -11,9 +11,19 @@ from typing import Any
 import pytest
 import yaml
 
+from rtok.config.attack import read_attack
+from rtok.config.registry import ATTACKS
 from rtok.evaluation import evaluate_classification, make_adversarial_set
 from rtok.evaluation.loop import Evaluator
-from tests.evaluation.tasks.classification.helpers import ATTACK, AUTO, FILES, HEADS, config, same_rows, save_tokens
+from tests.evaluation.tasks.classification.helpers import (
+    ATTACK,
+    EVERY_ATTACK,
+    FILES,
+    HEADS,
+    config,
+    same_rows,
+    save_tokens,
+)
 from tests.evaluation.tasks.results import per_image, rows_of
 
 
@@ -39,7 +49,8 @@ def test_rows_and_files(settings: dict[str, Any]) -> None:
 
 def test_rows_do_not_depend_on_the_batch(settings: dict[str, Any], tmp_path: Path) -> None:
     data = {**settings["data"], "limit": 3}
-    settings |= {"attack": [ATTACK, AUTO], "threats": ["transfer"], "data": data}
+    settings |= {"attack": EVERY_ATTACK, "threats": ["transfer"], "data": data}
+    assert {read_attack(attack).method for attack in EVERY_ATTACK} == {name for name in ATTACKS if name != "from"}
     for size in (1, 3):
         evaluate_classification(config(settings, batch_size=size, out=tmp_path / str(size)))
     same_rows(tmp_path / "1", tmp_path / "3")
@@ -55,6 +66,7 @@ def test_two_processes_give_the_rows_of_one(
     monkeypatch.undo()  # processes of their own know the real model only
     settings["model"]["weights"] = str(weights)
     settings |= {"threats": ["transfer"], "tokens": save_tokens(tmp_path / "wide.safetensors", dim=384)}
+    settings |= {"attack": EVERY_ATTACK, "control_draws": 1}
     file = tmp_path / "eval.yaml"
     file.write_text(yaml.safe_dump(settings))
     evaluate_classification(config(settings, out=tmp_path / "one"))
