@@ -162,6 +162,11 @@ class DataConfig(Section):
         None,
         description="Use at most this many images of one class, or in data without classes of one photo. Null: all.",
     )
+    streaming: bool = Field(
+        False,
+        description="`hf`: read the first `limit` rows as they come, and nothing else of the data set. Without it, "
+        "`limit` chooses evenly over the classes, for which all of it is downloaded.",
+    )
     on_error: Literal["stop", "skip"] = Field(
         "stop", description="What to do with a file that cannot be decoded; skipped files are counted."
     )
@@ -194,6 +199,16 @@ class DataConfig(Section):
             if takes and (repo is None) == (info.data["root"] is None):
                 raise broken_rule("or data.root, one of them: an id on the hub, or a local folder")
         return repo
+
+    @field_validator("streaming")
+    @classmethod
+    def _has_an_end(cls, streaming: bool, info: ValidationInfo) -> bool:
+        valid = [entry.name for entry in DATASETS.entries() if "repo" in entry.traits]
+        if streaming and info.data.get("name", valid[0]) not in valid:
+            raise broken_rule(f"is for {listed(valid)}: '{info.data['name']}' reads only what it needs")
+        if streaming and info.data.get("limit") is None:
+            raise broken_rule("needs data.limit: how many rows to read")
+        return streaming
 
     @field_validator("holdout")
     @classmethod

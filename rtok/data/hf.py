@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ class Rows(Ungrouped):
     class_names: Sequence[str] | None
     found: str
     containers: Sequence[str]  # the files that the rows are read from
+    fingerprint: str = ""  # of rows that are in memory
 
     def read(self, index: int) -> Image.Image:
         """Decode one picture, from the data set or from the file that it names."""
@@ -67,16 +69,46 @@ def open_hf(config: DataConfig) -> Rows:
     place = config.repo or str(config.root)
     parts = _load(config)
     part, prefix, note = chosen_part(parts, config, place)
+    if part.features is None:
+        raise UserError(f"data.streaming: {place} does not say which columns it has before it is read: leave it out.")
     image_column = _image_column(part.features, config, place)
     label_column = _label_column(part.features, config, place)
-    labels, names = (None, None) if label_column is None else _classes(part, label_column, parts.values())
     if isinstance(part.features[image_column], datasets.Image):
         part = part.cast_column(image_column, datasets.Image(decode=False))
+    whole: Iterable[Any] = parts.values()
+    if config.streaming:
+        part = _first(part, list(filter(None, [image_column, label_column])), config)
+        whole = [part]
+    labels, names = (None, None) if label_column is None else _classes(part, label_column, whole)
     table = part.select_columns([image_column])
-    found = f"{len(part)} images of {place}{in_classes(names)}{note}"
+    first = ", the first" if config.streaming else ""
+    found = f"{len(part)} images{first} of {place}{in_classes(names)}{note}"
     keys = _keys(prefix, _file_names(table, image_column), labels, names)
     containers = [file["filename"] for file in part.cache_files]
-    return Rows(table, image_column, keys, labels, names, found, containers)
+    fingerprint = _digest(table[image_column]) if config.streaming else ""
+    return Rows(table, image_column, keys, labels, names, found, containers, fingerprint)
+
+
+def _first(part: Any, columns: list[str], config: DataConfig) -> Any:
+    """Read the first `data.limit` rows into memory, where they can be read in any order."""
+    import datasets
+
+    *_, label = columns
+    if label != columns[0] and getattr(part.features[label], "dtype", None) in _TEXT:
+        raise UserError(
+            f"data.label_column: {label} has names, which are numbered over all of the data: leave data.streaming out, "
+            "or label_column where no labels are needed."
+        )
+    features = datasets.Features({name: part.features[name] for name in columns})
+    rows = _loaded(config, lambda: list(part.select_columns(columns).take(config.limit)), "Run the command again.")
+    return datasets.Dataset.from_list(rows, features=features)
+
+
+def _digest(stored: Iterable[Any]) -> str:
+    digest = sha256()
+    for one in stored:
+        digest.update(repr(one).encode())
+    return digest.hexdigest()
 
 
 def _load(config: DataConfig) -> dict[str, Any]:
@@ -85,18 +117,24 @@ def _load(config: DataConfig) -> dict[str, Any]:
 
     if config.repo is not None:
         found = _loaded(
-            config, lambda: datasets.load_dataset(config.repo, config.subset), _DOWNLOAD.format(config.repo)
+            config,
+            lambda: datasets.load_dataset(config.repo, config.subset, streaming=config.streaming),
+            _DOWNLOAD.format(config.repo),
         )
     else:
         root = existing_root(config)
         if any((root / name).exists() for name in _SAVED):
             found = _loaded(config, lambda: datasets.load_from_disk(str(root)), "Save it again.")
         elif next(root.rglob("*.parquet"), None):
-            found = _loaded(config, lambda: datasets.load_dataset(str(root), config.subset), "Download it again.")
+            found = _loaded(
+                config,
+                lambda: datasets.load_dataset(str(root), config.subset, streaming=config.streaming),
+                "Download it again.",
+            )
         else:
             wanted = "what Dataset.save_to_disk wrote, or parquet files"
             raise UserError(f"data.root: {root}{where(root)} has neither {' nor '.join(_SAVED)}: give {wanted}.")
-    return dict(found) if isinstance(found, datasets.DatasetDict) else {"all": found}
+    return dict(found) if isinstance(found, (datasets.DatasetDict, datasets.IterableDatasetDict)) else {"all": found}
 
 
 _DOWNLOAD = (

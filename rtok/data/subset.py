@@ -57,6 +57,11 @@ class Subset:
         """The files that all pictures are read from, where not each has its own."""
         return getattr(self.source, "containers", ())
 
+    @property
+    def fingerprint(self) -> str:
+        """Of all pictures, where they are in no files; "" elsewhere."""
+        return getattr(self.source, "fingerprint", "")
+
     def paths(self, index: int) -> list[str]:
         """Return the files that a picture is read from; none where the data has no files."""
         paths = getattr(self.source, "paths", None)

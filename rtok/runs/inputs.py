@@ -68,7 +68,7 @@ def images_identity(source: ImageSource, *, whole: bool = False) -> str:
     Args:
         whole: read the files instead of their sizes and times.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(getattr(source, "fingerprint", "").encode())  # of images that are in no file
     for file in getattr(source, "containers", ()):  # files with many images each
         digest.update((_hash_file(Path(file)) if whole else _stamp(file)).encode())
     paths, labels = getattr(source, "paths", None), source.labels

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Value, disable_progress_bars
+from datasets import ClassLabel, Dataset, DatasetDict, Image, Value, disable_progress_bars
 from pydantic import ValidationError
 
 from rtok.config.sections import DataConfig
-from rtok.data.decoding import DecodeError
+from rtok.data import hf
+from rtok.data.decoding import DecodeError, read_image
 from rtok.data.hf import Rows, open_hf
 from rtok.errors import UserError
+from rtok.runs.inputs import images_identity
 from tests.data.forms import dataset_of
 
 disable_progress_bars()
@@ -99,6 +102,39 @@ def test_wrong_keys(files: list[Path], saved: Callable[..., Rows], options: dict
     rows = dataset_of(files, fine=(ANIMALS, [0, 1, 0]), coarse=(ANIMALS, [0, 0, 0]))
     with pytest.raises(UserError, match=message):
         saved(DatasetDict(train=rows, validation=rows), **options)
+
+
+@pytest.mark.parametrize("form", ["saved", "parquet"])
+def test_a_stream_is_read_as_far_as_the_limit(
+    files: list[Path], tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    rows = dataset_of(files, animal=(ANIMALS, [1, 0, 1]), color=(Value("string"), ["red", "blue", "red"]))
+    if form == "saved":
+        rows.save_to_disk(str(tmp_path / form))
+    else:
+        (tmp_path / form).mkdir()
+        rows.to_parquet(str(tmp_path / form / "train-0.parquet"))
+
+    def opened(**options: Any) -> Rows:
+        return open_hf(DataConfig(name="hf", root=tmp_path / form, **{"streaming": True, "limit": 2, **options}))
+
+    source = opened()
+    assert (source.keys, source.labels, source.class_names) == (["dog/a.png", "cat/b.png"], [1, 0], ["cat", "dog"])
+    assert source.found.startswith("2 images, the first of ")
+    assert source.read(1).tobytes() == read_image(files[1]).tobytes()
+    with pytest.raises(UserError, match=r"data\.label_column: color has names, which are numbered over all"):
+        opened(label_column="color")
+    assert images_identity(source) != images_identity(opened(limit=1))
+    changed = dataset_of([files[0], files[2]], animal=(ANIMALS, [1, 0]))
+    again = replace(source, fingerprint=hf._digest(changed.cast_column("image", Image(decode=False))["image"]))
+    assert images_identity(source) != images_identity(again)
+
+
+def test_a_stream_needs_an_end() -> None:
+    for options, message in (({}, "needs data.limit"), ({"name": "folder", "limit": 1}, "is for hf: 'folder'")):
+        with pytest.raises(ValidationError, match=message):
+            DataConfig.model_validate({"name": "hf", "root": "a", "streaming": True, **options})
 
 
 def test_a_folder_that_datasets_did_not_write(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from rtok.data.transforms import Transform
 from tests.data.forms import all_forms
 
 FORMS = ("hf", "hf-parquet", "webdataset")
+STREAM = "hf-stream"
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,8 @@ def own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def source_of(form: str, roots: dict[str, Path], **options: Any) -> ImageSource:
+    if form == STREAM:
+        form, options = "hf-parquet", {"streaming": True, "limit": 100, **options}
     return open_source(DataConfig(name=form.partition("-")[0], root=roots[form], **options), seed=0)
 
 
@@ -49,7 +52,7 @@ def batches(source: ImageSource, process: int, processes: int) -> list[Batch]:
     return list(evaluation_batches(source, transform, **shared))
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [*FORMS, STREAM])
 @pytest.mark.parametrize("processes", [1, 2])
 def test_every_process_gets_the_same_images(form: str, processes: int, roots: dict[str, Path]) -> None:
     source, folder = source_of(form, roots), source_of("folder", roots)
@@ -61,7 +64,7 @@ def test_every_process_gets_the_same_images(form: str, processes: int, roots: di
             assert mine.labels is not None and its.labels is not None and torch.equal(mine.labels, its.labels)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [*FORMS, STREAM])
 def test_a_loaders_workers_get_a_copy(form: str, roots: dict[str, Path]) -> None:
     source = source_of(form, roots)
     copy = pickle.loads(pickle.dumps(source))
@@ -91,11 +94,13 @@ def test_the_same_rows_in_one_process_and_in_two(
     for form in ("folder", "hf", "webdataset"):
         data = {"name": form, "root": str(roots[form]), "workers": 0}
         configs[form] = Config.model_validate({**settings, "data": data, "out": str(tmp_path / form)})
-    for form in ("folder", "webdataset"):
+    streamed = {"name": "hf", "root": str(roots["hf-parquet"]), "workers": 0, "streaming": True, "limit": 9}
+    configs[STREAM] = Config.model_validate({**settings, "data": streamed, "out": str(tmp_path / STREAM)})
+    for form in ("folder", "webdataset", STREAM):
         evaluate_features(configs[form])
     wanted = rows(tmp_path / "folder")
     assert len(wanted) == 3
-    assert rows(tmp_path / "webdataset") == wanted
+    assert rows(tmp_path / "webdataset") == rows(tmp_path / STREAM) == wanted
     (tmp_path / "hf.yaml").write_text(configs["hf"].to_yaml())
     done = run_rtok("eval-features", "--config", tmp_path / "hf.yaml", processes=2)
     assert done.returncode == 0, done.stderr
