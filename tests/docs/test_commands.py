@@ -1,12 +1,14 @@
 """Every command on every page: its flags exist, and so do the ready configs, keys and values that it names.
 
-Nothing is run, so that commands that need a GPU, the hub or ImageNet are checked like the others.
+For this nothing is run, so that commands that need a GPU, the hub or ImageNet are checked like the others. Those that
+need none of it are run with `--dry-run`, which opens the images and the defenses and plans all attacks.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,15 @@ import pytest
 import typer
 
 from rtok.cli.app import build
+from rtok.cli.dry_run import dry_run
 from rtok.cli.runs import COMMANDS
 from rtok.cli.shortcuts import Shortcuts
 from rtok.config import load_config, strict_yaml
 from rtok.config.ready import all_ready
+from rtok.config.schema import Config
+from rtok.defenses.tokens import RobustnessTokens
 from rtok.errors import UserError
+from rtok.models.locations import OnHub, is_on_hub
 from tests.docs.pages import PAGES, ROOT, blocks, commands, prose
 
 UsageError = typer.BadParameter.__mro__[1]  # click's own, or that of the click inside of typer
@@ -61,6 +67,50 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_commands_exist(page: Path) -> None:
     for words in commands(page):
         check(words, page)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_that_need_nothing_special_pass_their_dry_run(page: Path, pictures: Path) -> None:
+    Path("photos").mkdir()
+    for number in range(60):
+        shutil.copy(pictures / "picture0.png", f"photos/{number}.png")
+    for words in commands(page):
+        found = rtok(words[words.index("rtok") + 1 :], page) if "rtok" in words and words[0] != "pip" else None
+        if found is None or needs(found[1]):
+            continue
+        name, config = found
+        for number, path in enumerate(config.defense_paths):
+            path.mkdir(parents=True, exist_ok=True)
+            RobustnessTokens.draw(10, 384, seed=number, backbone="dinov2_vits14").save(path / "rtokens.safetensors")
+        plan = dry_run(config.model_copy(update={"out": Path("new")}), name)
+        assert "# images: " in plan and not Path("new").exists()
+
+
+def needs(config: Config) -> str:
+    """What a command needs that there is not on every machine; "" for nothing."""
+    if config.model.name != "dinov2_vits14":
+        return "a GPU, for a larger model"
+    if config.data.name not in ("folder", "digits"):
+        return "ImageNet, ADE20K, or the hub"
+    if any(is_on_hub(path) for path in config.defense_paths):
+        return "the hub"
+    files = [*config.defense_paths, config.head and config.head.path, config.model.weights]
+    if any(attack.stored for attack in config.attacks) or any(
+        Path(str(file)).suffix in (".pt", ".pth") for file in files
+    ):
+        return "a file of the reader's own"
+    return ""
+
+
+def test_what_a_command_needs_is_known() -> None:
+    def of(*changes: str) -> str:
+        return needs(load_config("eval-features", None, ["model.name=dinov2_vits14", *changes]))
+
+    photos = ["data.name=folder", "data.root=photos"]
+    assert of(*photos, "defense=results/mine") == ""
+    assert "GPU" in of(*photos, "defense=results/mine", "model.name=dinov2_vitg14")
+    assert "ImageNet" in of("data.name=imagenet", "data.root=x", "defense=results/mine")
+    assert of(*photos, "defense=hf:a/b") == "the hub" and "reader's" in of(*photos, "defense=fare.pt")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -124,18 +174,21 @@ def check(words: list[str], page: Path) -> None:
         assert program in ("export", "cut") or re.match(r"\w+=", program), words
 
 
-def rtok(arguments: list[str], page: Path) -> None:
+def rtok(arguments: list[str], page: Path) -> tuple[str, Config] | None:
+    """Check a command's words; return what it runs, if it runs a config."""
     name, *rest = arguments
     if name in ("--version", "--help"):
-        return
+        return None
     command = APP.commands[name]
     if hasattr(command, "commands") and rest:
         command, *rest = command.commands[rest[0]], *rest[1:]
     with command.context_class(command) as context:
         given, _, _ = command.make_parser(context).parse_args(list(rest))
+    if name == "push":
+        OnHub.parse(given["to"])
     if name not in COMMANDS or page.name == PLUGINS:
         assert not given.get("name") or given["name"] in set(all_ready()) | _short(all_ready()), arguments
-        return
+        return None
     config = given.get("config")
     if config is not None and config.endswith(".yaml") and not (ROOT / config).is_file():
         Path(config).write_text(strict_yaml.dump(MINE[name]))
@@ -143,7 +196,7 @@ def rtok(arguments: list[str], page: Path) -> None:
         config = ROOT / config
     shortcuts = Shortcuts(given.get("model"), given.get("weights"), given.get("data"), given.get("defense") or ())
     changes = [*shortcuts.overrides(name), *(given.get("overrides") or ())]
-    load_config(name, config, changes, given.get("out"))
+    return name, load_config(name, config, changes, given.get("out"))
 
 
 def _all(command: Any) -> Iterator[Any]:
