@@ -59,24 +59,20 @@ def plan(options: argparse.Namespace) -> list[list[Cell]]:
     others = [mode for mode in options.modes if mode in ("eager", "graphs")]
     last = [model for model in options.models if model == MODELS[-1]]
     first = [model for model in options.models if model not in last]
-    groups = [_of_model(model, others, options) for model in first]
+    best, *further = options.precisions
+
+    def steps(model: str, modes: list[str], precisions: list[str], batches: list[int]) -> list[Cell]:
+        return [Cell(STEP, model, *which) for which in product(batches, precisions, modes)]
+
+    def quick(model: str) -> list[Cell]:
+        naive = [Cell(NAIVE, model, batch, "fp32", "eager") for batch in options.batch if options.naive]
+        return naive + steps(model, others, options.precisions, options.batch)
+
+    groups = [quick(model) for model in first]
     if groups and options.paper:
-        model, batch = first[0], options.batch[0]
-        groups[0] += [Cell(PAPER, model, batch, options.precisions[0], mode) for mode in others]
-    groups += [_steps(model, compiled, options.precisions[:1], options) for model in first]
-    groups += [_of_model(model, others, options) for model in last]
-    groups += [_steps(model, compiled, [precision], options) for precision in options.precisions[1:] for model in first]
-    groups += [_steps(model, compiled, options.precisions, options) for model in last]
+        groups[0] += [Cell(PAPER, first[0], options.batch[0], best, mode) for mode in others]
+    groups += [steps(model, compiled, [best], [batch]) for batch in options.batch for model in first]
+    groups += [quick(model) for model in last]
+    groups += [steps(model, compiled, further, options.batch) for model in first]
+    groups += [steps(model, compiled, options.precisions, options.batch) for model in last]
     return [group for group in groups if group]
-
-
-def _of_model(model: str, modes: list[str], options: argparse.Namespace) -> list[Cell]:
-    naive = [Cell(NAIVE, model, batch, "fp32", "eager") for batch in options.batch] if options.naive else []
-    return naive + _steps(model, modes, options.precisions, options)
-
-
-def _steps(model: str, modes: list[str], precisions: list[str], options: argparse.Namespace) -> list[Cell]:
-    return [
-        Cell(STEP, model, batch, precision, mode)
-        for precision, batch, mode in product(precisions, options.batch, modes)
-    ]

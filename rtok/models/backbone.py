@@ -105,8 +105,11 @@ class Backbone(nn.Module):
         self._check(images)
         entry = as_entry(entry)
         one_each = isinstance(entry, AppendedTokens) and len(entry.values) > 1  # a batch of these cannot be filled up
-        run = self._forward if self._compiled is None or one_each else self._compiled
-        return run(images, entry)
+        if self._compiled is None or one_each:
+            return self._forward(images, entry)
+        if self.half_gradients:
+            self._half(self.vit)  # made here, since what makes modules compiles badly
+        return self._compiled(images, entry)
 
     def _forward(self, images: Tensor, entry: Entry) -> Tensor:
         vit, (sequence,) = self._sequences(images, [self.depth - 1], entry)

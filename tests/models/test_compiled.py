@@ -124,3 +124,21 @@ def test_torch_may_compile_enough_variants(backbone: Backbone) -> None:
     backbone.compile_forward("default")
     config = torch._dynamo.config
     assert getattr(config, "recompile_limit", config.cache_size_limit) >= VARIANTS
+
+
+def test_rounded_copies_are_made_outside_of_what_is_compiled(
+    backbone: Backbone, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone.half_gradients = True
+    wanted = features_and_gradient(backbone, images)
+    backbone._halves.clear()
+    seen = []
+
+    def compile_(function: Callable[..., Tensor], **options: Any) -> Callable[..., Tensor]:
+        return lambda *given: seen.append(backbone.vit in backbone._halves) or function(*given)
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    backbone.compile_forward("default")
+    for one, other in zip(features_and_gradient(backbone, images), wanted, strict=True):
+        assert torch.equal(one, other)
+    assert seen == [True]
