@@ -80,6 +80,18 @@ def test_features_of_several_batches_have_one_graph(
     assert recorded.replays == parts * (3 * STEPS - 1)  # the very first look is no replay
 
 
+def test_what_the_caller_gave_is_left_alone(backbone: Backbone, recorded: Recorded) -> None:
+    graphs, given = Graphs(recorded), []
+    for number in range(3):
+        images, points = batch(number), batch(10 + number)
+        objective = on_features(backbone, images, graphs)
+        objective.look(points, Step(0, 0))
+        given.append((objective.criterion.target, points))
+    assert recorded.captures == 1 and recorded.replays == 2
+    for number, (target, points) in enumerate(given):
+        assert torch.equal(points, batch(10 + number)) and torch.equal(target, backbone(batch(number)))
+
+
 @pytest.mark.parametrize("loss", ["cross-entropy", "margin", "dlr"])
 def test_labels_and_masks_are_inputs_of_a_graph(loss: Any, recorded: Recorded) -> None:
     torch.manual_seed(0)
