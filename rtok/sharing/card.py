@@ -99,21 +99,20 @@ def _held(defenses: Sequence[Shared], hashes: Mapping[str, str]) -> Iterator[str
 def _limits(run: Run, defenses: Sequence[Shared]) -> Iterator[str]:
     """Say what speaks against relying on it, from the numbers where there are some."""
     private = [one for one in defenses if one.defense is not None and one.defense.private]
-    rows = _main_rows(run)
+    given, rows = [one.name for one in private if one.given], _main_rows(run)
     threats = {row["threat"] for row in rows}
-    if any(one.given for one in private):
-        yield (
-            f"Attackers have it: {listed(one.name for one in private if one.given)} can be downloaded here, so numbers "
-            f"under threats whose attacker lacks it no longer hold. Those under {HAS_IT} do."
-        )
-    if rows:
-        yield from _lowest(run, rows)
+    if given:
+        yield f"Attackers have it: {listed(given)} can be downloaded here. Only numbers under {HAS_IT} still hold."
+    if not rows:
+        yield "Nothing is known of what it protects from: no attack on it was measured."
+        return
+    yield from _lowest(run, rows)
     if HAS_IT not in threats and defenses:
         yield (
             f"It was not attacked by somebody who has it (the threat {HAS_IT}). What holds only while it is secret is "
             "not robust: measure that before you rely on it."
         )
-    if private and COPIES_IT not in threats:
+    if private and not given and COPIES_IT not in threats:
         yield (
             "Private is not enough: whoever may ask the deployed model can fit a copy of it to the answers (the "
             f"threat {COPIES_IT}), which was not tried here."

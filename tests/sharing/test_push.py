@@ -84,7 +84,7 @@ def test_the_card_has_every_threat_with_its_interval_and_what_was_measured(measu
     assert "4 steps of 8 images" in card and "guessed (trains defenses of their own" in card
     assert "Robust (lora): cosine to plain falls to" in card and "under adaptive" in card
     assert "rtok report theirs" in card and "load_defense" not in card
-    assert "(threat extracted)" not in card and "can fit a copy of it" in card
+    assert "It was not attacked by somebody" not in card and "can fit a copy of it" in card
 
 
 def test_the_header_is_the_hubs(measured: Path, tmp_path: Path) -> None:
@@ -201,9 +201,8 @@ def test_the_run_of_a_training_publishes_its_defense(world: World, tmp_path: Pat
     out = dry(run, tmp_path / "out", with_tokens=True)
     card = (out / "README.md").read_text()
     assert "trained, and not measured" in card and "](curves.png)" in card and (out / "curves.png").is_file()
-    assert (
-        "It was not attacked by somebody who has it" in card and telling(out, [str(tmp_path), str(world.folder)]) == []
-    )
+    assert "no attack on it was measured" in card and "Attackers have it" in card and "falls to" not in card
+    assert telling(out, [str(tmp_path), str(world.folder)]) == []
     assert 'rtok.load_defense("hf:someone/robust")' in card
 
 
