@@ -14,21 +14,13 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
-from timm.layers import LayerScale
-from timm.models.vision_transformer import Block
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from rtok.models.altered import with_bias_inside, with_modules
-from rtok.models.half_attention import BatchedAttention
-from rtok.models.low_rank import ChangedLinear
+from rtok.models.altered import with_modules
 
 # Up to so many tokens, attention by three batched products is faster on a CPU than the fused kernel (at 257 by a
 # quarter of a PGD step); what it keeps for the backward pass grows with the square.
 LONGEST_UNFUSED = 600
-
-# Where a block of timm scales the output of a branch, and the branch's last layer.
-_SCALED = (("ls1", "attn", "proj"), ("ls2", "mlp", "fc2"))
 
 _exact: ContextVar[bool] = ContextVar("exact", default=False)
 
@@ -64,49 +56,8 @@ def asks_for_gradient(images: Tensor) -> bool:
 
 def with_half_products(vit: Any, device: torch.device) -> Any:
     """Return a ViT of timm with the products of its blocks in bfloat16; it shares all else with the given one."""
+    from rtok.models.half_layers import halved  # which imports timm: whoever has a model has done so
+
     tokens = vit.patch_embed.num_patches + vit.num_prefix_tokens
     unfused = device.type == "cpu" and tokens <= LONGEST_UNFUSED
-    return with_modules(vit, {"blocks": _halved(vit.blocks, unfused=unfused)})
-
-
-class HalfLinear(nn.Module):
-    """A frozen linear layer that multiplies in bfloat16.
-
-    Args:
-        scale: (out_features,) what its outputs are multiplied with; None means nothing.
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor | None, scale: Tensor | None = None) -> None:
-        super().__init__()
-        if scale is not None:
-            weight, bias = scale[:, None] * weight, None if bias is None else scale * bias
-        self.weight = weight.detach().to(torch.bfloat16)
-        self.bias = None if bias is None else bias.detach().to(torch.bfloat16)
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Map (..., in_features) of any type to (..., out_features) in bfloat16."""
-        return F.linear(input.to(torch.bfloat16), self.weight, self.bias)
-
-
-def _halved(module: nn.Module, *, unfused: bool) -> nn.Module:
-    """Return a copy whose linear layers are halved; those whose parameters are trained stay as they are."""
-    if isinstance(module, nn.Linear) or (isinstance(module, ChangedLinear) and module.factors is None):
-        return module if module.weight.requires_grad else HalfLinear(module.weight, module.bias)
-    own: Any = with_modules(module, {name: _halved(inner, unfused=unfused) for name, inner in module.named_children()})
-    if unfused and BatchedAttention.fits(own):
-        return BatchedAttention(own)
-    if unfused and hasattr(own, "fused_attn"):
-        own.fused_attn = False
-    _scale_inside(own, module)
-    return with_bias_inside(own)
-
-
-def _scale_inside(own: Any, block: Any) -> None:
-    """Multiply timm's `LayerScale` of the branches of `block` into the last layers of its halved copy."""
-    for name, branch, last in _SCALED if type(block) is Block else ():
-        scale, exact = getattr(block, name), getattr(getattr(block, branch), last, None)
-        if exact is None or not isinstance(scale, LayerScale) or scale.gamma.requires_grad:
-            continue
-        if isinstance(getattr(getattr(own, branch), last), HalfLinear):
-            setattr(getattr(own, branch), last, HalfLinear(exact.weight, exact.bias, scale.gamma))
-            setattr(own, name, nn.Identity())
+    return with_modules(vit, {"blocks": halved(vit.blocks, unfused=unfused)})

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from rtok.config.defenses import LoRAConfig
 from rtok.defenses.lora import LoRA
 from rtok.models.frozen import FrozenLinear
-from rtok.models.half import HalfLinear, exact_gradients, pays, with_half_products
+from rtok.models.half import exact_gradients, pays, with_half_products
 from rtok.models.half_attention import BatchedAttention
+from rtok.models.half_layers import HalfLinear
 
 # With a class token, registers, rotary positions, gated and packed MLPs, biases beside the layer, an embedding's head.
 MODELS = ["dinov2_vits14_reg", "dinov2_vitg14", "dinov3_vits16", "dinov3_vit7b16", "openclip_vitb16"]
