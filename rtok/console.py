@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from io import TextIOWrapper
 from types import TracebackType
 from typing import IO
@@ -20,7 +20,10 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Column
 
+from rtok.activity import Activity
+
 PLAIN_INTERVAL = 5.0  # seconds between two plain lines: the log of a day of training stays readable
+WITHIN_INTERVAL = 30.0  # the same while one unit is under way: it says that the run goes on, and little else
 # Seconds between two updates of the live bar. `advance` makes them: a thread could fail or block a fork.
 _BAR_INTERVAL = 0.1
 _NARROW = 72  # in narrower terminals the bar is left out, so that the numbers fit
@@ -81,14 +84,18 @@ def progress(
 
 
 class Progress:
-    """A context manager that shows the progress of long work: its latest metrics, its rate and the time left."""
+    """A context manager that shows the progress of long work: its latest metrics, its rate and the time left.
+
+    It watches what the work says of itself (`rtok.activity`), so that it moves while a unit takes long.
+    """
 
     def __init__(self, label: str, total: int | None, unit: str, *, start: int, enabled: bool) -> None:
         self.label, self.total, self.unit = label, total, unit
         self.done = self._start = start
         self.metrics: dict[str, float | int | str] = {}
         self._sums: dict[str, tuple[float, int]] = {}
-        self._doing = ""
+        self._doing, self._ahead = "", 1
+        self._activity, self._watching = Activity(self._look), ExitStack()
         self._enabled = enabled
         self._bar: RichProgress | None = None
         self._began = self._shown_at = time.monotonic()
@@ -96,8 +103,11 @@ class Progress:
 
     def __enter__(self) -> Progress:
         self._began = time.monotonic()
-        if self._enabled and _is_terminal(sys.stdout):
-            guarded(self._open_bar)
+        if self._enabled:
+            self._shown_at = self._began
+            self._watching.enter_context(self._activity.watched())
+            if _is_terminal(sys.stdout):
+                guarded(self._open_bar)
         return self
 
     def observe(self, values: Mapping[str, Sequence[float]]) -> None:
@@ -108,10 +118,10 @@ class Progress:
             if n:
                 self.metrics[name] = f"{_number(total / n)} (n={n})"
 
-    def begin(self, what: str) -> None:
-        """Say at once what the next unit is: `sanity 3/8: random search`."""
-        self._doing = what
-        if self._enabled:
+    def begin(self, what: str = "", *, amount: int = 1) -> None:
+        """Begin so many units; `what` says at once what they are: `sanity 3/8: random search`."""
+        self._doing, self._ahead = what, amount
+        if self._enabled and what:
             self._show()
 
     def advance(self, amount: int = 1, **metrics: float | int | str) -> None:
@@ -128,6 +138,7 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._watching.close()
         if self._enabled and (self._shown != self.done or self._bar is not None):
             self._show()
         if self._bar is not None:
@@ -150,25 +161,37 @@ class Progress:
         self._bar.add_task(self.label, total=self.total, completed=self.done, status=self._status())
         self._bar.start()
 
+    def _look(self) -> None:
+        """Show what is done now, if it is time."""
+        interval = WITHIN_INTERVAL if self._bar is None else _BAR_INTERVAL
+        if time.monotonic() - self._shown_at >= interval:
+            self._show()
+
+    @property
+    def _reached(self) -> float:
+        """The units done, with a fraction for those under way."""
+        return self.done + self._ahead * self._activity.share
+
     def _show(self) -> None:
         self._shown, self._shown_at = self.done, time.monotonic()
         bar, status = self._bar, self._status()
         if bar is None:
             _write_line(f"{self.label} {status}")
         else:
-            guarded(lambda: bar.update(bar.task_ids[0], completed=self.done, status=status, refresh=True))
+            guarded(lambda: bar.update(bar.task_ids[0], completed=self._reached, status=status, refresh=True))
 
     def _status(self) -> str:
-        """Return for example `12/50 steps, ETA 0:38, loss 0.123, robust 0.900, 1.0 s/step`."""
-        of_total = f"/{self.total}" if self.total is not None else ""
+        """Return for example `12/50 steps, ETA 0:38, attack, step 3/30, loss 0.123, 1.0 s/step`."""
+        of_total, within = f"/{self.total}" if self.total is not None else "", self._activity.text
         if self._doing:
-            return f"{self.done + 1}{of_total}: {self._doing}"
+            return ", ".join(filter(None, [f"{self.done + 1}{of_total}: {self._doing}", within]))
         parts = [f"{self.done}{of_total} {self.unit}{'' if self.total == 1 else 's'}"]
-        elapsed, count = time.monotonic() - self._began, self.done - self._start
+        elapsed, count = time.monotonic() - self._began, self._reached - self._start
         rate = count / elapsed if elapsed > 0 else 0.0
         if rate and self.total is not None:
-            left = (self.total - self.done) / rate
+            left = (self.total - self._reached) / rate
             parts.append(f"ETA {clock(left)}" if self.done < self.total else f"took {clock(elapsed)}")
+        parts += [within] if within else []
         parts += [f"{name} {_number(value)}" for name, value in self.metrics.items()]
         if rate:
             parts.append(_rate(rate, self.unit))

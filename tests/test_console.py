@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from rtok import console
+from rtok.activity import doing, rounds
 from rtok.console import clock, is_main_process, progress, say
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,6 +70,38 @@ def test_what_a_unit_does_is_said_at_once(capsys, now):
             bar.advance()
     lines = capsys.readouterr().out.splitlines()
     assert lines == ["sanity 1/2: gradients", "sanity 2/2: random search", "sanity 2/2 checks, took 0:18, 9.0 s/check"]
+
+
+def test_progress_moves_inside_of_a_unit_at_a_bounded_rate(capsys, now):
+    with progress("eval", total=16, unit="image") as bar:
+        for _ in range(2):
+            bar.begin(amount=8)
+            with doing("adaptive", 0, 0.5):
+                for _ in rounds(range(100), "step"):
+                    now[0] += 1.0
+            now[0] += 100.0
+            bar.advance(8, robust=0.5)
+    assert capsys.readouterr().out.splitlines() == [
+        "eval 0/16 images, ETA 6:10, adaptive, step 31/100, 25.0 s/image",
+        "eval 0/16 images, ETA 5:40, adaptive, step 61/100, 25.0 s/image",
+        "eval 0/16 images, ETA 5:10, adaptive, step 91/100, 25.0 s/image",
+        "eval 8/16 images, ETA 3:20, robust 0.500, 25.0 s/image",
+        "eval 8/16 images, ETA 2:50, adaptive, step 31/100, robust 0.500, 25.0 s/image",
+        "eval 8/16 images, ETA 2:20, adaptive, step 61/100, robust 0.500, 25.0 s/image",
+        "eval 8/16 images, ETA 1:50, adaptive, step 91/100, robust 0.500, 25.0 s/image",
+        "eval 16/16 images, took 6:40, robust 0.500, 25.0 s/image",
+    ]
+
+
+def test_what_a_unit_does_is_said_with_where_it_is(capsys, now):
+    with progress("sanity", total=2, unit="check") as bar:
+        bar.begin("random search")
+        for _ in rounds(range(1, 101), "query"):
+            now[0] += 1.0
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "sanity 1/2: random search",
+        "sanity 1/2: random search, query 31/100",
+    ]
 
 
 def test_a_resumed_run_counts_from_its_start_and_times_only_its_own_steps(capsys, now):

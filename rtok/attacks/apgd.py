@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rtok.activity import rounds
 from rtok.attacks.ball import per_image, pixel_scale, project, steepest
 from rtok.attacks.base import Context, Perturbed, read_settings
 from rtok.attacks.objective import Objective, Step
@@ -75,9 +76,9 @@ class APGD:
 
         def run(start: Tensor, restart: int) -> Perturbed:
             done = 0
-            for stage in stages:
-                found = self._ascend(stage, images, scale, objective, start, restart, done)
-                start, done = found.images, done + 1 + stage.steps
+            for number in rounds(range(len(stages)), "radius"):
+                found = self._ascend(stages[number], images, scale, objective, start, restart, done)
+                start, done = found.images, done + 1 + stages[number].steps
             return found
 
         return strongest_of_restarts(run, stages[0], images, objective, context)
@@ -103,7 +104,7 @@ class APGD:
         rises, checked = torch.zeros_like(loss), 0
         halved, top_loss_then = torch.ones_like(loss, dtype=torch.bool), loss  # at the last check
         checks = checkpoints(settings.steps)
-        for k in range(1, settings.steps + 1):
+        for k in rounds(range(1, settings.steps + 1), "step"):
             ahead = into_ball(x + per_image(size) * scale * steepest(gradient, settings.norm, scale))
             share = NEW_SHARE if k > 1 else 1.0
             x, before = into_ball(x + share * (ahead - x) + (1 - share) * (x - before)), x

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rtok.activity import doing
 from rtok.attacks.apgd import APGD
 from rtok.attacks.ball import per_image, project
 from rtok.attacks.base import Context, Perturbed, read_settings
@@ -96,12 +97,14 @@ class AutoAttack:
             with torch.no_grad():
                 logits = frozen.output(images, _FIRST)
             resists = logits.argmax(1) == criterion.labels
-            for attempt in self._attempts(logits, criterion):
+            attempts = list(self._attempts(logits, criterion))
+            for number, (name, attempt) in enumerate(attempts):
                 places = resists.nonzero().squeeze(1)
                 if not len(places):
                     break
                 there = frozen.at(places)
-                found = attempt(images[places], there, _some(context, places))
+                with doing(name, number / len(attempts), (number + 1) / len(attempts)):
+                    found = attempt(images[places], there, _some(context, places))
                 # FAB goes on beyond the radius, and by rounding errors others do.
                 found = project(found, images[places], self.settings.norm, self.settings.eps)
                 fooled = there.score(found, _FIRST)[1] > 0
@@ -131,25 +134,27 @@ class AutoAttack:
                     f"{classes}: leave it out."
                 )
 
-    def _attempts(self, logits: Tensor, criterion: LabelCriterion) -> Iterator[Attempt]:
-        """What is tried in turn, given the logits (B, K) of the clean images."""
+    def _attempts(self, logits: Tensor, criterion: LabelCriterion) -> Iterator[tuple[str, Attempt]]:
+        """What is tried in turn, with the name of its member, given the logits (B, K) of the clean images."""
         classes = logits.shape[1]
         restarts = RESTARTS if self.settings.version == "plus" else 1
         # From the second most likely class on; the most likely one of an image that is attacked is its label.
         ranked = logits.argsort(1, descending=True)[:, 1 : TARGETS + 1].T
         for name in self.chosen(classes):
+            attempts: list[Attempt]
             if name in ("apgd-ce", "apgd-dlr"):
                 loss = replace(criterion, loss="cross-entropy" if name == "apgd-ce" else "dlr")
-                yield from (partial(self._apgd, loss, restart) for restart in range(restarts))
+                attempts = [partial(self._apgd, loss, restart) for restart in range(restarts)]
             elif name == "apgd-t":
                 losses = [TargetedDLR(criterion.labels, criterion.ignore_index, targets=t) for t in ranked]
-                yield from (partial(self._apgd, loss, 0) for loss in losses)
+                attempts = [partial(self._apgd, loss, 0) for loss in losses]
             elif name == "fab":
-                yield from (partial(self._fab, None, restart) for restart in range(restarts))
+                attempts = [partial(self._fab, None, restart) for restart in range(restarts)]
             elif name == "fab-t":
-                yield from (partial(self._fab, rank, 0) for rank in range(2, len(ranked) + 2))
+                attempts = [partial(self._fab, rank, 0) for rank in range(2, len(ranked) + 2)]
             else:
-                yield self._square
+                attempts = [self._square]
+            yield from ((name, attempt) for attempt in attempts)
 
     def _apgd(
         self, criterion: LabelCriterion, restart: int, images: Tensor, objective: Objective, context: Context

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rtok.activity import rounds
 from rtok.attacks.ball import per_image, pixel_scale, project, steepest
 from rtok.attacks.base import Context, Perturbed, read_settings
 from rtok.attacks.diversity import Diversity
@@ -60,7 +61,7 @@ class PGD:
         adversarial = into_ball(start)
         velocity = torch.zeros_like(images) if settings.momentum else None
         loss, on_the_way = images.new_full((images.shape[0],), -torch.inf), Strongest.none(images)
-        for k in range(settings.steps):
+        for k in rounds(range(settings.steps), "step"):
             loss, fooled, gradient = objective.look(adversarial, Step(restart, k, settings.draws))
             on_the_way.offer(adversarial, loss, fooled)
             if settings.mse_weight:

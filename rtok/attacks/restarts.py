@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rtok.activity import rounds
 from rtok.attacks.ball import per_image, pixel_scale, quantized
 from rtok.attacks.base import Context, Perturbed
 from rtok.attacks.noise import start_noise
@@ -54,7 +55,7 @@ def strongest_of_restarts(
     if settings.restarts == 1 and len(images):
         return run(_start(settings, images, context, 0), 0)
     best = Strongest.none(images)
-    for restart in range(settings.restarts if len(images) else 0):
+    for restart in rounds(range(settings.restarts if len(images) else 0), "restart"):
         found = run(_start(settings, images, context, restart), restart).images
         best.offer(found, *as_used(found, settings, objective))
     return Perturbed(best.images, best.loss)

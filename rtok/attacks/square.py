@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rtok.activity import rounds
 from rtok.attacks.ball import pixel_scale, project, quantized
 from rtok.attacks.base import Context, Perturbed, read_settings
 from rtok.attacks.noise import generator
@@ -55,7 +56,7 @@ class Square:
         best = images.clone()  # the first query: a clean image may be misclassified already
         loss = objective.loss(best, Step(0, 0))
         every = asked_every(images.device)
-        for query in range(1, settings.queries):
+        for query in rounds(range(1, settings.queries), "query"):
             if (query - 1) % every == 0:
                 open_ = (~objective.criterion.solved(loss)).nonzero().squeeze(1)
                 if not len(open_):

@@ -5,7 +5,7 @@ Nothing is computed twice: a clean pass serves every attack and threat, one `tra
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +18,7 @@ from rtok.attacks.objective import Criterion, FeatureCriterion, Model, Objective
 from rtok.compute import Compute
 from rtok.console import progress
 from rtok.data.loader import Batch
+from rtok.evaluation.schedule import Schedule
 from rtok.evaluation.task import Columns, Task, View
 from rtok.evaluation.victims import Victim
 from rtok.results.columns import measure_added
@@ -38,6 +39,7 @@ class AttackRun:
     Attributes:
         hidden: the surrogate and the target give the features of a block inside the backbone, not the task's output.
         start: a run on the public model whose result this one starts from.
+        target_of: the victim whose output `target` is; None inside the backbone.
     """
 
     settings: AttackConfig
@@ -46,6 +48,7 @@ class AttackRun:
     target: Model
     hidden: bool = False
     start: AttackRun | None = None
+    target_of: Victim | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +61,7 @@ class Trial:
         runs: what the attacker tries; per image and victim the worst result counts.
         surrogate_model: the model whose success tells whether an image fooled its surrogate; None where that is not one
             fixed model.
+        surrogate_of: the victim that it is the model of.
         eps_pixel: the radius in pixels of [0, 1]; for normalized units the mean over the channels.
         start: what a `query` attack starts from, or which images the attacker asked about; None for other threats.
         queries: what the surrogate cost in queries, where it did.
@@ -78,6 +82,7 @@ class Trial:
     queries: int | None = None
     contains: Sequence[str] = ()
     weaker: Sequence[Trial] = ()
+    surrogate_of: Victim | None = None
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -131,6 +136,7 @@ class Evaluator:
 
     def __post_init__(self) -> None:
         self.models = {victim: self.task.model(victim) for victim in self.victims}
+        self._schedule = Schedule(self.trials)
         runs = [(trial, candidate.run) for trial in self.trials for candidate in trial.candidates]
         self._shared = {run.start for _, run in runs} | {run for trial, run in runs if run not in trial.runs}
 
@@ -138,6 +144,7 @@ class Evaluator:
         """Evaluate every batch and append one record per image to the journal on the main process."""
         with progress(self.task.command, total=total, unit="image", enabled=compute.is_main, start=done) as bar:
             for batch in batches:
+                bar.begin(amount=len(batch) * compute.processes)
                 records = compute.gather(self.evaluate(batch))
                 if compute.is_main:
                     journal.append(records)
@@ -164,27 +171,39 @@ class Evaluator:
         ]
 
     def craft(
-        self, run: AttackRun, batch: Batch, images: Tensor, made: dict[AttackRun, Crafted] | None = None
+        self,
+        run: AttackRun,
+        batch: Batch,
+        images: Tensor,
+        made: dict[AttackRun, Crafted] | None = None,
+        clean: Mapping[Victim, Tensor] | None = None,
     ) -> Crafted:
-        """What one attack makes of the clean images; `made` keeps what is needed more than once."""
+        """What one attack makes of the clean images; `made` keeps what is needed more than once.
+
+        Args:
+            clean: outputs on the clean images that are known already.
+        """
         made = {} if made is None else made
         if run in made:
             return made[run]
-        start = None if run.start is None else self.craft(run.start, batch, images, made).images
+        start = None if run.start is None else self.craft(run.start, batch, images, made, clean).images
         context = Context(batch.keys, seed=self.seed, std=self.std, start=start)
-        found = craft(run.attack, images, self.objective(run, batch, images), context)
+        with self._schedule.at(run):
+            found = craft(run.attack, images, self.objective(run, batch, images, clean), context)
         if run in self._shared:
             made[run] = found
         return found
 
-    def objective(self, run: AttackRun, batch: Batch, images: Tensor) -> Objective:
-        """What an attack maximizes on these clean images."""
+    def objective(
+        self, run: AttackRun, batch: Batch, images: Tensor, clean: Mapping[Victim, Tensor] | None = None
+    ) -> Objective:
+        """What an attack maximizes on these clean images; `clean` as in `craft`."""
         criterion: Criterion
         if run.hidden:
             with torch.no_grad():
                 criterion = FeatureCriterion(run.target(images), run.settings.axis, run.settings.features)
         else:
-            output = self._output(run.target, images, batch)
+            output = self._known(run.target, run.target_of, images, batch, clean or {})
             criterion = self.task.criterion(run.settings, batch, output)
         return Objective(run.surrogate, criterion, graphs=self.graphs)
 
@@ -199,14 +218,19 @@ class Evaluator:
         worst: dict[Victim, Columns] = {}
         spent: dict[Victim, list[Crafted]] = {}
         model = trial.surrogate_model if self.task.wants_surrogate else None
-        decides, surrogate_clean = self.task.worst_by, self._output(model, images, batch) if model else None
+        decides, surrogate_clean = self.task.worst_by, None
+        if model is not None:
+            surrogate_clean = self._known(model, trial.surrogate_of, images, batch, clean)
         for threat, run, victims in trial.candidates:
-            crafted = self.craft(run, batch, images, made)
+            crafted = self.craft(run, batch, images, made, clean)
             adversarial = crafted.images
-            surrogate = surrogate_clean, self._output(model, adversarial, batch) if model else None
+            seen = None if model is None else self._output(model, adversarial, batch)
+            known = {} if seen is None or trial.surrogate_of is None else {trial.surrogate_of: seen}
             for victim in victims:
-                output = self._output(self.models[victim], adversarial, batch)
-                view = View(batch, images, adversarial, clean[victim], clean[self.victims[0]], output, *surrogate)
+                output = self._known(self.models[victim], victim, adversarial, batch, known)
+                view = View(
+                    batch, images, adversarial, clean[victim], clean[self.victims[0]], output, surrogate_clean, seen
+                )
                 columns = self.task.measure(view) | measure_added(self.task.command, view)
                 columns["worst_from"] = [threat] * len(batch.keys)
                 found = _worse(worst[victim], columns, decides) if victim in worst else columns
@@ -214,6 +238,12 @@ class Evaluator:
                 worst[victim] = {**found, f"{decides}_alone": alone}
                 spent.setdefault(victim, []).append(crafted)
         return {victim: {**columns, **_cost(spent[victim])} for victim, columns in worst.items()}
+
+    def _known(
+        self, model: Model, victim: Victim | None, images: Tensor, batch: Batch, known: Mapping[Victim, Tensor]
+    ) -> Tensor:
+        """The output of a victim's model: what is known of the same images, else a pass."""
+        return known[victim] if victim in known else self._output(model, images, batch)
 
     def _output(self, model: Model, images: Tensor, batch: Batch) -> Tensor:
         with torch.no_grad():

@@ -109,7 +109,15 @@ class Planner:
         model_of, algorithm = self._model_of(member.depth), build(member)
         surrogate = BoundSurrogate(scenario.crafted_on, model_of)
         return [
-            AttackRun(member, algorithm, surrogate, model_of(target), member.depth < 1, start)
+            AttackRun(
+                member,
+                algorithm,
+                surrogate,
+                model_of(target),
+                member.depth < 1,
+                start,
+                target if member.depth == 1 else None,
+            )
             for target in scenario.targets
         ]
 
@@ -138,6 +146,7 @@ class Planner:
             scenario.victims,
             None if fixed is None else self._model_of(1)(fixed),
             pixel_radius(attack, self.setup.backbone),
+            surrogate_of=fixed,
         )
 
     def _stored(self, folder: Path) -> Trial:
@@ -148,7 +157,7 @@ class Planner:
         same = stored.made.objective == self.task.objective
         plain, model_of = self.context.plain, self._model_of(1)
         scenario = Scenario(stored.made.surrogate, plain, (plain,), self.context.everyone)
-        run = AttackRun(settings, stored, BoundSurrogate(plain, model_of), model_of(plain))
+        run = AttackRun(settings, stored, BoundSurrogate(plain, model_of), model_of(plain), target_of=plain)
         trial = self._trial(settings, "transfer", scenario, [run])
         return replace(
             trial,

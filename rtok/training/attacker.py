@@ -74,6 +74,12 @@ class Attacker:
         self.micro_batch = config.train.micro_batch
         self.graphs = graphs_for(compute)
 
+    def shares(self, defenses: int) -> tuple[float, float]:
+        """What share of a step's attacks is `on_plain`, and what each `through`, with so many defenses."""
+        images = {"transfer": 0.0, "mixed": 0.5, "adaptive": 1.0}[self.threat]  # attacked through a defense
+        total = 1 - images + images * defenses
+        return (1 - images) / total, images / total
+
     def on_plain(self, step: int, batch: Batch) -> AttackedBatch:
         """Attack the images that the plain backbone is attacked with; the others wait for `through`."""
         clean = batch.on(self.compute.device)

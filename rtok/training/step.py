@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from rtok.activity import doing
 from rtok.attacks.objective import cosine
 from rtok.compute import Compute
 from rtok.data.loader import Batch
@@ -36,12 +37,15 @@ class Trainer:
         """Attack one batch and update every defense with it; one row of metrics for each."""
         begin = time.perf_counter()
         lr = learning_rate(self.settings, step)
-        shared = self.attacker.on_plain(step, batch)
+        first, each = self.attacker.shares(len(self.trainees))
+        with doing("attack", 0, first):
+            shared = self.attacker.on_plain(step, batch)
         shared_seconds = time.perf_counter() - begin
         rows = []
-        for t in self.trainees:
-            begin = time.perf_counter()
-            attacked = self.attacker.through(t.defense, shared)
+        for number, t in enumerate(self.trainees):
+            begin, done = time.perf_counter(), first + number * each
+            with doing(f"{'attack through' if each else 'update of'} {t.name or 'the defense'}", done, done + each):
+                attacked = self.attacker.through(t.defense, shared)
             for group in t.optimizer.param_groups:
                 group["lr"] = lr
             values = self.compute.mean(torch.stack([*self.update(t, attacked), *attacked.effect])).tolist()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import fsum
 from typing import Any
 
+from rtok.activity import doing
 from rtok.attacks.base import Context, build, craft
 from rtok.attacks.graphs import graphs_for
 from rtok.attacks.objective import FeatureCriterion, FixedSurrogate, Objective, cosine
@@ -54,7 +55,8 @@ class Validator:
             return
         for row, t in zip(rows, trainees, strict=True):
             defense = t.current.detached()
-            found, fidelity = self.measure(defense)
+            with doing(f"held-out images through {t.name or 'the defense'}", 1, 1):  # behind the step
+                found, fidelity = self.measure(defense)
             row |= {"cosine_to_plain": found, "fidelity": fidelity}
             if t.best is None or found > t.best.cosine_to_plain:
                 state = {name: values.clone() for name, values in defense.parameters().items()}

@@ -171,12 +171,12 @@ class Checks:
     def found(self) -> list[Tensor]:
         """What each run of the attack finds, as it is configured."""
         for run in self.trial.runs:
-            self._made[run] = self.evaluator.craft(run, self.batch, self.images, self._made)
+            self._made[run] = self.evaluator.craft(run, self.batch, self.images, self._made, self._cleans)
         return [self._made[run].images for run in self.trial.runs]
 
     @cached_property
     def _objective(self) -> Objective:
-        return self.evaluator.objective(self._run, self.batch, self.images)
+        return self.evaluator.objective(self._run, self.batch, self.images, self._cleans)
 
     @cached_property
     def _lefts(self) -> Tensor:
@@ -197,7 +197,7 @@ class Checks:
         run = self.trial.runs[0]
         settings = run.settings.at_radius(1.0)
         run = replace(run, settings=settings, attack=build(settings))
-        return self._left(self.evaluator.craft(run, self.batch, self.images).images)
+        return self._left(self.evaluator.craft(run, self.batch, self.images, clean=self._cleans).images)
 
     @cached_property
     def _range(self) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rtok.activity import rounds
 from rtok.attacks.ball import pixel_scale, quantized
 from rtok.attacks.objective import Objective, Step
 from rtok.config.attack import AttackConfig
@@ -31,7 +32,7 @@ def go_on(
 
     place = best = inside((start - images) / scale)
     best_loss = images.new_full((len(images),), -torch.inf)
-    for k in range(steps + 1):
+    for k in rounds(range(steps + 1), "step"):
         loss, gradient = objective.loss_and_gradient(place, Step(0, k))
         better = loss > best_loss
         best = torch.where(better[:, None, None, None], place, best)
