@@ -16,8 +16,7 @@ from rtok.data.loader import Batch, evaluation_batches
 from rtok.evaluation.examples import attacked, transfer_trial
 from rtok.evaluation.loop import Evaluator
 from rtok.evaluation.victims import Victim
-from rtok.files import write_atomic
-from rtok.results.summary import to_csv
+from rtok.results.summary import write_csv
 from rtok.setup import Setup
 from rtok.statistics import mean_interval
 
@@ -29,7 +28,7 @@ def write_activations(setup: Setup, evaluator: Evaluator, out: Path) -> None:
     from rtok.reporting.figures.activations import activation_lines
 
     rows = largest_activations(setup, evaluator)
-    write_atomic(out / "activations.csv", to_csv(rows))
+    write_csv(out / "activations.csv", rows)
     activation_lines(rows, out / "activations.png")
 
 

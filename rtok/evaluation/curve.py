@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rtok.files import write_atomic
 from rtok.results.columns import Column
 from rtok.results.rows import KEYS, Row
-from rtok.results.summary import to_csv
+from rtok.results.summary import write_csv
 
 
 def write_curve(rows: Sequence[Row], column: Column, out: Path) -> None:
@@ -20,5 +19,5 @@ def write_curve(rows: Sequence[Row], column: Column, out: Path) -> None:
         low, high = row["ci95"].get(key) or (None, None)
         who = {name: row[name] for name in (*KEYS, "draws", "images")}
         lines.append({**who, key: row[key], f"{key}_low": low, f"{key}_high": high})
-    write_atomic(out / "curve.csv", to_csv(lines))
+    write_csv(out / "curve.csv", lines)
     robustness_curve(rows, out / "curve.png", column)

@@ -16,7 +16,7 @@ from rtok.files import sha256_of, write_json
 from rtok.results.columns import paired_columns
 from rtok.results.differences import paired_differences
 from rtok.results.rows import Row
-from rtok.results.summary import over_attacks, summarize
+from rtok.results.summary import Measured, over_attacks, summarize
 from rtok.runs.folder import flatten
 from rtok.runs.inputs import images_identity
 from rtok.runs.record import versions
@@ -48,15 +48,17 @@ def described(victims: Sequence[Victim]) -> dict[str, Row]:
     return found
 
 
-def write_entries(setup: Setup, task: Task, per_image: Sequence[Row], results: Mapping[str, Any], out: Path) -> None:
+def write_entries(
+    setup: Setup, task: Task, measured: Sequence[Measured], results: Mapping[str, Any], out: Path
+) -> None:
     """Write `PROTOCOL-NAME.json` for each defense into the run's folder.
 
     Args:
-        per_image: the rows of `per_image.csv`, which scores (means over the protocol's attacks) are computed from.
+        measured: what scores (means over the protocol's attacks) are computed from.
         results: the content of `results.json`.
     """
     config = setup.config
-    averaged = over_attacks(per_image, f"mean over {len(config.attacks)} attacks")
+    averaged = over_attacks(measured, f"mean over {len(config.attacks)} attacks")
     scores = summarize(averaged, task.summarize)
     differences = paired_differences(averaged, paired_columns(task.command))
     shared = {

@@ -23,13 +23,13 @@ from rtok.evaluation.sanity import sanity
 from rtok.evaluation.task import Task
 from rtok.evaluation.threats import ThreatContext
 from rtok.evaluation.victims import Victim, control_victims, robust_victims
-from rtok.files import read_json, write_atomic, write_json
+from rtok.files import read_json, write_json
 from rtok.reporting.results import Results
 from rtok.results.columns import main_column, paired_columns
 from rtok.results.differences import paired_differences
 from rtok.results.methods import Seed, method_rows
 from rtok.results.scalars import scalars
-from rtok.results.summary import flat_rows, summarize, to_csv
+from rtok.results.summary import by_victim, flat_rows, summarize, write_csv
 from rtok.runs.inputs import inputs_of
 from rtok.runs.journal import Journal
 from rtok.runs.run import Run, RunOptions
@@ -79,7 +79,7 @@ def run_evaluation(
         queried = None if extracted is None else extracted.queried
         inputs = inputs_of(setup, surrogate=evaluator.surrogate, split=task.split, queried=queried)
         run.start(inputs, setup.source.keys)
-        done = {row["image"] for row in run.journal.rows()}
+        done = {row["image"] for row in run.journal}
         task.prepare(run)
         if guessed is not None:
             guessed.prepare(run)
@@ -132,21 +132,22 @@ def _measure(setup: Setup, evaluator: Evaluator, run: Run, done: set[str]) -> di
     skipped = sorted(set(compute.gather(list(batches.skipped))))
     if len(skipped) == len(source):
         raise UserError(f"data: none of the {len(source)} images can be decoded, {skipped[0]} for one.")
-    records = run.journal.rows() if compute.is_main else []
+    records = run.journal.ordered(source.keys) if compute.is_main else ()
     if compute.is_main:
         require_all(run.journal, found=len(records), wanted=len(source) - len(skipped))
-    rows, curve = (flat_rows(records, source.keys, part) for part in ("rows", "curve"))
+    measured = by_victim(flat_rows(records))
+    curve = by_victim(flat_rows(records, "curve")) if config.curve else []
     paired = paired_columns(task.command)
     results: dict[str, Any] = {
         "command": task.command,
         "inputs": run.inputs,
         "images": len(source) - len(skipped),
         "skipped": len(skipped),
-        "rows": summarize(rows, task.summarize),
-        "differences": paired_differences(rows, paired),
+        "rows": summarize(measured, task.summarize),
+        "differences": paired_differences(measured, paired),
         "defenses": described(evaluator.victims),
     }
-    if methods := method_rows(rows, _seeds(evaluator), task.summarize, paired):
+    if methods := method_rows(measured, _seeds(evaluator), task.summarize, paired):
         results["methods"] = methods
     if weak := _weak_transfers(evaluator):
         results["cautions"] = weak
@@ -154,12 +155,12 @@ def _measure(setup: Setup, evaluator: Evaluator, run: Run, done: set[str]) -> di
         results["curve"] = summarize(curve, task.summarize)
     if compute.is_main:
         results["sanity"] = sanity(setup, evaluator)
-        write_atomic(run.path / "per_image.csv", to_csv(rows))
+        write_csv(run.path / "per_image.csv", flat_rows(records))
         write_json(run.path / "results.json", results)
         task.draw(setup, evaluator, results["rows"], run.path)
         _draw_tradeoff(results, run.path)
         if config.protocol:
-            write_entries(setup, task, rows, results, run.path)
+            write_entries(setup, task, measured, results, run.path)
         if curve:
             write_curve(results["curve"], paired[0], run.path)
     run.finish(skipped=skipped)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rtok.attacks.objective import Criterion, Model
 from rtok.evaluation.victims import Victim
-from rtok.results.estimates import Images
+from rtok.results.images import Images
 from rtok.results.summary import numbers
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from typing import Any
 from rtok.results.columns import Column
 from rtok.results.estimates import as_columns, difference
 from rtok.results.rows import Row
-from rtok.results.summary import Measured, by_victim
+from rtok.results.summary import Measured
 
 BASELINE = ("victim", "threat", "defense", "kind", "head_features")  # `baseline_victim`, ... in a row
 
 
-def paired_differences(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
+def paired_differences(measured: Sequence[Measured], columns: Sequence[Column]) -> list[Row]:
     """Per robust victim and threat: robust minus its baselines, on the same images.
 
     The baselines: the plain model (where it was not attacked under that threat, under `transfer`, which for the public
@@ -24,12 +24,11 @@ def paired_differences(rows: Sequence[Row], columns: Sequence[Column]) -> list[R
     Args:
         columns: the columns of `results.json` to compare.
     """
-    groups = by_victim(rows)
     return [
         {**one.who.columns(), **compared(one, other, columns)}
-        for one in groups
+        for one in measured
         if one.who.victim == "robust"
-        for other in baselines(one, groups)
+        for other in baselines(one, measured)
     ]
 
 
@@ -52,15 +51,11 @@ def baselines(one: Measured, groups: Sequence[Measured]) -> Iterator[Measured]:
 
 def compared(one: Measured, other: Measured, columns: Sequence[Column]) -> Row:
     """How far `one` is above `other` in `columns`, and what `other` is."""
-    there = {rows[0]["image"]: rows for rows in other.images}
-    pairs = [(rows, there[rows[0]["image"]]) for rows in one.images if rows[0]["image"] in there]
-    found = {column.key: difference(column, *_sides(pairs)) for column in columns}
+    there = set(other.images.keys)
+    both = [key for key in one.images.keys if key in there]
+    found = {column.key: difference(column, one.images.at(both), other.images.at(both)) for column in columns}
     return {
         **{f"baseline_{key}": getattr(other.who, key) for key in BASELINE},
         **as_columns(found),
         "sign_flip_p": {key: one.p for key, one in found.items()},
     }
-
-
-def _sides(pairs: Sequence[tuple[Sequence[Row], Sequence[Row]]]) -> tuple[list[Sequence[Row]], list[Sequence[Row]]]:
-    return [one for one, _ in pairs], [other for _, other in pairs]

@@ -5,12 +5,14 @@ The one place that knows which estimator belongs to which kind of column.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rtok.results.columns import Column
+from rtok.results.images import Images
 from rtok.results.iou import group_totals
 from rtok.results.rows import Row
 from rtok.statistics import (
@@ -24,8 +26,6 @@ from rtok.statistics import (
     share_interval,
     sign_flip_p,
 )
-
-Images = Sequence[Sequence[Row]]  # per image its rows, one for each draw of the control, or for each seed
 
 
 @dataclass(frozen=True)
@@ -49,31 +49,30 @@ def as_columns(found: Mapping[str, Estimate]) -> Row:
 
 def estimate(column: Column, images: Images) -> Estimate:
     """Estimate a column; images that it is null for are left out."""
-    known = [rows for rows in images if _known(column, rows)]
-    if not known:
+    images = images.where(_known(column, images))
+    if not len(images):
         return Estimate()
-    groups = [rows[0]["group"] for rows in known]
     if column.pooled is not None:
-        sums = _sums(column, known, groups)
+        sums = _sums(column, images)
         value = column.pooled(sums.sum(1)).mean()
-        return _pooled(value, pooled_interval(column.pooled, sums, groups, column.limits))
-    values = _values(column, known)
-    if known[0][0].get("victim") in column.exact:
+        return _pooled(value, pooled_interval(column.pooled, sums, images.groups, column.limits))
+    values = _values(column, images)
+    if images.victim in column.exact:
         return Estimate(float(values.mean()))
     if column.mean == "share":
-        return Estimate(float(values.mean()), share_interval(values, groups))
-    return Estimate(float(values.mean()), mean_interval(values, groups, column.limits))
+        return Estimate(float(values.mean()), share_interval(values, images.groups))
+    return Estimate(float(values.mean()), mean_interval(values, images.groups, column.limits))
 
 
 def difference(column: Column, one: Images, other: Images) -> Estimate:
     """Estimate how far one victim is above another; both have the same images in the same order."""
-    known = [pair for pair in zip(one, other, strict=True) if all(_known(column, rows) for rows in pair)]
-    if not known:
+    known = _known(column, one) & _known(column, other)
+    a, b = one.where(known), other.where(known)
+    if not len(a):
         return Estimate()
-    a, b = ([pair[side] for pair in known] for side in (0, 1))
-    groups = [rows[0]["group"] for rows in a]
+    groups = a.groups
     if column.pooled is not None:
-        sums, minus = _sums(column, a, groups), _sums(column, b, groups)
+        sums, minus = _sums(column, a), _sums(column, b)
         value = column.pooled(sums.sum(1)).mean() - column.pooled(minus.sum(1)).mean()
         return _pooled(value, pooled_interval(column.pooled, sums, groups, column.limits, minus))
     first, second = _values(column, a), _values(column, b)
@@ -89,16 +88,21 @@ def _pooled(value: float, interval: Interval | None) -> Estimate:
     return Estimate() if np.isnan(value) else Estimate(float(value), interval)
 
 
-def _known(column: Column, rows: Sequence[Row]) -> bool:
-    counts = not column.among or all(row[column.among] == 1 for row in rows)
-    return counts and all(row[column.per_image] is not None for row in rows)
+def _known(column: Column, images: Images) -> NDArray[np.bool_]:
+    """Whether each image counts (n,): in all of its repetitions."""
+    known = np.ones(len(images), dtype=np.bool_)
+    if column.among:
+        known &= (images.numbers[column.among] == 1).all(1)
+    if column.pooled is None:
+        known &= ~np.isnan(images.numbers[column.per_image]).any(1)
+    return known
 
 
 def _values(column: Column, images: Images) -> Floats:
     """Values (n, D), rounding beyond the column's range cut off."""
-    return np.clip([[float(row[column.per_image]) for row in rows] for rows in images], *column.limits)
+    return np.clip(images.numbers[column.per_image], *column.limits)
 
 
-def _sums(column: Column, images: Images, groups: Sequence[object]) -> Floats:
-    membership = Clusters.of(groups).membership
-    return group_totals([[row[column.per_image] for row in rows] for rows in images], membership.tolist())
+def _sums(column: Column, images: Images) -> Floats:
+    membership = Clusters.of(images.groups).membership
+    return group_totals(images.lists[column.per_image], membership.tolist())

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from rtok.results.columns import Column
 from rtok.results.differences import baselines, compared
-from rtok.results.estimates import Images
+from rtok.results.images import Images, side_by_side
 from rtok.results.rows import Row
-from rtok.results.summary import Measured, by_victim
+from rtok.results.summary import Measured
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Seed:
 
 
 def method_rows(
-    rows: Sequence[Row], seeds: Mapping[str, Seed], summary: Callable[[Images], Row], columns: Sequence[Column]
+    victims: Sequence[Measured], seeds: Mapping[str, Seed], summary: Callable[[Images], Row], columns: Sequence[Column]
 ) -> list[Row]:
     """One row per method of several seeds, attack and threat.
 
@@ -36,12 +36,11 @@ def method_rows(
     standard deviation over the seeds), and `differences` to the control and the plain model.
 
     Args:
-        rows: per-image rows.
+        victims: what the images say of each.
         seeds: of the defense files that say so.
         summary: gives the columns of a victim.
         columns: the columns to compare in `differences`.
     """
-    victims = by_victim(rows)
     return [_method_row(members, victims, summary, columns) for members in _methods(victims, seeds)]
 
 
@@ -51,8 +50,7 @@ def _method_row(
     summary: Callable[[Images], Row],
     columns: Sequence[Column],
 ) -> Row:
-    by_image = zip(*(one.images for one in members), strict=True)
-    images = [[row for rows in same for row in rows] for same in by_image]
+    images = side_by_side([one.images for one in members])
     together = Measured(replace(members[0].who, defense=None), None, images)
     others = [other for other in baselines(members[0], victims) if other.who.victim != "robust"]
     return {

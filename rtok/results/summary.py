@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import csv
-import io
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from rtok.files import atomic_path
 from rtok.results.columns import COLUMNS
-from rtok.results.estimates import Images, as_columns, estimate
+from rtok.results.estimates import as_columns, estimate
+from rtok.results.images import Collected, Images, joined, side_by_side
 from rtok.results.rows import ATTACK_KEYS, KEYS, SEEN, Identity, Row
+from rtok.statistics import Floats
 
 
 @dataclass(frozen=True)
@@ -20,7 +26,7 @@ class Measured:
 
     Attributes:
         draws: how many draws of the control there are; None for other victims.
-        images: per image its rows, one for each draw.
+        images: the images, measured once for each draw.
     """
 
     who: Identity
@@ -30,40 +36,40 @@ class Measured:
     @property
     def seen(self) -> int | None:
         """How many of the images the training of the defense saw; None where its file does not say."""
-        known = [rows[0][SEEN] for rows in self.images if rows[0].get(SEEN) is not None]
-        return sum(known) if known else None
+        known = self.images.numbers.get(SEEN, np.full((1, 1), np.nan))[:, 0]
+        return None if np.isnan(known).all() else int(np.nansum(known))
 
 
-def flat_rows(records: Iterable[Mapping[str, Any]], order: Sequence[str], part: str = "rows") -> list[Row]:
-    """Per-image rows of one part of the results in the data set's order, whatever order they were computed in."""
-    place = {key: i for i, key in enumerate(order)}
-    ordered = sorted(records, key=lambda record: place[record["image"]])
+def flat_rows(records: Iterable[Mapping[str, Any]], part: str = "rows") -> Iterator[Row]:
+    """Return the rows of one part of the results, image by image, in the order of the records."""
+    for record in records:
+        for row in record["rows"]:
+            if row["part"] == part:
+                about = {"image": record["image"], "group": record["group"]}
+                yield about | {name: value for name, value in row.items() if name != "part"}
+
+
+def by_victim(rows: Iterable[Row]) -> list[Measured]:
+    """Group per-image rows by their identity, in order of first appearance; only their numbers are kept."""
+    found: dict[tuple[Any, ...], dict[int | None, Collected]] = {}
+    for row in rows:
+        draws = found.setdefault(tuple([row[key] for key in KEYS]), {})
+        if row["draw"] not in draws:
+            draws[row["draw"]] = Collected(row)
+        draws[row["draw"]].add(row)
     return [
-        {"image": r["image"], "group": r["group"], **{k: v for k, v in row.items() if k != "part"}}
-        for r in ordered
-        for row in r["rows"]
-        if row["part"] == part
+        Measured(
+            Identity(*who), None if None in draws else len(draws), side_by_side([one.images for one in draws.values()])
+        )
+        for who, draws in found.items()
     ]
 
 
-def by_victim(rows: Sequence[Row]) -> list[Measured]:
-    """Group per-image rows by their identity, in order of first appearance."""
-    groups: dict[tuple[Any, ...], dict[str, list[Row]]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[key] for key in KEYS), {}).setdefault(row["image"], []).append(row)
-    found = []
-    for images in groups.values():
-        first = next(iter(images.values()))
-        draws = None if first[0]["draw"] is None else len(first)
-        found.append(Measured(Identity.of(first[0]), draws, list(images.values())))
-    return found
-
-
-def summarize(rows: Sequence[Row], summary: Callable[[Images], Row]) -> list[Row]:
-    """One row per identity, in order of first appearance; `summary` gives its numbers."""
+def summarize(measured: Iterable[Measured], summary: Callable[[Images], Row]) -> list[Row]:
+    """One row per victim and attack; `summary` gives its numbers."""
     return [
         {**one.who.columns(), "draws": one.draws, "images": len(one.images), SEEN: one.seen, **summary(one.images)}
-        for one in by_victim(rows)
+        for one in measured
     ]
 
 
@@ -75,41 +81,43 @@ def numbers(command: str, images: Images) -> Row:
     return as_columns({column.key: estimate(column, images) for column in COLUMNS[command] if column.measured})
 
 
-def over_attacks(rows: Sequence[Row], name: str) -> list[Row]:
+def over_attacks(measured: Iterable[Measured], name: str) -> list[Measured]:
     """Average each image's numbers over the attacks of a victim under a threat; `name` is the attack of the result."""
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        who = tuple(row[key] for key in ("draw", *KEYS) if key not in ATTACK_KEYS)
-        groups.setdefault(who, []).append(row)
-    blank = {**dict.fromkeys(ATTACK_KEYS), "attack": name}
-    return [{**row, **blank} for members in groups.values() for row in _image_means(members)]
+    blank: dict[str, Any] = {**dict.fromkeys(ATTACK_KEYS), "attack": name}
+    groups: dict[Identity, list[Measured]] = {}
+    for one in measured:
+        groups.setdefault(replace(one.who, **blank), []).append(one)
+    return [Measured(who, members[0].draws, _mean([one.images for one in members])) for who, members in groups.items()]
 
 
-def _image_means(rows: Sequence[Row]) -> list[Row]:
-    """Average each image's numbers, and join its lists."""
-    images: dict[str, list[Row]] = {}
-    for row in rows:
-        images.setdefault(row["image"], []).append(row)
-    merged = []
-    for members in images.values():
-        row = dict(members[0])
-        for name, value in members[0].items():
-            if isinstance(value, float | int) and not isinstance(value, bool) and name not in ("draw", *KEYS):
-                row[name] = statistics.fmean(member[name] for member in members)
-            elif isinstance(value, list):
-                row[name] = [part for member in members for part in member[name]]
-        merged.append(row)
-    return merged
+def _mean(parts: Sequence[Images]) -> Images:
+    """Average numbers of the same images, and join their lists; what the first says is seen in training is so."""
+    first = parts[0]
+    parts = [part.at(first.keys) for part in parts]
+    numbers = {name: _means([part.numbers[name] for part in parts]) for name in first.numbers}
+    lists = {
+        name: [joined(same) for same in zip(*(part.lists[name] for part in parts), strict=True)] for name in first.lists
+    }
+    seen = {SEEN: first.numbers[SEEN]} if SEEN in first.numbers else {}
+    return replace(first, numbers={**numbers, **seen}, lists=lists)
 
 
-def to_csv(rows: Sequence[Row], columns: Sequence[str] = ("image",)) -> str:
-    """Render rows of equal columns as CSV; None becomes an empty field, and columns of lists are left out.
+def _means(values: Sequence[Floats]) -> Floats:
+    """The means of several (n, D) to the last bit, in whatever order they come."""
+    flat = zip(*(one.ravel().tolist() for one in values), strict=True)
+    return np.array([statistics.fmean(same) for same in flat]).reshape(values[0].shape)
 
-    Without rows, `columns` is the header.
+
+def write_csv(path: Path, rows: Iterable[Row], columns: Sequence[str] = ("image",)) -> None:
+    """Write rows of equal columns as CSV, one after the other; None becomes an empty field.
+
+    Columns of lists are left out. Without rows, `columns` is the header.
     """
-    text = io.StringIO()
-    shown = [name for name, value in rows[0].items() if not isinstance(value, list)] if rows else columns
-    writer = csv.DictWriter(text, fieldnames=shown, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    rows = iter(rows)
+    first = next(rows, None)
+    if first is not None:
+        columns = [name for name, value in first.items() if not isinstance(value, list)]
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=columns, lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(chain([] if first is None else [first], rows))

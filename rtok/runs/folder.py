@@ -195,7 +195,7 @@ class RunFolder:
 
     def _sweep(self) -> None:
         """Remove the temporary files of a run that was killed."""
-        for folder in (self.path, *(self.path / name for name in SUB_FOLDERS)):
+        for folder in (self.path, *(self.path / name for name in SUB_FOLDERS), *self.path.glob("images/*/")):
             for left_over in folder.glob(TEMPORARY):
                 left_over.unlink()
 

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rtok.results import differences
 from rtok.results.columns import Column
-from rtok.results.differences import paired_differences
 from rtok.results.iou import group_totals, mean_iou
 from rtok.results.rows import KEYS
+from rtok.results.summary import by_victim
 from rtok.statistics import difference_interval, pooled_interval, share_difference_interval, sign_flip_p
 
 MEAN = [Column("mean", "mean", mean="mean", per_image="value")]
@@ -21,6 +22,10 @@ VALUES = {
     ("robust", "a", None): [0.5, 0.4, 0.9],
     ("robust", "b", None): [0.6, 0.3, 0.7],
 }
+
+
+def paired_differences(rows: list[dict[str, Any]], columns: list[Column]) -> list[dict[str, Any]]:
+    return differences.paired_differences(by_victim(rows), columns)
 
 
 def rows(threat: str, *kinds: str, **more: Any) -> list[dict[str, Any]]:

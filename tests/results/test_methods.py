@@ -8,7 +8,7 @@ import pytest
 from rtok.results.columns import COLUMNS, Column
 from rtok.results.methods import Seed, method_rows
 from rtok.results.rows import KEYS
-from rtok.results.summary import numbers
+from rtok.results.summary import by_victim, numbers
 from rtok.statistics import difference_interval, mean_interval
 
 X = Column("x", "x", mean="mean", per_image="value", limits=(-1, 1), paired=True)
@@ -40,7 +40,7 @@ def everything(**more):
 
 
 def methods(known, seeds=SEEDS):
-    return method_rows(known, seeds, lambda images: numbers("eval-class", images), [X])
+    return method_rows(by_victim(known), seeds, lambda images: numbers("eval-class", images), [X])
 
 
 def test_a_method_has_the_mean_and_spread_over_its_seeds():

@@ -132,6 +132,26 @@ def test_a_torn_line_is_mended(tmp_path: Path) -> None:
     assert journal.path.read_text() == '{"step": 1}\n{"step": 2}\n'
 
 
+def test_a_line_torn_at_any_byte_is_cut_off(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "metrics.jsonl")
+    journal.append([{"text": "x" * 70_000}, {"step": 2}])
+    whole = journal.path.read_bytes()
+    for end in (1, 65_000, 70_011, 70_012, 70_013, len(whole) - 1, len(whole)):
+        journal.path.write_bytes(whole[:end])
+        assert len(journal.rows()) == whole[:end].count(b"\n")
+        assert journal.path.read_bytes() == whole[: whole[:end].rfind(b"\n") + 1]
+
+
+def test_rows_are_read_in_the_order_of_their_images(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "images.jsonl")
+    assert len(journal.ordered(["a"])) == 0 and list(journal.ordered(["a"])) == []
+    journal.append([{"image": image, "value": "ä" * number} for number, image in enumerate("cab")])
+    found = journal.ordered(["a", "b", "c", "d"])
+    assert len(found) == 3
+    for _ in range(2):
+        assert [(row["image"], len(row["value"])) for row in found] == [("a", 1), ("b", 2), ("c", 0)]
+
+
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     write_atomic(path, "before")

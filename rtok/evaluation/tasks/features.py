@@ -22,7 +22,7 @@ from rtok.evaluation.run import run_evaluation
 from rtok.evaluation.task import Columns, Task, View
 from rtok.evaluation.victims import Victim
 from rtok.reporting.results import Results
-from rtok.results.estimates import Images
+from rtok.results.images import Images
 from rtok.runs.run import Run, RunOptions
 from rtok.setup import Given, Setup
 

@@ -51,15 +51,12 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def read_manifest(path: Path) -> list[dict[str, str]]:
-    """Read the manifest of an adversarial set; an unfinished one has none."""
+def read_moved(path: Path) -> list[float]:
+    """Read from an adversarial set's manifest how far each image moved; an unfinished set has none."""
     try:
-        rows = list(csv.DictReader(io.StringIO(read_text(path, missing=""))))
-        for row in rows:
-            float(row["linf_255"])
+        return [float(row["linf_255"]) for row in csv.DictReader(io.StringIO(read_text(path, missing="")))]
     except (csv.Error, KeyError, TypeError, ValueError) as error:
         raise damaged(path, "a line does not say how far its image moved") from error
-    return rows
 
 
 def read_examples(path: Path, is_picture: Callable[[Path], bool]) -> Examples | None:

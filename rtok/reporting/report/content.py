@@ -116,9 +116,10 @@ def _sets(runs: Sequence[Run]) -> Iterator[Block]:
     yield Heading(2, "Adversarial sets")
     rows = []
     for run in runs:
-        changes = [float(row["linf_255"]) for row in run.manifest]
         about = [_plain(run.record.get(key)) for key in ("name", "objective", "surrogate")]
-        rows.append([run.name, *about, str(len(changes)), _mean(changes, 1), _mean([max(changes, default=None)], 1)])
+        rows.append(
+            [run.name, *about, str(len(run.moved)), _mean(run.moved, 1), _mean([max(run.moved, default=None)], 1)]
+        )
     head = ("run", "attack", "objective", "surrogate", "images", "mean Linf (of 255)", "largest Linf (of 255)")
     yield Table(head, rows, frozenset({4, 5, 6}))
     yield from _figures(runs)

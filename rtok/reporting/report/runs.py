@@ -12,7 +12,7 @@ from typing import Any
 from rtok.config import strict_yaml
 from rtok.errors import UserError
 from rtok.reporting.report.blocks import Examples
-from rtok.reporting.report.checked import read_examples, read_manifest, read_metrics
+from rtok.reporting.report.checked import read_examples, read_metrics, read_moved
 from rtok.results.columns import COLUMNS
 from rtok.results.files import damaged, read_json, read_results, read_text
 from rtok.runs.folder import EXAMPLES
@@ -34,7 +34,7 @@ class Run:
         record: versions, device, seconds, git; empty where the run has not written it yet.
         results: of an evaluation that has finished, else None.
         metrics: of a training, one row per step and set of tokens.
-        manifest: of an adversarial set, one row per image.
+        moved: of an adversarial set, how far each image moved, in levels of 255.
         figures: the PNG files that it drew.
         examples: images that it attacked, picture by picture.
     """
@@ -47,7 +47,7 @@ class Run:
     record: Mapping[str, Any]
     results: Mapping[str, Any] | None = None
     metrics: Sequence[Mapping[str, Any]] = ()
-    manifest: Sequence[Mapping[str, str]] = ()
+    moved: Sequence[float] = ()
     figures: Sequence[Path] = field(default_factory=list)
     examples: Examples | None = None
 
@@ -92,11 +92,11 @@ def _read(path: Path, name: str) -> Run:
     command = _command(record)
     if is_set or metrics or results:
         command = ATTACK if is_set else TRAIN if metrics else str(results and results["command"])
-    manifest = read_manifest(path / "manifest.csv") if is_set else []
+    moved = read_moved(path / "manifest.csv") if is_set else []
     figures = sorted(path.glob("*.png")) + sorted(path.glob("pictures/*.png"))[:PICTURES]
     drawn = [figure for figure in figures if _is_png(figure)]
     examples = read_examples(path / EXAMPLES, _is_png)
-    return Run(path, name, command, settings, text, record, results, metrics, manifest, drawn, examples)
+    return Run(path, name, command, settings, text, record, results, metrics, moved, drawn, examples)
 
 
 def _no_run(path: Path) -> str:

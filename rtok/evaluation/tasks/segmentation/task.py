@@ -25,7 +25,7 @@ from rtok.files import write_atomic
 from rtok.heads.segmentation.heads import SegmentationHeads, check_masks
 from rtok.heads.store import PLAIN
 from rtok.results import iou
-from rtok.results.estimates import Images
+from rtok.results.images import Images
 from rtok.results.iou import Areas
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class SegmentationTask(Task):
         """Beside the columns the IoU of every class that occurs, clean and adversarial; the mean over draws."""
         ious = []
         for name in ("clean", "adversarial"):
-            draws = zip(*([row[f"{name}_areas"] for row in rows] for rows in images), strict=True)
+            draws = zip(*images.lists[f"{name}_areas"], strict=True)
             totals = [iou.total(areas, self._classes) for areas in draws]
             ious.append(iou.mean_known(np.stack([iou.class_iou(t) for t in totals])))
         classes = {
