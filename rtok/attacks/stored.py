@@ -6,28 +6,36 @@ import csv
 import hashlib
 import io
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, StrictInt
 from torch import Tensor
 
-from rtok.attacks.base import Context, Perturbed
+from rtok.attacks.base import Context, Crafted, Perturbed
 from rtok.attacks.objective import Objective
+from rtok.attacks.png import encode_png
 from rtok.config.attack_methods import StoredConfig
 from rtok.errors import UserError
-from rtok.files import atomic_path
+from rtok.files import write_atomic
 
 if TYPE_CHECKING:
     from rtok.config.schema import Config
     from rtok.models.backbone import Backbone
 
 COST = ("gradients", "forwards")
+PER_FOLDER = 1000  # images; folders with many more are slow to list and to copy
+_FILE = re.compile(r"images/(\d+/)?(?!\.\.?$)[^/]+")
+MOST_WRITERS = 8  # threads: they encode faster than a card attacks
 MANIFEST = ("image", "group", "file", "clean_sha256", "linf_255", "mse", *COST)
 
 
@@ -37,15 +45,9 @@ def file_name(key: str) -> str:
     return f"{slug}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.png"
 
 
-def clean_hash(image: Tensor) -> str:
-    """A short hash of a clean image (3, H, W) as 8 bits: ties an adversarial image to the pixels it was made from."""
-    return hashlib.sha256(_to_uint8(image).tobytes()).hexdigest()[:16]
-
-
-def save_image(image: Tensor, path: Path) -> None:
-    """Write (3, H, W) in [0, 1] as an 8-bit PNG."""
-    with atomic_path(path) as temporary:
-        Image.fromarray(_to_uint8(image)).save(temporary, format="PNG")
+def clean_hash(pixels: NDArray[np.uint8]) -> str:
+    """A short hash of a clean image (H, W, 3): ties an adversarial image to the pixels it was made from."""
+    return hashlib.sha256(pixels.tobytes()).hexdigest()[:16]
 
 
 def load_image(path: Path) -> Tensor:
@@ -62,18 +64,43 @@ def load_image(path: Path) -> Tensor:
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float().div_(255)
 
 
-def manifest_row(key: str, group: str, clean: Tensor, adversarial: Tensor, **cost: int) -> dict[str, Any]:
-    """One image's line in `manifest.csv`; `cost` is how often its attack asked the surrogate (`COST`)."""
-    delta = (adversarial - clean).abs()
-    return {
-        "image": key,
-        "group": group,
-        "file": f"images/{file_name(key)}",
-        "clean_sha256": clean_hash(clean),
-        "linf_255": round(float(delta.amax()) * 255, 4),
-        "mse": float(delta.square().mean()),
-        **cost,
-    }
+class SetWriter(ExitStack):
+    """Writes a set's images as 8-bit PNGs into its folder, several at a time.
+
+    Args:
+        keys: all images of the set. Where they are many, folders hold `PER_FOLDER` of them each, in their order.
+    """
+
+    def __init__(self, folder: Path, keys: Sequence[str]) -> None:
+        super().__init__()
+        self._folder = folder
+        self._place = {key: number for number, key in enumerate(keys)}
+        self._pool = self.enter_context(ThreadPoolExecutor(min(MOST_WRITERS, os.cpu_count() or 1)))
+
+    def write(self, keys: Sequence[str], groups: Sequence[str], clean: Tensor, made: Crafted) -> list[dict[str, Any]]:
+        """Write a batch's images and return their lines of `manifest.csv`; `clean` is (B, 3, H, W) in [0, 1]."""
+        clean, found = clean.cpu(), made.images.cpu()
+        files = [self._file(key) for key in keys]
+        # Threads get NumPy's arrays: each would start torch's own threads beside it.
+        hashes = self._pool.map(self._save, files, [_to_uint8(one) for one in found], [_to_uint8(one) for one in clean])
+        costs = {name: getattr(made, name).tolist() for name in COST}
+        rows = []
+        for b, (key, group, file, digest) in enumerate(zip(keys, groups, files, hashes, strict=True)):
+            delta = (found[b] - clean[b]).abs()
+            moved = {"linf_255": round(float(delta.amax()) * 255, 4), "mse": float(delta.square().mean())}
+            about = {"image": key, "group": group, "file": file, "clean_sha256": digest}
+            rows.append(about | moved | {name: costs[name][b] for name in COST})
+        return rows
+
+    def _file(self, key: str) -> str:
+        many = len(self._place) > PER_FOLDER
+        return "/".join(["images", *([f"{self._place[key] // PER_FOLDER:05}"] if many else []), file_name(key)])
+
+    def _save(self, file: str, pixels: NDArray[np.uint8], clean: NDArray[np.uint8]) -> str:
+        path = self._folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, encode_png(pixels))
+        return clean_hash(clean)
 
 
 class MadeConfig(BaseModel):
@@ -170,7 +197,7 @@ class AdversarialSet:
         found = []
         for image, key in zip(images, context.keys, strict=True):
             row = self.rows[key]
-            if row["clean_sha256"] != clean_hash(image):
+            if row["clean_sha256"] != clean_hash(_to_uint8(image)):
                 raise self._error(
                     f"from another image named {key}, or with another data.resize: use the data it was made from, or "
                     "make a set for this data."
@@ -191,7 +218,7 @@ def _check_rows(rows: Sequence[Mapping[str, str | None]]) -> None:
             raise ValueError("manifest.csv is damaged")
         for name in COST:
             _cost(row, name)
-        if Path(file).parent != Path("images") or Path(file).name in ("", ".", ".."):
+        if not _FILE.fullmatch(file):
             raise ValueError(f"manifest.csv names {file}, which lies outside the set")
 
 
@@ -205,5 +232,5 @@ def _fitted(section: object) -> object:
     return {k: v for k, v in section.items() if k != "features"} if isinstance(section, dict) else section
 
 
-def _to_uint8(image: Tensor) -> np.ndarray:
+def _to_uint8(image: Tensor) -> NDArray[np.uint8]:
     return (image.detach().cpu() * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import torch
 from typing_extensions import Unpack
 
 from rtok.attacks.graphs import graphs_for
-from rtok.attacks.stored import COST, MANIFEST, AdversarialSet, file_name, load_image, manifest_row, save_image
+from rtok.attacks.stored import MANIFEST, AdversarialSet, SetWriter, load_image
 from rtok.compute import Compute
 from rtok.config.rules import checked
 from rtok.console import progress
@@ -24,8 +25,7 @@ from rtok.evaluation.tasks.features import FeatureTask
 from rtok.evaluation.tasks.segmentation.run import open_framing, open_task
 from rtok.evaluation.threats import ThreatContext
 from rtok.evaluation.victims import Victim
-from rtok.files import write_atomic
-from rtok.results.summary import to_csv
+from rtok.results.summary import write_csv
 from rtok.runs.inputs import inputs_of
 from rtok.runs.run import Run, RunOptions
 from rtok.setup import Setup
@@ -84,33 +84,32 @@ def _segments(config: Config) -> bool:
 
 def _craft(setup: Setup, evaluator: Evaluator, trial: Trial, run: Run) -> AttackResult:
     compute, source = setup.compute, setup.source
-    if compute.is_main:
-        (run.path / "images").mkdir(exist_ok=True)
-    done = {row["image"] for row in run.journal.rows()}
+    done = {row["image"] for row in run.journal}
     evaluator.task.prepare(run)
     batches = setup.batches(done=done)
-    with progress("attack", total=len(source), unit="image", enabled=compute.is_main, start=len(done)) as bar:
+    with (
+        SetWriter(run.path, source.keys) as writer,
+        progress("attack", total=len(source), unit="image", enabled=compute.is_main, start=len(done)) as bar,
+    ):
         for batch in batches:
+            bar.begin(amount=len(batch) * compute.processes)
             rows: list[dict[str, Any]] = []
             if batch.keys:
                 images = batch.on(compute.device)
                 made = evaluator.craft(trial.runs[0], batch, images)
-                for b, (key, group) in enumerate(zip(batch.keys, batch.groups, strict=True)):
-                    save_image(made.images[b], run.path / "images" / file_name(key))
-                    cost = {name: int(getattr(made, name)[b]) for name in COST}
-                    rows.append(manifest_row(key, group, images[b], made.images[b], **cost))
+                rows = writer.write(batch.keys, batch.groups, images, made)
             rows = compute.gather(rows)
             if compute.is_main:
                 run.journal.append(rows)
             bar.advance(len(rows), linf_255=max((row["linf_255"] for row in rows), default=0.0))
     skipped = sorted(set(compute.gather(list(batches.skipped))))
-    place = {key: i for i, key in enumerate(source.keys)}
-    rows = sorted(run.journal.rows(), key=lambda row: place[row["image"]]) if compute.is_main else []
+    lines = run.journal.ordered(source.keys) if compute.is_main else ()
     if compute.is_main:
-        there = sum((run.path / row["file"]).exists() for row in rows)
+        there = sum((run.path / row["file"]).exists() for row in lines)
         require_all(run.journal, found=there, wanted=len(source) - len(skipped))
-        write_atomic(run.path / "manifest.csv", to_csv(rows, MANIFEST))
-        _draw_examples(setup, run, rows[:EXAMPLES])
+        write_csv(run.path / "manifest.csv", lines, MANIFEST)
+        _draw_examples(setup, run, list(islice(lines, EXAMPLES)))
+    result = _result(run.path, lines)  # before the journal is removed
     # The record comes last: it says what the set was made for, and that it is whole.
     run.finish(
         skipped=skipped,
@@ -121,17 +120,17 @@ def _craft(setup: Setup, evaluator: Evaluator, trial: Trial, run: Run) -> Attack
         backbone=setup.backbone.spec.name,
         fingerprint=setup.backbone.fingerprint(),
         image_size=list(setup.backbone.image_size),
-        images=len(rows),
+        images=len(lines),
     )
-    return _result(run.path, rows)
+    return result
 
 
-def _result(out: Path, rows: Collection[Mapping[str, Any]]) -> AttackResult:
-    moved = [float(row["linf_255"]) for row in rows] or [0.0]
-    return AttackResult(out, len(rows), sum(moved) / len(moved), max(moved))
+def _result(out: Path, rows: Iterable[Mapping[str, Any]]) -> AttackResult:
+    moved = [float(row["linf_255"]) for row in rows]
+    return AttackResult(out, len(moved), sum(moved) / max(len(moved), 1), max(moved, default=0.0))
 
 
-def _draw_examples(setup: Setup, run: Run, rows: list[dict[str, Any]]) -> None:
+def _draw_examples(setup: Setup, run: Run, rows: Sequence[Mapping[str, Any]]) -> None:
     from rtok.reporting.figures.examples import adversarial_examples
     from rtok.reporting.figures.pieces import write_pieces
 

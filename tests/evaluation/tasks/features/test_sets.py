@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 import torch
 import yaml
 
-from rtok.attacks.stored import file_name, load_image
+from rtok.attacks import stored
+from rtok.attacks.stored import AdversarialSet, file_name, load_image
 from rtok.defenses import RobustnessTokens
 from rtok.errors import UserError
 from rtok.evaluation import evaluate_features, make_adversarial_set
@@ -70,6 +72,47 @@ def test_stored_images_are_the_crafted_ones(settings: dict[str, Any], tmp_path: 
         assert float(row["linf_255"]) > 0 and image.shape == (3, 28, 28)
 
 
+def test_a_set_of_many_images_is_divided_into_folders_and_read_back(
+    settings: dict[str, Any], token_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_adversarial_set(config(settings, None, out=tmp_path / "flat"))
+    with monkeypatch.context() as patch:
+        patch.setattr(stored, "PER_FOLDER", 3)
+        made = config(settings, None, batch_size=2, out=tmp_path / "set")
+        make_adversarial_set(made)
+        manifest = list(csv.DictReader((tmp_path / "set" / "manifest.csv").open()))
+        folders = ["00000"] * 3 + ["00001"] * 3 + ["00002"]
+        assert [row["file"] for row in manifest] == [
+            f"images/{folder}/{file_name(row['image'])}" for folder, row in zip(folders, manifest, strict=True)
+        ]
+        (made.out / "images" / "00001" / ".left.1.tmp.png").touch()  # of a kill
+        _unfinished(made.out, manifest[:4])
+        make_adversarial_set(made, resume=True)
+        assert list(csv.DictReader((tmp_path / "set" / "manifest.csv").open())) == manifest
+        assert sorted(path.name for path in (made.out / "images").rglob("*.png")) == sorted(
+            Path(row["file"]).name for row in manifest
+        )
+    both = [
+        evaluate_features(
+            config(settings, token_file, attack={"from": str(tmp_path / name)}, out=tmp_path / f"of-{name}")
+        )
+        for name in ("flat", "set")
+    ]
+    assert both[0]["rows"] == both[1]["rows"]
+
+
+def test_a_manifest_that_leads_out_of_its_set_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
+    make_adversarial_set(config(settings, None, out=tmp_path / "set"))
+    manifest = tmp_path / "set" / "manifest.csv"
+    whole, name = manifest.read_text(), f"images/{file_name('picture0.png')}"
+    for file in ("images/../x.png", "images/00000/../x.png", "/etc/x.png", "images", "images/a/x.png", "x.png"):
+        manifest.write_text(whole.replace(name, file))
+        with pytest.raises(UserError, match="lies outside the set"):
+            AdversarialSet.open(tmp_path / "set")
+    manifest.write_text(whole.replace(name, "images/00000/x.png"))
+    AdversarialSet.open(tmp_path / "set")
+
+
 def test_an_adversarial_image_does_not_depend_on_batch_or_processes(
     settings: dict[str, Any], tmp_path: Path, run_rtok: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
@@ -118,6 +161,20 @@ def test_an_interrupted_set_resumes_to_the_same_files(
         "images",
         "manifest.csv",
     ]
+
+
+def _unfinished(out: Path, rows: list[dict[str, str]]) -> None:
+    """Make a set look as if its run had ended after these images."""
+    from rtok.runs.journal import Journal
+
+    record = json.loads((out / "attack.json").read_text())
+    (out / "attack.json").write_text(json.dumps({**record, "finished": False}))
+    (out / "manifest.csv").unlink()
+    (out / "state").mkdir()
+    numbers = {name: float for name in ("linf_255", "mse")} | {name: int for name in ("gradients", "forwards")}
+    Journal(out / "state" / "manifest.jsonl").append(
+        [{name: numbers.get(name, str)(value) for name, value in row.items()} for row in rows]
+    )
 
 
 def _other_weights(settings: dict[str, Any], tmp_path: Path) -> dict[str, str]:
