@@ -91,11 +91,15 @@ def make_config(model: str, image_size: int, batch: int, steps: int, **more: Any
 
 def load_random(model: str, image_size: int) -> Any:
     """The architecture with random weights: timing does not depend on them, and no download is needed."""
-    spec = find(model)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "random.safetensors"
-        classes = {} if spec.kind == "embedding" else {"num_classes": 0}
-        vit = timm.create_model(spec.timm_name, img_size=spec.native_size, **classes)
-        save_file({name: tensor.contiguous() for name, tensor in vit.state_dict().items()}, path)
-        del vit
+        save_random(model, path)
         return load_backbone(model, weights=path, image_size=image_size)
+
+
+def save_random(model: str, path: Path) -> None:
+    """Write random weights."""
+    spec = find(model)
+    classes = {} if spec.kind == "embedding" else {"num_classes": 0}
+    vit = timm.create_model(spec.timm_name, img_size=spec.native_size, **classes)
+    save_file({name: tensor.contiguous() for name, tensor in vit.state_dict().items()}, path)

@@ -123,20 +123,23 @@ def hold_out_few(source: ImageSource, images: int) -> tuple[ImageSource, ImageSo
     Raises:
         UserError: nothing would be left.
     """
-    turn = {group: image_seed(0, group, "validate") for group in source.groups}
-    sizes = Counter(source.groups)
+    groups = list(source.groups)  # at once: a listing of a million images is slow to ask for one
+    sizes = Counter(groups)
+    turn = {group: image_seed(0, group, "validate") for group in sizes}
     held: set[str] = set()
+    there = 0
     for group in sorted(turn, key=turn.__getitem__):
-        if sum(sizes[name] for name in held) >= images:
+        if there >= images:
             break
         held.add(group)
+        there += sizes[group]
     if len(held) == len(turn):
         raise UserError(
             f"train.validate.images: {images} images cannot be held out of {len(source)} (from {len(turn)} groups): "
             "nothing would be left to train on. Hold out fewer."
         )
     kept, out = (
-        _part(source, [i for i, group in enumerate(source.groups) if (group in held) == wanted])
+        _part(source, [i for i, group in enumerate(groups) if (group in held) == wanted])
         for wanted in (False, True)
     )
     return kept, take(out, images, seed=0)
