@@ -139,8 +139,7 @@ def hold_out_few(source: ImageSource, images: int) -> tuple[ImageSource, ImageSo
             "nothing would be left to train on. Hold out fewer."
         )
     kept, out = (
-        _part(source, [i for i, group in enumerate(groups) if (group in held) == wanted])
-        for wanted in (False, True)
+        _part(source, [i for i, group in enumerate(groups) if (group in held) == wanted]) for wanted in (False, True)
     )
     return kept, take(out, images, seed=0)
 
