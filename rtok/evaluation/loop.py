@@ -243,7 +243,8 @@ class Evaluator:
         self, model: Model, victim: Victim | None, images: Tensor, batch: Batch, known: Mapping[Victim, Tensor]
     ) -> Tensor:
         """The output of a victim's model: what is known of the same images, else a pass."""
-        return known[victim] if victim in known else self._output(model, images, batch)
+        found = None if victim is None else known.get(victim)
+        return self._output(model, images, batch) if found is None else found
 
     def _output(self, model: Model, images: Tensor, batch: Batch) -> Tensor:
         with torch.no_grad():
