@@ -18,6 +18,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     "re-exports": {"__init__.py": "PGD", "attacks/__init__.py": "APGD PGD", "config/__init__.py": "TokensConfig"},
     "a word for a place on disk": {"data/listing.py": "folder"},
     "a path alone stands for a folder of images": {"api/request.py": "folder"},
+    "what a random search counts, in the progress": {"attacks/square.py": "query"},
     "parts of AutoAttack are these": {"attacks/autoattack.py": "square APGD Square"},
     "the attack on the public model, which others start from and are compared with": {
         "api/evaluation.py": "transfer",
