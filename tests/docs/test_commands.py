@@ -1,7 +1,8 @@
 """Every command on every page: its flags exist, and so do the ready configs, keys and values that it names.
 
 For this nothing is run, so that commands that need a GPU, the hub or ImageNet are checked like the others. Those that
-need none of it are run with `--dry-run`, which opens the images and the defenses and plans all attacks.
+need none of it are run: what computes for long with `--dry-run`, which opens the images and the defenses and plans all
+attacks, and the others on runs and files that stand in for the reader's.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import typer
+from typer.testing import CliRunner
 
 from rtok.cli.app import build
 from rtok.cli.dry_run import dry_run
@@ -100,6 +104,50 @@ def needs(config: Config) -> str:
     ):
         return "a file of the reader's own"
     return ""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_other_commands_that_need_nothing_special_run(page: Path) -> None:
+    for words in commands(page):
+        arguments = words[words.index("rtok") + 1 :] if words[0] == "rtok" else []
+        if not arguments or arguments[0] in COMMANDS or needs_more(arguments):
+            continue
+        arguments = [word.replace("*", "one") for word in arguments]
+        for word in takewhile(lambda word: not word.startswith("--"), arguments[1:]):
+            stand_in(Path(word))
+        if arguments[0] == "push":
+            shutil.rmtree("results/push-USER-REPO", ignore_errors=True)
+            arguments += ["--dry-run"] * ("--dry-run" not in arguments)
+        done = CliRunner().invoke(build(), [*arguments, *["--overwrite"] * (arguments[0] == "report")])
+        assert done.exit_code == 0, (words, done.output)
+
+
+def needs_more(arguments: list[str]) -> str:
+    """What a command that runs no config needs that there is not on every machine; "" for nothing."""
+    name, *words = arguments
+    if any(is_on_hub(word) for word in words) and name != "push":
+        return "the hub"
+    if name == "prepare-imagenet":
+        return "ImageNet"
+    if name == "convert":
+        return "the backbone's weights, from the hub or a file of the reader's own"
+    if (
+        name == "resume"
+        or {"--leaderboard", "--with-weights"} & {*words}
+        or any(word.endswith((".onnx", ".ckpt")) for word in words)
+    ):
+        return "a run or a file of the reader's own"
+    return ""
+
+
+def stand_in(path: Path) -> None:
+    """Put a run, or a file of tokens, where a page has one of the reader's."""
+    tokens = RobustnessTokens.draw(10, 384, backbone="dinov2_vits14")
+    if path.suffix in (".safetensors", ".pth"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tokens.save(path) if path.suffix == ".safetensors" else torch.save({"rtokens": tokens.values}, path)
+    elif path.parts[0] in ("results", "theirs") and not path.exists():
+        shutil.copytree(ROOT / "tests" / "v0_1" / "eval", path)
 
 
 def test_what_a_command_needs_is_known() -> None:
