@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The tables of docs/defenses.md: defenses trained on the same photos with the same number of gradients, and attacked at
-# full strength. Needs the backbone of `make demo`; two hours on one core. A step that is finished is not done again:
+# full strength. Needs the backbone of `make demo`; four hours on one core. A step that is finished is not done again:
 #   scripts/defenses_table.sh [STEP...]   every step without arguments; they stand below
 set -euo pipefail
 rtok=${RTOK:-.venv/bin/rtok}
@@ -23,7 +23,8 @@ evaluate() {  # NAME DEFENSES ARGUMENT...
 }
 
 seeds="lora-8-seed-1 lora-8-seed-2"
-every="tokens-paper tokens deep-tokens lora-2 lora-8 lora-32 weights"
+others="tokens-paper tokens deep-tokens lora-2 lora-32 weights"
+every="lora-8 $others"
 unchecked=(--set sanity.images=0)
 ensemble='[{}, {init: transfer}, {features: cls}, {layer: 0.5}]'
 
@@ -41,23 +42,23 @@ step() {
     lora-8-no-ramp) lora "$1" 8 0 --set train.eps_schedule=null ;;
     lora-8-invariance-0.3) lora "$1" 8 0 --set train.invariance_weight=0.3 ;;
     lora-8-invariance-3) lora "$1" 8 0 --set train.invariance_weight=3 ;;
-    eval-both) evaluate "$1" "tokens-paper lora-8" "${unchecked[@]}" ;;
-    eval-kinds) evaluate "$1" "tokens deep-tokens lora-2 lora-32 weights" "${unchecked[@]}" --set 'threats=[transfer, adaptive]' ;;
-    eval-ensemble)
-      evaluate "$1" "lora-8 $seeds" "${unchecked[@]}" --set 'threats=[transfer, adaptive]' --set attack.variants="$ensemble" ;;
-    eval-checked) evaluate "$1" lora-8 --set 'threats=[transfer, adaptive]' ;;
+    eval-kinds) evaluate "$1" "$every" "${unchecked[@]}" ;;
+    eval-per-image) evaluate "$1" tokens-paper "${unchecked[@]}" --set 'extracted={queries_per_image: 2}' ;;
+    eval-ensemble) evaluate "$1" "lora-8 $seeds" "${unchecked[@]}" --set 'threats=[transfer, adaptive]' --set attack.variants="$ensemble" ;;
+    eval-ensemble-kinds)
+      evaluate "$1" "$others" "${unchecked[@]}" --set 'threats=[transfer, adaptive]' --set attack.variants="$ensemble" ;;
+    eval-checked) evaluate "$1" "lora-8 $seeds" --set 'threats=[transfer, adaptive]' ;;
     eval-1 | eval-2 | eval-4)
       evaluate "$1" lora-8 "${unchecked[@]}" --set 'threats=[transfer, adaptive]' \
         --set attack.units=pixel --set attack.eps="${1#eval-}/255" ;;
-    eval-ramp) evaluate "$1" "lora-8 lora-8-no-ramp" "${unchecked[@]}" --set 'threats=[transfer, adaptive]' ;;
-    eval-weights)
-      evaluate "$1" "lora-8-invariance-0.3 lora-8 lora-8-invariance-3" "${unchecked[@]}" \
+    eval-changes)
+      evaluate "$1" "lora-8 lora-8-no-ramp lora-8-invariance-0.3 lora-8-invariance-3" "${unchecked[@]}" \
         --set 'threats=[transfer, adaptive]' ;;
     *) echo "no step $1" >&2; exit 2 ;;
   esac
 }
 
-for name in ${*:-$every $seeds lora-8-no-ramp lora-8-invariance-0.3 lora-8-invariance-3 eval-both eval-kinds eval-ensemble eval-checked \
-  eval-1 eval-2 eval-4 eval-ramp eval-weights}; do
+for name in ${*:-$every $seeds lora-8-no-ramp lora-8-invariance-0.3 lora-8-invariance-3 eval-kinds eval-per-image eval-ensemble eval-ensemble-kinds \
+  eval-checked eval-1 eval-2 eval-4 eval-changes}; do
   step "$name"
 done

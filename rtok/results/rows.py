@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import PurePath
 from typing import Annotated, Any
 
 from pydantic import Field, Strict
@@ -149,12 +150,14 @@ class Naming:
 
 
 def _with_kinds(kinds: Mapping[str, str]) -> dict[str, str]:
-    """Name files by their kinds: `lora`, or `lora a` where several are of one kind."""
+    """Name files by their kinds: `lora`, or where several are of one kind `lora a`, or what already begins so."""
     if len(set(kinds.values())) == len(kinds):
         return dict(kinds)
-    return {
-        file: f"{kinds[file]} {name.removeprefix(kinds[file])}".strip() for file, name in short_names(kinds).items()
-    }
+    names = short_names(kinds)
+    folders = {file: str(PurePath(name).parent) for file, name in names.items()}
+    if len(set(folders.values())) == len(folders) and "." not in folders.values():
+        names = folders  # the files themselves are called after their kinds
+    return {file: name if name.startswith(kinds[file]) else f"{kinds[file]} {name}" for file, name in names.items()}
 
 
 def interval_of(row: Mapping[str, Any], key: str) -> Sequence[float] | None:

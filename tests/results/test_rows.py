@@ -94,6 +94,10 @@ def test_names_tell_the_kind_where_there_are_several():
     more = ("tokens", "demo/more/rtokens.safetensors")
     assert labels(tokens, lora) == ["random (tokens 10)", "robust (tokens)", "robust (lora)"]
     assert labels(tokens, lora, more)[1:] == ["robust (tokens train)", "robust (lora)", "robust (tokens more)"]
+    several = [
+        (kind, f"{name}/{kind}.safetensors") for kind, name in (("tokens", "mine"), ("lora", "lora-8"), ("lora", "r2"))
+    ]
+    assert labels(*several)[1:] == ["robust (tokens mine)", "robust (lora-8)", "robust (lora r2)"]
     assert labels(tokens, more) == ["random (10 tokens)", "robust (train)", "robust (more)"]
 
 

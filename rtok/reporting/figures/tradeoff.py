@@ -91,7 +91,7 @@ class Places:
 
     def __init__(self, files: Mapping[str, str], settings: Settings) -> None:
         self.files = files
-        self._settings = {file: _by_section(settings.get(file, {})) for file in files}
+        self._settings = {file: _told(settings.get(file, {})) for file in files}
         further = sorted({key for found in self._settings.values() for key in found if key.startswith("defense.")})
         values = {key: self._values(key) for key in dict.fromkeys([*VARIED, *further])}
         varied = {key: found for key, found in values.items() if len(found) > 1}
@@ -133,10 +133,9 @@ class Places:
             return shortened(place, 16)
         return of_255(place) if self.along.endswith(".eps") and place < 1 else f"{place:g}"
 
-    @property
-    def title(self) -> str:
-        """The setting that lines go along, for the legend."""
-        return f", by {_name(self.along)}" if self.along else ""
+    def title(self, line: Mapping[float | str, list[Row]]) -> str:
+        """The setting that a line goes along, for the legend; "" where its points have names instead."""
+        return "" if all(isinstance(place, str) for place in line) else f", by {_name(self.along)}"
 
 
 def _panel(axes: Axes, rows: Sequence[Row], threat: str, places: Places, column: Column) -> None:
@@ -147,7 +146,7 @@ def _panel(axes: Axes, rows: Sequence[Row], threat: str, places: Places, column:
             lines.setdefault(places.line(row), {}).setdefault(places.place(row), []).append(row)
     for label, line in lines.items():
         color, marker = _LOOKS[list(all_lines).index(label) % len(_LOOKS)]
-        _line(axes, line, places, column, color=color, marker=marker, label=label + places.title)
+        _line(axes, line, places, column, color=color, marker=marker, label=label + places.title(line))
     control = [row for row in rows if row["victim"] == "random" and Identity.of(row).threat_label == threat]
     _reference(axes, control, column, "random", "s", "control")
     plain = [row for row in rows if row["victim"] == "plain"]
@@ -193,12 +192,17 @@ def _setting(key: str, value: Any) -> str:
     return f"{_name(key)} {of_255(value) if small else f'{value:g}' if isinstance(value, float) else value}"
 
 
-def _by_section(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings by the keys of their sections; what a key holds deeper down is one text, `hold 0, ramp 0.5`."""
-    joined: dict[str, Any] = {}
+def _told(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by the keys of their sections; what a key holds deeper down is one text, `hold 0, ramp 0.5`.
+
+    An alpha that is the rank is left out: it says nothing more.
+    """
+    told: dict[str, Any] = {}
     for path, value in settings.items():
         section, key, *inner = path.split(".")
         name = f"{section}.{key}"
         part = f"{'.'.join(inner)} {value:g}" if isinstance(value, float) else f"{'.'.join(inner)} {value}"
-        joined[name] = ", ".join(filter(None, [joined.get(name), part])) if inner else value
-    return joined
+        told[name] = ", ".join(filter(None, [told.get(name), part])) if inner else value
+    if told.get("defense.alpha") == told.get("defense.rank"):
+        told.pop("defense.alpha", None)
+    return told

@@ -85,6 +85,23 @@ def test_trainings_that_differ_otherwise_are_no_seeds(tmp_path, drawn, trained):
     ] == [3, 1]
 
 
+def test_ranks_are_a_line_and_other_kinds_points_with_names(tmp_path, drawn, trained):
+    rows, settings = trained
+    for own, rank in zip(settings.values(), (2, 8, 32), strict=True):
+        own.clear()
+        own |= {"defense.kind": "lora", "defense.rank": rank, "defense.alpha": float(rank)}
+    other = {"defense.kind": "weights", "train.lr": 0.1}
+    loras = [row | {"kind": "lora"} if row["victim"] == "robust" else row for row in rows]
+    more = [row | {"kind": "weights", "defense": "w.pt"} for row in rows[2:] if row["victim"] == "robust"]
+    tradeoff([*loras, *more], settings | {"w.pt": other}, tmp_path / "tradeoff.png", COSINE)
+    axes = panels(drawn[0])["transfer"]
+    assert {name: len(line) for name, line in lines(axes).items() if name[0] in "lw"} == {
+        "lora, by rank": 3,
+        "weights": 1,
+    }
+    assert {text.get_text() for text in axes.texts} == {"2", "8", "32", "weights w"}
+
+
 def test_defenses_without_settings_are_points_with_names(tmp_path, drawn, trained):
     rows, _ = trained
     assert tradeoff(rows, {}, tmp_path / "tradeoff.png", COSINE)
