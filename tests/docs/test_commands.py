@@ -217,6 +217,8 @@ def check(words: list[str], page: Path) -> None:
         assert rest[1].startswith("configs/") and (ROOT / rest[1]).is_file(), words
     elif program == "python" or program.startswith("scripts/"):
         script = program if program.startswith("scripts/") else rest[0]
+        if script == "-m":
+            script = f"{rest[1].replace('.', '/')}.py"
         assert (ROOT / script).is_file(), words
     else:
         assert program in ("export", "cut") or re.match(r"\w+=", program), words
@@ -280,6 +282,7 @@ def _alternatives(block: str) -> list[str]:
         "pip install '.[segm]'",
         " ".join(("pip", "install", "rtok")),  # in one piece, another test would find it here
         "scripts/demo_ful.sh",
+        "python -m benchmarks.scales",
         "sudo rm x",
     ],
 )
