@@ -22,7 +22,7 @@ demo: $(BACKBONE) ## Train tokens and a LoRA on sample photos and measure them o
 	$(BIN)/rtok train --config configs/demo/train-lora.yaml --overwrite
 	$(BIN)/rtok eval-features --config configs/demo/eval-features.yaml --overwrite
 
-demo-class: $(BACKBONE) ## Train tokens and a LoRA on digits and measure linear probes with and without them (5 minutes).
+demo-class: $(BACKBONE) ## Train tokens and a LoRA on digits and measure linear probes with and without them (8 minutes).
 	$(BIN)/rtok train --config configs/demo/train-digits.yaml --overwrite
 	$(BIN)/rtok train --config configs/demo/train-digits-lora.yaml --overwrite
 	$(BIN)/rtok eval-class --config configs/demo/eval-class.yaml --overwrite
