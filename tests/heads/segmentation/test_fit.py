@@ -17,6 +17,7 @@ from rtok.data.decoding import DecodeError
 from rtok.data.folder_seg import open_folder_seg
 from rtok.data.framing import Framing
 from rtok.data.masks import MaskedFiles
+from rtok.data.transforms import floats
 from rtok.heads.segmentation import recipe
 from rtok.heads.segmentation.fit import fit_head
 from rtok.heads.segmentation.models import build_head, build_segmenter
@@ -103,7 +104,7 @@ def test_a_fit_learns(fit: Callable, training: MaskedFiles, tiny: Callable) -> N
         for i, key in enumerate(training.keys):
             labels = framing.mask(training.read_mask(i), key)[None]
             with torch.no_grad():
-                logits = model.logits(framing(training.read(i), 0)[None])
+                logits = model.logits(floats(framing(training.read(i), 0)[None]))
             losses.append(float(F.cross_entropy(logits, labels, ignore_index=255)))
         return sum(losses) / len(losses)
 

@@ -17,6 +17,7 @@ from rtok.evaluation import evaluate_classification, make_adversarial_set
 from rtok.evaluation.loop import Evaluator
 from tests.evaluation.tasks.classification.helpers import (
     ATTACK,
+    AUTO,
     EVERY_ATTACK,
     FILES,
     HEADS,
@@ -66,7 +67,8 @@ def test_two_processes_give_the_rows_of_one(
     monkeypatch.undo()  # processes of their own know the real model only
     settings["model"]["weights"] = str(weights)
     settings |= {"threats": ["transfer"], "tokens": save_tokens(tmp_path / "wide.safetensors", dim=384)}
-    settings |= {"attack": EVERY_ATTACK, "control_draws": 1}
+    # A hundred steps magnify the last bits in which batches of other sizes differ; few do not.
+    settings |= {"attack": [attack for attack in EVERY_ATTACK if attack is not AUTO], "control_draws": 1}
     file = tmp_path / "eval.yaml"
     file.write_text(yaml.safe_dump(settings))
     evaluate_classification(config(settings, out=tmp_path / "one"))
