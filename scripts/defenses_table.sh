@@ -43,7 +43,7 @@ step() {
     lora-8-invariance-0.3) lora "$1" 8 0 --set train.invariance_weight=0.3 ;;
     lora-8-invariance-3) lora "$1" 8 0 --set train.invariance_weight=3 ;;
     eval-kinds) evaluate "$1" "$every" "${unchecked[@]}" ;;
-    eval-per-image) evaluate "$1" tokens-paper "${unchecked[@]}" --set 'extracted={queries_per_image: 2}' ;;
+    eval-per-image) evaluate "$1" tokens-paper "${unchecked[@]}" --set 'extracted={queries_per_image: 2, steps: 150}' ;;
     eval-ensemble) evaluate "$1" "lora-8 $seeds" "${unchecked[@]}" --set 'threats=[transfer, adaptive]' --set attack.variants="$ensemble" ;;
     eval-ensemble-kinds)
       evaluate "$1" "$others" "${unchecked[@]}" --set 'threats=[transfer, adaptive]' --set attack.variants="$ensemble" ;;
