@@ -27,7 +27,7 @@ demo-class: $(BACKBONE) ## Train tokens and a LoRA on digits and measure linear 
 	$(BIN)/rtok train --config configs/demo/train-digits-lora.yaml --overwrite
 	$(BIN)/rtok eval-class --config configs/demo/eval-class.yaml --overwrite
 
-demo-seg: $(BACKBONE) $(TOKENS) $(LORA) | $(VENV)/.seg ## Measure the demo's defenses on segmentation, on color clusters as classes (6 minutes).
+demo-seg: $(BACKBONE) $(TOKENS) $(LORA) | $(VENV)/.seg ## Measure the demo's defenses on segmentation, on color clusters as classes (10 minutes).
 	$(BIN)/python scripts/demo_segmentation.py --out build/demo-seg
 	$(BIN)/rtok eval-seg --config configs/demo/eval-seg.yaml --overwrite
 
