@@ -6,7 +6,7 @@ import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,10 +17,9 @@ from rtok.models.half import pays
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from rtok.config.schema import Compile, Precision
     from rtok.models.backbone import Backbone
 
-Precision = Literal["fp32", "auto", "tf32", "bf16"]
-Compile = Literal[False, "default", "reduce-overhead", "max-autotune", "cuda-graphs"]
 Row = TypeVar("Row")
 
 _PRECISIONS = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import entry_points
@@ -44,6 +44,16 @@ def load_installed() -> tuple[str, ...]:
             _guarded(f"The installed plugin '{point.name}' ({point.value})", loaded)
         names.append(point.name)
     return tuple(names)
+
+
+def load_plugins(files: Iterable[str | Path] | None) -> list[Plugin]:
+    """Load the installed plugins, then these files, as a command is told to.
+
+    Raises:
+        UserError: one of them fails.
+    """
+    load_installed()
+    return [load_plugin(file) for file in files or ()]
 
 
 def load_plugin(path: str | Path) -> Plugin:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from rtok.attacks import Context, FeatureCriterion, FixedSurrogate, Objective, cosine, craft
 from rtok.attacks.graphs import Graphs, graphs_for
 from rtok.attacks.pgd import PGD
-from rtok.compute import Compile, Compute
+from rtok.compute import Compute
+from rtok.config.schema import Compile
 from rtok.errors import UserError
 from rtok.models import Backbone, load_backbone
 from rtok.models.frozen import FrozenLinear

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.plan import Cell
+from rtok.runs.journal import Journal
 
 
 class Rows:
@@ -14,26 +14,20 @@ class Rows:
 
     def __init__(self, file: Path) -> None:
         self.file = file
+        self._journal = Journal(file)
 
     def begin(self, cell: Cell) -> None:
         """Note that a cell is about to be measured."""
-        self._put({**cell.as_dict(), "begun": True})
+        self._journal.append([{**cell.as_dict(), "begun": True}])
 
     def add(self, cell: Cell, **found: Any) -> None:
         """Note what came of a cell."""
-        self._put({**cell.as_dict(), **found})
+        self._journal.append([{**cell.as_dict(), **found}])
 
     def found(self) -> dict[Cell, dict[str, Any]]:
         """What came of each cell."""
-        return {Cell.of(row): row for row in self._lines() if "begun" not in row}
+        return {Cell.of(row): row for row in self._journal if "begun" not in row}
 
     def begun(self) -> set[Cell]:
         """The cells that were about to be measured, or have been."""
-        return {Cell.of(row) for row in self._lines() if "begun" in row}
-
-    def _put(self, row: dict[str, Any]) -> None:
-        with self.file.open("a") as stream:
-            stream.write(json.dumps(row) + "\n")
-
-    def _lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.file.read_text().splitlines()] if self.file.exists() else []
+        return {Cell.of(row) for row in self._journal if "begun" in row}

@@ -77,8 +77,9 @@ class APGD:
         def run(start: Tensor, restart: int) -> Perturbed:
             done = 0
             for number in rounds(range(len(stages)), "radius"):
-                found = self._ascend(stages[number], images, scale, objective, start, restart, done)
-                start, done = found.images, done + 1 + stages[number].steps
+                stage = stages[number]
+                found = self._ascend(stage, images, scale, objective, start, restart, done)
+                start, done = found.images, done + 1 + stage.steps
             return found
 
         return strongest_of_restarts(run, stages[0], images, objective, context)

@@ -39,8 +39,8 @@ class _Captured:
 class Graphs:
     """Functions of tensors, captured when they are called a second time.
 
-    Parameters of a model that change in place, as an optimizer changes them, are read anew by every replay. A model
-    with other tensors has to be another object.
+    A replay reads a model's parameters where they lie, so it sees what an optimizer wrote there. A model with other
+    tensors has to be another object.
 
     Attributes:
         sizes: those of batches that the functions had.

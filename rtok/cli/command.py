@@ -92,14 +92,13 @@ def add_run_command(app: typer.Typer, name: str, about: str) -> None:
         quiet: Quiet = False,
     ) -> None:
         from rtok.config import load_config
-        from rtok.plugins import load_installed, load_plugin
+        from rtok.plugins import load_plugins
 
         if resume and overwrite:
             raise UserError("--resume and --overwrite exclude each other: choose one of them.")
         if config is None and model is None:
             raise UserError(_no_config(name))
-        load_installed()
-        plugins = [load_plugin(file) for file in plugin or ()]
+        plugins = load_plugins(plugin)
         flags = Shortcuts(model, weights, data, defense or ())
         with flags.named_in_errors(only_given=config is not None):
             changes = [*flags.overrides(name), *(overrides or ())]
@@ -125,11 +124,10 @@ def resume(
     quiet: Quiet = False,
 ) -> None:
     """Go on with a run that was stopped, from its folder alone."""
-    from rtok.plugins import load_installed, load_plugin
+    from rtok.plugins import load_plugins
     from rtok.runs.resume import command_of
 
-    load_installed()
-    plugins = [load_plugin(file) for file in plugin or ()]
+    plugins = load_plugins(plugin)
     _volume(verbose, quiet)
     name, config = command_of(run, [plugin.path.name for plugin in plugins])
     # Recorded under the command's own name: a run that is stopped again must be found again.

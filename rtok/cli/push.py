@@ -48,12 +48,10 @@ def push(
 
     A training has no results: its defense is published with --with-tokens or --with-weights.
     """
-    from rtok.plugins import load_installed, load_plugin
+    from rtok.plugins import load_plugins
     from rtok.sharing import push
 
-    load_installed()
-    for file in plugin or ():
-        load_plugin(file)
+    load_plugins(plugin)
     done = push(run, to, with_tokens=with_tokens, with_weights=with_weights, private=private, dry_run=dry_run, out=out)
     typer.echo(summary(done))
 

@@ -35,6 +35,7 @@ from rtok.config.types import (
     expected,
 )
 
+Precision = Literal["fp32", "auto", "tf32", "bf16"]
 Compile = Literal[False, "default", "reduce-overhead", "max-autotune", "cuda-graphs"]
 
 
@@ -146,7 +147,7 @@ class Config(Section):
         description="`train`, `eval-*`: where settings, numbers and figures are logged besides the run folder: into "
         "its `tensorboard`, or wherever `wandb` and `mlflow` are told to by their environment variables.",
     )
-    precision: Literal["fp32", "auto", "tf32", "bf16"] = Field(
+    precision: Precision = Field(
         "fp32",
         description="Arithmetic of the backbone. `auto`: fp32, but the gradients of attacks with bf16 products where "
         "the machine has instructions for them; what an attack finds is scored in fp32.",

@@ -28,6 +28,7 @@ from rtok.reporting.results import Results
 from rtok.results.columns import main_column, paired_columns
 from rtok.results.differences import paired_differences
 from rtok.results.methods import Seed, method_rows
+from rtok.results.rows import trained_settings
 from rtok.results.scalars import scalars
 from rtok.results.summary import by_victim, flat_rows, summarize, write_csv
 from rtok.runs.inputs import inputs_of
@@ -171,8 +172,7 @@ def _draw_tradeoff(results: Mapping[str, Any], out: Path) -> None:
     """Draw what several defenses keep under attack against what they cost."""
     from rtok.reporting.figures.tradeoff import tradeoff
 
-    trained = {file: about["trained"] for file, about in results["defenses"].items()}
-    tradeoff(results["rows"], trained, out / "tradeoff.png", main_column(results["command"]))
+    tradeoff(results["rows"], trained_settings(results), out / "tradeoff.png", main_column(results["command"]))
 
 
 def _weak_transfers(evaluator: Evaluator) -> dict[str, str]:

@@ -160,6 +160,11 @@ def _with_kinds(kinds: Mapping[str, str]) -> dict[str, str]:
     return {file: name if name.startswith(kinds[file]) else f"{kinds[file]} {name}" for file, name in names.items()}
 
 
+def trained_settings(results: Mapping[str, Any] | None) -> dict[str, Mapping[str, Any]]:
+    """Return the settings that the defenses of `results.json` were trained with, by file and dotted key."""
+    return {file: about["trained"] for file, about in ((results or {}).get("defenses") or {}).items()}
+
+
 def interval_of(row: Mapping[str, Any], key: str) -> Sequence[float] | None:
     """Return the 95 % interval of a row's column, None where there is none."""
     return (row.get("ci95") or {}).get(key)

@@ -102,8 +102,8 @@ def _names(loaded: Mapping[str, Defense | None]) -> dict[str, str]:
 
 def _name(text: str, defense: Defense | None) -> str:
     """Return a name that `hf:USER/REPO` finds: it begins as those of its kind do."""
-    own = Path(text).name
-    if defense is None or (own.startswith(defense.stem) and own.endswith(".safetensors") and " + " not in text):
+    own, stacked = Path(text).name, isinstance(named_place(text), StackConfig)
+    if defense is None or (own.startswith(defense.stem) and own.endswith(".safetensors") and not stacked):
         return own
     return f"{defense.stem}.safetensors"
 

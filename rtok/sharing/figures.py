@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rtok.reporting.report.runs import Run, read_runs
 from rtok.results.columns import main_column, paired_columns
+from rtok.results.rows import trained_settings
 
 
 def draw(run: Run, folder: Path) -> None:
@@ -24,7 +25,6 @@ def draw(run: Run, folder: Path) -> None:
     rows = [row for row in results["rows"] if row.get(column.key) is not None]
     if rows:
         summary_figures(rows, folder, command)
-        trained = {file: about["trained"] for file, about in results["defenses"].items()}
-        tradeoff(rows, trained, folder / "tradeoff.png", column)
+        tradeoff(rows, trained_settings(results), folder / "tradeoff.png", column)
     if results["curve"]:
         robustness_curve(results["curve"], folder / "curve.png", paired_columns(command)[0])

@@ -15,6 +15,7 @@ from rtok.reporting.report.evaluations import evaluations, overview
 from rtok.reporting.report.runs import ATTACK, TRAIN, Run, distinct, model
 from rtok.reporting.tables import ABSENT
 from rtok.results.columns import main_column, paired_columns
+from rtok.results.rows import trained_settings
 from rtok.results.words import counted, detailed
 
 LAST = 10  # steps at the end of a training whose means are shown
@@ -69,18 +70,13 @@ def _tradeoff(runs: Sequence[Run], drawn: Path) -> Iterator[Block]:
     if len(runs) == 1:
         return
     rows = [row for run in runs if run.results for row in run.results["rows"]]
-    trained = {file: settings for run in runs for file, settings in _trained_settings(run).items()}
+    trained = {file: settings for run in runs for file, settings in trained_settings(run.results).items()}
     command = runs[0].command
     path = drawn / f"{command}-{len(list(drawn.iterdir()))}" / "tradeoff.png"
     path.parent.mkdir()
     column = main_column(command)
     if tradeoff(rows, trained, path, column):
         yield Figure(path, f"All runs: {CAPTIONS['tradeoff']}", tradeoff_curves(rows, trained, column))
-
-
-def _trained_settings(run: Run) -> dict[str, Mapping[str, Any]]:
-    """The settings of the trainings of an evaluation's defenses, by file."""
-    return {file: about["trained"] for file, about in ((run.results or {}).get("defenses") or {}).items()}
 
 
 def _trainings(runs: Sequence[Run]) -> Iterator[Block]:
@@ -159,7 +155,7 @@ def _live(run: Run, figure: str) -> Bars | Curves | Examples | None:
     if figure == "summary":
         return summary_bars(rows, column)
     if figure == "tradeoff":
-        return tradeoff_curves(rows, _trained_settings(run), column)
+        return tradeoff_curves(rows, trained_settings(run.results), column)
     return robustness_curves(run.results["curve"], paired_columns(run.command)[0]) if figure == "curve" else None
 
 
