@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from rtok.errors import UserError
+from rtok.models.frozen import linear
 
 if TYPE_CHECKING:
     from rtok.models.backbone import Backbone
@@ -91,7 +91,7 @@ class LinearHead:
 
     def on(self, inputs: Tensor) -> Tensor:
         """Return the logits (B, K) of the layout's features (B, width)."""
-        return F.linear(inputs, self.weight, self.bias)
+        return linear(inputs, self.weight, self.bias)
 
     def to(self, device: torch.device) -> LinearHead:
         """Return the head on another device."""

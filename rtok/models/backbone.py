@@ -28,9 +28,9 @@ class Backbone(nn.Module):
     """A plain ViT of timm, frozen, whose features can be had with and without a defense.
 
     There is nothing to switch: `backbone(images)` is timm's own `forward_features` (for `kind == "embedding"` its
-    `forward`), bit for bit, and `backbone(images, entry)` is the same with something entering the blocks. No weight
-    ever gets a gradient. `.to(torch.bfloat16)` runs the transformer in bfloat16; pixels are normalized and features
-    returned in float32.
+    `forward`) through frozen layers (`rtok.models.frozen`), and `backbone(images, entry)` is the same with something
+    entering the blocks. No weight ever gets a gradient. `.to(torch.bfloat16)` runs the transformer in bfloat16; pixels
+    are normalized and features returned in float32.
 
     Attributes:
         spec: what is known of the model; `dim`: token width D; `kind`: `tokens` or `embedding`.

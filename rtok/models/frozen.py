@@ -1,4 +1,4 @@
-"""Layers with frozen weights: the same function, faster when only the input needs a gradient."""
+"""Layers with frozen weights: the same function, faster, and with the same bits for an image in any batch."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ SCHEMA = (
 
 
 class FrozenLinear(nn.Linear):
-    """`nn.Linear` that computes its matrix products with oneDNN, on a CPU and when its input needs a gradient.
+    """`nn.Linear` that computes its matrix products with oneDNN, on a CPU in float32.
 
-    PyTorch uses MKL for float32 products. On CPUs that are not Intel's, it is up to 30 % slower than oneDNN at these
-    shapes, and products are three quarters of a PGD step (`make bench`). Without a gradient, in another dtype, on
-    another device and in a compiled model it is `nn.Linear`, bit for bit.
+    PyTorch uses MKL for these products. MKL adds up in an order that depends on the number of rows and of threads, so
+    an image's features would depend in their last bits on its batch and on how many processes share the machine, and
+    a hundred steps of an attack make another adversarial image of that. oneDNN's order is the same from two rows on; a
+    single row is computed twice. MKL is also up to 30 % slower at these shapes on CPUs that are not Intel's, and
+    products are three quarters of a PGD step (`make bench`). In another dtype, on another device, in a compiled model
+    and with a weight that learns it is `nn.Linear`, bit for bit.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -30,10 +33,12 @@ class FrozenLinear(nn.Linear):
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return `F.linear`, through oneDNN where `FrozenLinear` says so."""
-    if input.requires_grad and not weight.requires_grad and _through_onednn(input):
-        output: Tensor = _OneDNNLinear.apply(input, weight, bias)
-        return output
-    return F.linear(input, weight, bias)
+    if weight.requires_grad or not _through_onednn(input):
+        return F.linear(input, weight, bias)
+    if not input.requires_grad:
+        return onednn_product(input, weight, bias)
+    output: Tensor = _OneDNNLinear.apply(input, weight, bias)
+    return output
 
 
 def product(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -42,7 +47,7 @@ def product(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def onednn_product(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return `F.linear` of CPU tensors without a graph, through oneDNN where this torch lets it be chosen.
+    """Return `F.linear` of (..., in) CPU tensors without a graph, through oneDNN where this torch lets it be chosen.
 
     The operator is the one that torch.compile uses for a linear layer on the CPU. It is private, so that a new torch
     may lack it or give it other arguments: then this is `F.linear`, the same function, as fast as torch makes it.
@@ -50,6 +55,9 @@ def onednn_product(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor
     operator = _operator()
     if operator is None:
         return F.linear(input, weight, bias)
+    if input.numel() == input.shape[-1]:  # a single row, which has a kernel of its own
+        row = input.reshape(1, -1)
+        return onednn_product(torch.cat([row, row]), weight, bias)[0].view(*input.shape[:-1], -1)
     output: Tensor = operator(input, weight, bias, "none", [], "")
     return output
 

@@ -75,18 +75,40 @@ def test_another_operator_of_that_name_is_left_alone(monkeypatch: pytest.MonkeyP
         assert torch.equal(got, expected)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_without_a_gradient_it_is_the_linear_layer_bit_for_bit(dtype: torch.dtype) -> None:
+# Width and classes of a head, and two layers of a ViT-S; in each MKL's bits depend on the rows.
+@pytest.mark.parametrize("widths", [(768, 10), (384, 1152), (1536, 384)])
+@pytest.mark.parametrize("tokens", [1, 17, 50])
+def test_a_row_has_the_same_bits_in_any_batch_and_with_any_number_of_threads(
+    widths: tuple[int, int], tokens: int
+) -> None:
     torch.manual_seed(0)
-    layer, x = nn.Linear(24, 40).to(dtype), torch.randn(2, 7, 24).to(dtype)
+    layer, x = frozen_copy(nn.Linear(*widths)), torch.randn(8, tokens, widths[0])
+    threads = torch.get_num_threads()
+    found = []
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            for batch in (1, 2, 3, 8):
+                product, gradient = product_and_gradient(layer, x[:batch])
+                assert torch.equal(layer(x[:batch]), product)
+                found.append((product[0], gradient[0]))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(mine, first) for pair in found for mine, first in zip(pair, found[0], strict=True))
 
-    assert torch.equal(frozen_copy(layer)(x), layer(x))
+
+def test_a_vector_is_a_row() -> None:
+    torch.manual_seed(0)
+    layer, x = nn.Linear(24, 40), torch.randn(24)
+    assert torch.equal(frozen_copy(layer)(x), frozen_copy(layer)(x[None])[0])
+    torch.testing.assert_close(frozen_copy(layer)(x), layer(x))
 
 
-def test_bfloat16_with_a_gradient_is_the_linear_layer_bit_for_bit() -> None:
+def test_bfloat16_is_the_linear_layer_bit_for_bit() -> None:
     torch.manual_seed(0)
     layer, x = nn.Linear(24, 40).bfloat16(), torch.randn(2, 7, 24).bfloat16()
 
+    assert torch.equal(frozen_copy(layer)(x), layer(x))
     for got, expected in zip(product_and_gradient(frozen_copy(layer), x), product_and_gradient(layer, x), strict=True):
         assert torch.equal(got, expected)
 

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from rtok.defenses import load_defense
 from rtok.heads.segmentation import engine
 from rtok.models import Features, load_backbone
+from rtok.models.frozen import linear
 from rtok.models.spec import ModelSpec
 
 engine.start()
@@ -99,6 +100,13 @@ class BNHead(BaseDecodeHead):
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Return logits (B, K, gh, gw) for maps (B, D, gh, gw)."""
         return self.cls_seg(self.bn(self._transform_inputs(inputs)))
+
+    def cls_seg(self, feat: Tensor) -> Tensor:
+        """Map (B, D, gh, gw) to logits (B, K, gh, gw); frozen, with the same bits for a map in any batch."""
+        weight, bias = self.conv_seg.weight, self.conv_seg.bias
+        if weight.requires_grad:
+            return super().cls_seg(feat)
+        return linear(feat.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
 
 
 @MODELS.register_module()

@@ -11,7 +11,6 @@ from torch import Tensor
 from rtok.config.schema import Config
 from rtok.defenses import RobustnessTokens
 from rtok.models import Backbone, load_backbone
-from tests.evaluation.tasks.results import assert_same_rows
 
 HEADS = ["control-1-0", "control-1-1", "plain", "robust"]
 FILES = ["config.yaml", "examples", "examples.png", "heads", "per_image.csv", "results.json", "run.json", "summary.png"]
@@ -49,7 +48,3 @@ def without_own_heads(results: dict[str, Any]) -> list[dict[str, Any]]:
 def features(backbone: Any, images: Tensor, tokens: Tensor | None = None) -> Tensor:
     found = backbone(images, tokens)
     return torch.cat([found[:, 0], found[:, 1:].mean(1)], 1)
-
-
-def same_rows(one: Path, two: Path) -> None:
-    assert_same_rows(one, two, lambda key: 1e-2 if key.endswith("confidence") else None)

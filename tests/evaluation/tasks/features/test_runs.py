@@ -15,8 +15,8 @@ from rtok.config.schema import Config
 from rtok.errors import UserError
 from rtok.evaluation import evaluate_features
 from rtok.evaluation.loop import Evaluator
-from tests.evaluation.tasks.features.helpers import FILES, config, same_rows
-from tests.evaluation.tasks.results import per_image, rows_of
+from tests.evaluation.tasks.features.helpers import FILES, config
+from tests.evaluation.tasks.results import assert_same_rows, per_image, rows_of
 
 
 def test_rows_and_files(settings: dict[str, Any], token_file: Path) -> None:
@@ -46,7 +46,7 @@ def test_rows_and_files(settings: dict[str, Any], token_file: Path) -> None:
 def test_rows_do_not_depend_on_the_batch(settings: dict[str, Any], token_file: Path, tmp_path: Path) -> None:
     for size in (1, 7):
         evaluate_features(config(settings, token_file, batch_size=size, out=tmp_path / str(size)))
-    same_rows(tmp_path / "1", tmp_path / "7")
+    assert_same_rows(tmp_path / "1", tmp_path / "7")
 
 
 def test_an_interrupted_evaluation_resumes_to_the_same_files(
@@ -88,7 +88,7 @@ def test_two_processes_give_the_rows_of_one(
     done = run_rtok("eval-features", "--config", file, "--out", tmp_path / "two", processes=2)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == FILES
-    same_rows(tmp_path / "one", tmp_path / "two")
+    assert_same_rows(tmp_path / "one", tmp_path / "two")
 
 
 def test_skipped_files_are_counted(settings: dict[str, Any], token_file: Path, tmp_path: Path, pictures: Path) -> None:
