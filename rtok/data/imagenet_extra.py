@@ -109,12 +109,12 @@ class ExtraSource(Ungrouped):
     def keys(self) -> Sequence[str]:
         """The images' paths relative to the root."""
         split = self.files.split
-        return _Column(self.entries, lambda entry: split.path(entry[2], entry[0]))
+        return _Column(self.entries[["class_id", "actual_index"]], lambda entry: split.path(*entry))
 
-    @property
+    @cached_property
     def labels(self) -> Sequence[int] | None:
         """The class indices; None for `test`."""
-        return _Column(self.entries, lambda entry: int(entry[1])) if self.files.split.labelled else None
+        return _Column(self.entries["class_index"], int) if self.files.split.labelled else None
 
     @cached_property
     def class_names(self) -> Sequence[str] | None:
@@ -133,9 +133,9 @@ class ExtraSource(Ungrouped):
         """Decode one file."""
         return read_image(self.root / self.keys[index])
 
-    def paths(self, index: int) -> list[str]:
+    def paths(self, key: str) -> list[str]:
         """Return the file that a picture is read from."""
-        return [f"{self.root}/{self.keys[index]}"]
+        return [f"{self.root!s}/{key}"]
 
     def __getstate__(self) -> dict[str, Any]:
         # NumPy would pickle the whole content of a memory-mapped array.
@@ -172,9 +172,9 @@ def _load(path: Path) -> NDArray[Any]:
 
 
 class _Column(Sequence[T], Generic[T]):
-    """Values computed from the records by `value`, each when it is asked for."""
+    """Values computed by `value` from a field of the records or several, each when it is asked for."""
 
-    def __init__(self, entries: NDArray[np.void], value: Callable[[tuple[int, int, str, str]], T]) -> None:
+    def __init__(self, entries: NDArray[Any], value: Callable[[Any], T]) -> None:
         self._entries = entries
         self._value = value
 

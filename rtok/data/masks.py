@@ -6,6 +6,7 @@ import colorsys
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -41,9 +42,13 @@ class MaskedFiles(Files):
     labels: None = None
     found: str = ""
 
-    def paths(self, index: int) -> list[str]:
+    def paths(self, key: str) -> list[str]:
         """Return the image's file and the mask's."""
-        return [f"{self.root}/{self.keys[index]}", f"{self.root}/{self.masks[index]}"]
+        return [f"{self.root!s}/{key}", f"{self.root!s}/{self._mask_of[key]}"]
+
+    @cached_property
+    def _mask_of(self) -> dict[str, str]:
+        return dict(zip(self.keys, self.masks, strict=True))
 
     def read_mask(self, index: int) -> NDArray[np.uint8]:
         """Return the class of every pixel (H, W), `IGNORE` where there is none.

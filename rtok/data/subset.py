@@ -62,10 +62,10 @@ class Subset:
         """Of all pictures, where they are in no files; "" elsewhere."""
         return getattr(self.source, "fingerprint", "")
 
-    def paths(self, index: int) -> list[str]:
+    def paths(self, key: str) -> list[str]:
         """Return the files that a picture is read from; none where the data has no files."""
         paths = getattr(self.source, "paths", None)
-        return paths(self.indices[index]) if paths else []
+        return paths(key) if paths else []
 
     def read(self, index: int) -> Image.Image:
         """Return one picture, 8-bit RGB."""

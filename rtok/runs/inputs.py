@@ -73,8 +73,8 @@ def images_identity(source: ImageSource, *, whole: bool = False) -> str:
         digest.update((_hash_file(Path(file)) if whole else _stamp(file)).encode())
     paths, labels = getattr(source, "paths", None), source.labels
     # A listing of a million images is faster to go through than to ask one by one.
-    for index, (key, label) in enumerate(zip(source.keys, repeat(None) if labels is None else labels, strict=False)):
-        stamps = [] if paths is None else [_hash_file(Path(f)) if whole else _stamp(f) for f in paths(index)]
+    for key, label in zip(source.keys, repeat(None) if labels is None else labels, strict=False):
+        stamps = [] if paths is None else [_hash_file(Path(f)) if whole else _stamp(f) for f in paths(key)]
         digest.update("\0".join([key, str(label), *stamps, ""]).encode("utf-8", "surrogatepass"))
     return f"{len(source)} images, {digest.hexdigest()[:16]}"
 
