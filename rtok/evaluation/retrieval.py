@@ -43,18 +43,21 @@ class Gallery:
     def of(cls, setup: Setup) -> Gallery:
         """Pass every clean image through the backbone, each process its share; all of them get the whole gallery."""
         compute, source = setup.compute, setup.source
-        found: list[tuple[str, Tensor]] = []
+        # Batches, since a row alone would be sent with the memory of all of its batch.
+        found: list[tuple[Sequence[str], Tensor]] = []
         with progress("clean features", total=len(source), unit="image", enabled=compute.is_main) as bar:
             for batch in setup.batches():
                 if batch.keys:
                     with torch.no_grad():
                         vectors = descriptors(setup.backbone(batch.on(compute.device)))
-                    found += zip(batch.keys, vectors.cpu(), strict=True)
+                    found.append((batch.keys, vectors.cpu()))
                 bar.advance(len(batch) * compute.processes)
+        gathered = compute.gather(found)
+        keys = [key for part, _ in gathered for key in part]
         place = {key: number for number, key in enumerate(source.keys)}
-        ordered = sorted(compute.gather(found), key=lambda one: place[one[0]])
-        vectors = torch.stack([vector for _, vector in ordered]) if ordered else torch.empty(0, 0)
-        return cls([key for key, _ in ordered], vectors.to(compute.device))
+        order = sorted(range(len(keys)), key=lambda i: place[keys[i]])
+        vectors = torch.cat([part for _, part in gathered])[order] if order else torch.empty(0, 0)
+        return cls([keys[i] for i in order], vectors.to(compute.device))
 
     @property
     def k(self) -> int:
