@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import pickle
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,8 +21,9 @@ from rtok.data.transforms import Transform
 from rtok.defenses import RobustnessTokens
 from rtok.evaluation import evaluate_features, make_adversarial_set
 from rtok.evaluation.loop import Evaluator
-from rtok.evaluation.retrieval import Gallery
+from rtok.evaluation.retrieval import Gallery, descriptors
 from rtok.models import load_backbone
+from rtok.setup import Setup
 
 
 def neighbors(gallery: np.ndarray, queries: np.ndarray, k: int) -> list[set[int]]:
@@ -71,6 +75,37 @@ def test_copies_of_an_image_are_found_in_the_order_of_the_data() -> None:
     assert sorted(nearest.tolist()) == [5, 6, 7, 8]
     noisy = vectors[4:5] + 1e-12 * torch.randn(1, 10, dtype=torch.float64)
     assert gallery.retrieval(["4"], vectors[4:5], noisy).tolist() == [1.0]
+
+
+@dataclass
+class Pictures:
+    """Some of 64 images, as a source and as a batch."""
+
+    keys: list[str]
+    images: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def on(self, device: torch.device) -> torch.Tensor:
+        return self.images.to(device)
+
+
+def test_what_a_process_sends_of_its_gallery_is_no_larger_than_the_vectors() -> None:
+    sent: list[bytes] = []
+
+    def gather(found: list[Any]) -> list[Any]:
+        sent.append(pickle.dumps(found))
+        return found
+
+    images = torch.rand(64, 256, generator=torch.Generator().manual_seed(0))
+    pictures = Pictures([str(i) for i in range(64)], images)
+    batches = [Pictures(pictures.keys[part], images[part].clone()) for part in (slice(32, 64), slice(32))]
+    compute = SimpleNamespace(is_main=False, device=torch.device("cpu"), processes=1, gather=gather)
+    setup = SimpleNamespace(compute=compute, source=pictures, batches=lambda: batches, backbone=lambda batch: batch)
+    gallery = Gallery.of(cast(Setup, setup))
+    assert gallery.keys == pictures.keys and torch.equal(gallery.vectors, descriptors(images))
+    assert len(sent[0]) < 1.1 * images.numel() * images.element_size()
 
 
 def test_two_images_have_no_neighbors(small: dict[str, Any]) -> None:

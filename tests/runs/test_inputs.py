@@ -17,6 +17,7 @@ from rtok.config.schema import Config
 from rtok.data import open_source
 from rtok.data.imagenet_extra import ExtraFiles, open_extra, write_extra
 from rtok.data.imagenet_layout import SPLITS, Classes
+from rtok.data.masks import MaskedFiles
 from rtok.defenses import RobustnessTokens
 from rtok.errors import UserError
 from rtok.evaluation import evaluate_classification, evaluate_features, make_adversarial_set
@@ -296,6 +297,17 @@ def test_every_kind_of_source_with_files_names_them(pictures: Path, tmp_path: Pa
     target.parent.mkdir(parents=True)
     shutil.copy(pictures / "picture0.png", target)
     assert images_identity(source) != first
+
+
+def test_the_masks_of_a_part_are_its_own(pictures: Path, tmp_path: Path) -> None:
+    names = ["picture0.png", "picture1.png"]
+    for folder in ("images", "masks"):
+        shutil.copytree(pictures, tmp_path / folder)
+    keys, masks = ([f"{folder}/{name}" for name in names] for folder in ("images", "masks"))
+    (one, other) = (MaskedFiles(tmp_path, keys, masks, ["sky"], [(0, 0, 0)]).part([i]) for i in (0, 1))
+    before = images_identity(one), images_identity(other)
+    (tmp_path / masks[1]).touch()
+    assert images_identity(one) == before[0] and images_identity(other) != before[1]
 
 
 def test_ctrl_c_promises_only_what_is_saved(inputs: dict[str, Any]) -> None:
