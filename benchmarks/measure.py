@@ -21,17 +21,22 @@ from rtok.models.frozen import onednn_product
 from rtok.runs.record import versions
 
 
-def in_turns(works: dict[str, Callable[[], None]], repeats: int, device: torch.device) -> dict[str, list[float]]:
+def in_turns(
+    works: dict[str, Callable[[], None]],
+    repeats: int,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
     """Time several works A B A B ..., after one uncounted turn, so that a drifting machine is fair to all."""
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(repeats + 1):
         for name, work in works.items():
             synchronize(device)
-            begin = time.perf_counter()
+            begin = clock()
             work()
             synchronize(device)
             if turn:
-                seconds[name].append(time.perf_counter() - begin)
+                seconds[name].append(clock() - begin)
     return seconds
 
 

@@ -1,0 +1,157 @@
+"""The table of docs/scaling.md on cheap attacks in training, from the runs of `scripts/fewer_steps.sh`.
+
+    python -m benchmarks.fewer_steps results/fewer-steps
+
+Every way to attack has been trained with several seeds, `WAY-seed-N`, and all are compared on the same images. Training
+steps are timed anew, in turns and in seconds of the processor, on random images at the full radius. It prints a
+Markdown table and writes JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import statistics
+import time
+from collections import defaultdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.measure import in_turns, written
+from rtok.compute import Compute
+from rtok.config.load import load_config
+from rtok.config.schema import Config
+from rtok.data.loader import Batch
+from rtok.models.backbone import Backbone
+from rtok.plugins import load_plugin
+from rtok.setup import open_backbone
+from rtok.statistics import Floats, difference_interval, mean_interval
+from rtok.training.loop import make_trainees
+from rtok.training.step import Trainer
+
+PLUGIN = Path(__file__).with_name("cheap_attacks.py")
+COSINES = (-1.0, 1.0)
+HEADINGS = ("attack", "step, s", "attack alone, s", "fidelity", "adaptive", "s.d. over seeds")
+
+
+class Work:
+    """The attack and the training step of one way."""
+
+    def __init__(self, config: Config, backbone: Backbone, compute: Compute) -> None:
+        images = torch.rand(config.train.batch_size, 3, *backbone.image_size)
+        keys = tuple(map(str, range(len(images))))
+        self.batch = Batch(images.to(compute.device), keys, None, keys, (0,) * len(keys))
+        self.trainees = make_trainees(config, backbone, compute.device)
+        self.trainer = Trainer(config, compute, backbone, self.trainees)
+        self.last = config.train.total_steps  # where the radius is whole
+
+    def attack(self) -> None:
+        """The attack, with the clean features that it needs."""
+        attacker = self.trainer.attacker
+        attacker.through(self.trainees[0].defense, attacker.on_plain(self.last, self.batch))
+
+    def step(self) -> None:
+        """The attack and the update."""
+        self.trainer.step(self.last, self.batch)
+
+
+def timed(configs: dict[str, Config], compute: Compute, turns: int) -> dict[str, dict[str, list[float]]]:
+    """Seconds of the processor of both parts, by way."""
+    backbone = open_backbone(next(iter(configs.values())).model, compute)
+    works = {way: Work(config, backbone, compute) for way, config in configs.items()}
+    calls = {(way, part): partial(getattr(work, part)) for way, work in works.items() for part in ("attack", "step")}
+    named = {" ".join(name): call for name, call in calls.items()}
+    seconds = in_turns(named, turns, compute.device, clock=time.process_time)
+    return {way: {part: seconds[f"{way} {part}"] for part in ("attack", "step")} for way in works}
+
+
+def measured(folder: Path) -> tuple[list[str], dict[str, dict[str, Floats]]]:
+    """The photos that the images come from, and by way and column what the white-box attack left: (images, seeds)."""
+    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
+    for file in sorted(folder.glob("eval*/per_image.csv")):
+        with file.open(newline="") as lines:
+            for row in csv.DictReader(lines):
+                if (row["victim"], row["threat"]) == ("robust", "adaptive"):
+                    way, _, seed = Path(row["defense"]).parent.name.rpartition("-seed-")
+                    found[way, seed][row["image"]] = row
+    images = sorted(next(iter(found.values())))
+    groups = [next(iter(found.values()))[image]["group"] for image in images]
+    ways: dict[str, dict[str, Floats]] = {}
+    for way in dict.fromkeys(way for way, _ in found):
+        seeds = [rows for (other, _), rows in sorted(found.items()) if other == way]
+        ways[way] = {
+            column: np.array([[float(rows[image][column]) for rows in seeds] for image in images])
+            for column in ("fidelity", "cosine_to_plain")
+        }
+    return groups, ways
+
+
+def compared(
+    groups: list[str], ways: dict[str, dict[str, Floats]], seconds: dict[str, dict[str, list[float]]], with_: list[str]
+) -> list[dict[str, Any]]:
+    """One row per way; intervals are over photos and seeds."""
+    rows = []
+    for way, columns in ways.items():
+        adaptive = columns["cosine_to_plain"]
+        row: dict[str, Any] = {"way": way, "seeds": adaptive.shape[1], "images": adaptive.shape[0]}
+        row |= {f"{part}_seconds": values for part, values in seconds[way].items()}
+        row |= {"fidelity": columns["fidelity"].mean(), "adaptive": adaptive.mean()}
+        row["ci95"] = mean_interval(adaptive, groups, COSINES)
+        row["seed_means"] = adaptive.mean(0).tolist()
+        for other in with_:
+            if other != way:
+                base = ways[other]["cosine_to_plain"]
+                row[f"minus {other}"] = adaptive.mean() - base.mean()
+                row[f"minus {other} ci95"] = difference_interval(adaptive, base, groups, COSINES)
+        rows.append(row)
+    return sorted(rows, key=lambda row: statistics.median(row["step_seconds"]))
+
+
+def table(rows: list[dict[str, Any]], with_: list[str]) -> str:
+    """The rows in Markdown."""
+    headings = [*HEADINGS, *(f"minus {other}" for other in with_)]
+    lines = [" | ".join(headings), " | ".join([":---", *["---:"] * (len(headings) - 1)])]
+    for row in rows:
+        cells = [f"`{row['way']}`"]
+        cells += [f"{statistics.median(row[f'{part}_seconds']):.2f}" for part in ("step", "attack")]
+        cells += [f"{row['fidelity']:.3f}", f"{row['adaptive']:.3f}{_interval(row['ci95'], '')}"]
+        cells += [f"{statistics.stdev(row['seed_means']):.3f}" if row["seeds"] > 1 else ""]
+        for other in with_:
+            key = f"minus {other}"
+            cells.append(f"{row[key]:+.3f}{_interval(row[f'{key} ci95'], '+')}" if key in row else "")
+        lines.append(" | ".join(cells))
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def _interval(bounds: tuple[float, float] | None, sign: str) -> str:
+    return "" if bounds is None else f" [{bounds[0]:{sign}.3f}, {bounds[1]:{sign}.3f}]"
+
+
+def arguments(given: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fewer_steps", description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="what scripts/fewer_steps.sh wrote")
+    parser.add_argument("--turns", type=int, default=5, help="of the timing; the median is told")
+    parser.add_argument("--compare", nargs="+", default=["pgd-30", "pgd-10"], metavar="WAY")
+    parser.add_argument("--out", type=Path, default=None, help="default benchmarks/results/fewer-steps-cpu-DATE.json")
+    return parser.parse_args(given)
+
+
+def main(given: list[str] | None = None) -> None:
+    options = arguments(given)
+    load_plugin(PLUGIN)
+    groups, ways = measured(options.folder)
+    files = {way: next(iter(sorted(options.folder.glob(f"{way}-seed-[0-9]*/config.yaml")))) for way in ways}
+    configs = {way: load_config("train", file) for way, file in files.items()}
+    compute = Compute.start(precision=next(iter(configs.values())).precision)
+    rows = compared(groups, ways, timed(configs, compute, options.turns), options.compare)
+    settings = argparse.Namespace(**{**vars(options), "folder": str(options.folder)})
+    out = written(rows, settings, compute, "fewer-steps-")
+    print(f"{table(rows, options.compare)}\nwritten to {out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# The tables of docs/scaling.md on cheap attacks in training: the demo's LoRA, trained for its 45 updates at 56 px against
+# attacks of 1 to 30 steps and against cheaper ones, and attacked at full strength. Needs the backbone of `make demo`; about
+# an hour on one core. A run that is finished is not done again.
+#   scripts/fewer_steps.sh [SEED...]   0 1 2 without arguments
+set -euo pipefail
+rtok=${RTOK:-.venv/bin/rtok}
+results=${RESULTS:-results/fewer-steps}
+size=(--set model.image_size=56)
+ours=(--plugin benchmarks/cheap_attacks.py)
+in_its_ball='units: normalized, quantize: none'  # as the demo's attack
+
+lora() {  # NAME SEED ARGUMENT...
+  "$rtok" train --config configs/demo/train-lora.yaml "${size[@]}" --set seed="$2" --set defense.seeds="[$2]" "${@:3}" \
+    --resume --out "$results/$1-seed-$2"
+}
+
+for seed in ${*:-0 1 2}; do
+  # one step: of 1.25 radii from a uniform start (Wong et al., 2020)
+  lora pgd-1 "$seed" --set attack.steps=1 --set attack.init=uniform --set attack.step=10/255
+  # the same, from the last visit's perturbation
+  lora warm-1 "$seed" "${ours[@]}" --set "attack={method: warm-pgd, $in_its_ball, steps: 1, step: 10/255}"
+  # of one radius from noise of two, in a ball of three
+  lora n-fgsm "$seed" "${ours[@]}" --set "attack={method: n-fgsm, $in_its_ball}"
+  for steps in 3 5 10 30; do
+    lora "pgd-$steps" "$seed" --set attack.steps="$steps"  # of the paper's size, a third of the radius
+  done
+  # like pgd-10, with the second to the seventh step on half of the patches
+  lora patches-10 "$seed" "${ours[@]}" --set "attack={method: fewer-patches, $in_its_ball, step: 0.01, steps: 10, early: 6}"
+  defenses=$(printf ",%s" "$results"/*-seed-"$seed")
+  "$rtok" eval-features --config configs/demo/eval-full.yaml "${size[@]}" --set precision=auto --set attack.steps=50 \
+    --set "defense=[${defenses:1}]" --set 'threats=[adaptive]' --set sanity.images=0 --resume --out "$results/eval-$seed"
+done
+${PYTHON:-.venv/bin/python} -m benchmarks.fewer_steps "$results"
