@@ -126,16 +126,19 @@ def _measuring(setup: Setup, command: str) -> Plan:
     queries = sum(count["queries"] or 0 for count in counts)
     work = [f"gradient steps: {steps} per image, {steps * images:,} in total, in {counted(len(runs), 'attack')}"]
     work += [f"queries: {queries} per image, {queries * images:,} in total"] if queries else []
+    fitted = "head" in USES[command] and config.head is not None and config.head.reads_split
+    heads = ["heads/"] if fitted else []
     if command == "attack":
-        files = [f"images/ ({images})", "manifest.csv", "attack.json", "examples.png", "examples/"]
+        files = [f"images/ ({images})", "manifest.csv", "attack.json", "examples.png", "examples/", *heads]
         return Plan(work, files, images * (3 * prod(setup.backbone.image_size) + _ROW) + _FIXED)
     if config.extracted is not None and "extracted" in config.threats:
         ExtractedDefenses.open(setup)
         victims = {victim for trial in trials if trial.threat == "extracted" for victim in trial.victims}
         work += [f"copies of defenses fitted to answers: {len(victims)}, {config.extracted.steps} steps each"]
-    curve = ["curve.csv"] if config.curve else []
-    entries = [f"{config.protocol}-*.json"] if config.protocol else []
-    files = ["results.json", *entries, "per_image.csv", *curve, "*.png", "examples/", "config.yaml", "run.json"]
+    files = ["results.json", *([f"{config.protocol}-*.json"] if config.protocol else []), "per_image.csv"]
+    files += ["per_class.csv"] if command == "eval-seg" else []
+    files += ["curve.csv"] if config.curve else []
+    files += ["*.png", "pictures/" if command == "eval-seg" else "examples/", *heads, "config.yaml", "run.json"]
     rows = images * max(1, sum(len(trial.victims) for trial in trials))
     return Plan(work, files, 2 * rows * _ROW + _FIXED)  # the journal and the table
 

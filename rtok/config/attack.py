@@ -13,7 +13,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 from typing_extensions import Self
 
 from rtok.config.registry import ATTACKS
-from rtok.config.types import Positive, Section, broken_rule, expected
+from rtok.config.types import IN_255THS, Positive, Section, as_fraction, broken_rule, expected
 from rtok.errors import nearest
 
 Preset = Literal[
@@ -258,7 +258,7 @@ class AttackConfig(Section):
 
     @property
     def label(self) -> str:
-        """A short name for tables: the preset or the method, with the options that were changed."""
+        """A name for tables, each attack's own: the preset or the method, with the options that were changed."""
         kind = type(self)
         usual = kind.model_validate({"preset": self.preset}) if self.preset else kind.model_construct()
         changed = [(key, getattr(self, key)) for key in self.keys() if getattr(self, key) != getattr(usual, key, None)]
@@ -291,5 +291,8 @@ def read_attack(written: Mapping[str, Any]) -> AttackConfig:
 
 def _words(key: str, value: object) -> str:
     if key == "variants" and isinstance(value, list):
-        return f"{len(value)} variants"
+        changes = [", ".join(_words(*change) for change in variant.model_dump().items()) for variant in value]
+        return f"variants ({' | '.join(change or 'unchanged' for change in changes)})"
+    if key in IN_255THS:
+        value = as_fraction(value)
     return f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"

@@ -22,6 +22,7 @@ from rtok.config.threats import ExtractedConfig, GuessedConfig, InformedConfig, 
 from rtok.config.training import TrainConfig, ValidateConfig
 from rtok.config.types import (
     BY_SHAPE,
+    IN_255THS,
     FilePath,
     Index,
     Listed,
@@ -42,8 +43,7 @@ Compile = Literal[False, "default", "reduce-overhead", "max-autotune", "cuda-gra
 def _with_fractions(value: Any) -> Any:
     """Write radii and step sizes in 255ths, as people do."""
     if isinstance(value, dict):
-        named = ("eps", "step", "start", "curve")
-        return {key: as_fraction(one) if key in named else _with_fractions(one) for key, one in value.items()}
+        return {key: as_fraction(one) if key in IN_255THS else _with_fractions(one) for key, one in value.items()}
     return [_with_fractions(one) for one in value] if isinstance(value, list) else value
 
 

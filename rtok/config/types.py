@@ -48,6 +48,9 @@ def parse_number(value: object) -> float:
     return number
 
 
+IN_255THS = ("eps", "step", "start", "curve")  # keys of radii and step sizes, which people write so
+
+
 def as_fraction(value: object) -> object:
     """Return a radius such as 0.0313725 as `8/255`, which `parse_number` reads back equal; other values as they are."""
     if isinstance(value, list):

@@ -76,6 +76,12 @@ def test_the_plan_of_a_set(dry: Dry) -> None:
     assert "images/ (7), manifest.csv, attack.json" in lines[2]
 
 
+def test_the_files_of_a_probe(dry: Dry) -> None:
+    data = {"name": "digits", "split": "test", "limit": 2}
+    lines = plan(dry("eval-class", data=data, head={"type": "fit"}, threats=["transfer"]))
+    assert "per_image.csv, *.png, examples/, heads/, config.yaml, run.json" in lines[-1]
+
+
 @pytest.mark.parametrize("command", ["train", "attack", "eval-features"])
 def test_the_config_is_what_the_command_uses_and_reads_back_equal(
     command: str, dry: Dry, tokens: Path, tmp_path: Path

@@ -122,7 +122,7 @@ def test_label() -> None:
 
 def test_an_ensemble_is_its_variants_at_one_radius() -> None:
     attack = read_attack({"preset": "ensemble", "eps": "4/255", "steps": 7})
-    assert attack.label == "ensemble, eps 0.0156863, steps 7"
+    assert attack.label == "ensemble, eps 4/255, steps 7"
     assert [(m.eps, m.variants) for m in attack.members] == [(4 / 255, None)] * 6
     assert [m.steps for m in attack.members] == [7, 7, 7, 10, 10, 7]  # MI-FGSM has its own
     changed = [(m.init, m.loss, m.momentum, m.diversity, m.layer) for m in attack.members]
@@ -136,8 +136,9 @@ def test_an_ensemble_is_its_variants_at_one_radius() -> None:
     ]
     again = read_attack(attack.model_dump(mode="json"))
     assert again == attack
-    own = read_attack({"variants": [{}, {"restarts": 3}]})
-    assert own.label == "pgd, 2 variants" and [m.restarts for m in own.members] == [1, 3]
+    own = read_attack({"variants": [{}, {"restarts": 3, "init": "none"}]})
+    assert own.label == "pgd, variants (unchanged | restarts 3, init none)"
+    assert [m.restarts for m in own.members] == [1, 3]
     with pytest.raises(ValidationError, match="eps"):
         read_attack({"variants": [{"eps": 0.1}]})
 
@@ -232,7 +233,7 @@ def test_an_attack_from_outside_works_in_a_config() -> None:
     config = Config.model_validate({"model": {"name": "dinov2_vits14"}, "data": {"name": "photos"}, "attack": written})
     own, paper, usual = config.attacks
     assert isinstance(own, NoiseConfig) and own.strength == 5 and isinstance(paper, PGDConfig)
-    assert [own.label, usual.label] == ["noise, eps 0.0156863, strength 5", "noise"]
+    assert [own.label, usual.label] == ["noise, eps 4/255, strength 5", "noise"]
     assert own.model_dump()["strength"] == 5 and Config.model_validate(config.to_dict()) == config
     assert problems({"strength": 5}) == [
         f"attack: method pgd does not use strength; it uses {', '.join(PGDConfig.keys())}"

@@ -116,10 +116,13 @@ class ClassificationTask(Task):
         if found is None:
             return
         names = setup.source.class_names or ()
-        shown = (evaluator.victims[0], evaluator.victims[-1])
+        shown = dict.fromkeys((evaluator.victims[0], evaluator.victims[-1]))  # one where there is no defense
         with torch.no_grad():
             seen = [evaluator.models[victim](found.adversarial).argmax(-1).tolist() for victim in shown]
-        titles = [f"plain: {names[p]}, robust: {names[r]}" for p, r in zip(*seen, strict=True)]
+        titles = [
+            ", ".join(f"{victim.role}: {names[label]}" for victim, label in zip(shown, labels, strict=True))
+            for labels in zip(*seen, strict=True)
+        ]
         images = (found.images.cpu(), found.adversarial.cpu())
         adversarial_examples(*images, out / "examples.png", titles)
         write_pieces(*images, out, [f"{key}; {seen}" for key, seen in zip(found.batch.keys, titles, strict=True)])

@@ -34,14 +34,18 @@ def per_class(rows: Sequence[dict[str, Any]]) -> str:
 def draw_predictions(
     task: SegmentationTask, setup: Setup, evaluator: Evaluator, trial: Trial, key: str, folder: Path
 ) -> None:
-    """Draw what the plain victim and the first robust one see in a picture, before and after the attack."""
+    """Draw what the plain victim and the first robust one, if any, see in a picture, before and after the attack."""
     from rtok.reporting.figures.segmentation import segmentation_maps
 
     found = attacked_examples(setup, evaluator, trial, [key])
     if found is None:  # it cannot be decoded
         return
+    shown, title = {"plain": evaluator.victims[0]}, f"{key}: attack {trial.name}"
+    title += ", its first variant" if len(trial.runs) > 1 else ""
     robust = [victim for victim in evaluator.victims if victim.role == "robust"]
-    shown = {"plain": evaluator.victims[0], "robust": [v for v in robust if v.file == robust[0].file][-1]}
+    if robust:
+        shown["robust"] = [victim for victim in robust if victim.file == robust[0].file][-1]
+        title += f", {shown['robust'].head} head on the robust victim"
     with torch.no_grad():
         maps = {
             f"{name}, {state}": task.reduce(evaluator.models[victim](seen), found.batch)[0].cpu().numpy()
@@ -55,5 +59,5 @@ def draw_predictions(
         task.source.class_names,
         task.source.palette,
         folder / file_name(key),
-        title=f"{key}: attack {trial.name}, {shown['robust'].head} head on the robust victim",
+        title=title,
     )

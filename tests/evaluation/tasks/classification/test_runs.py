@@ -15,6 +15,7 @@ from rtok.config.attack import read_attack
 from rtok.config.registry import ATTACKS
 from rtok.evaluation import evaluate_classification, make_adversarial_set
 from rtok.evaluation.loop import Evaluator
+from rtok.runs.folder import EXAMPLES
 from tests.evaluation.tasks.classification.helpers import ATTACK, EVERY_ATTACK, FILES, HEADS, config, save_tokens
 from tests.evaluation.tasks.results import assert_same_rows, per_image, rows_of
 
@@ -37,6 +38,15 @@ def test_rows_and_files(settings: dict[str, Any]) -> None:
     assert adaptive["surrogate_success"] is not None
     # 9 images x 2 attacks x (plain, under three threats two heads of two draws and of the robust victim)
     assert len(per_image(cfg.out)) == 9 * 2 * (1 + 3 * 2 * 3)
+
+
+def test_examples_name_the_victims_that_there_are(settings: dict[str, Any]) -> None:
+    data = {**settings["data"], "limit": 1}
+    cfg = config(settings, tokens=None, threats=["transfer"], data=data)
+    evaluate_classification(cfg)
+    (example,) = json.loads((cfg.out / EXAMPLES).read_text())["examples"]
+    _, seen = example["title"].split("; ")
+    assert seen.startswith("plain: ") and "robust" not in seen
 
 
 def test_rows_do_not_depend_on_the_batch(settings: dict[str, Any], tmp_path: Path) -> None:
@@ -129,4 +139,4 @@ def test_an_adversarial_set_on_features(settings: dict[str, Any], tmp_path: Path
     make_adversarial_set(config(settings, tokens=None, head=None, out=tmp_path / "set"))
     attack = {"from": str(tmp_path / "set")}
     results = evaluate_classification(config(settings, attack=attack, out=tmp_path / "stored"))
-    assert {row["attack"] for row in results["rows"]} == {"standard, eps 0.0470588, steps 3 on features"}
+    assert {row["attack"] for row in results["rows"]} == {"standard, eps 12/255, steps 3 on features"}

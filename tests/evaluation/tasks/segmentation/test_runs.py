@@ -47,6 +47,22 @@ def test_what_a_run_writes(seg_config: Configure, seg_settings: dict[str, Any]) 
     assert picture.suffix == ".png" and Image.open(picture).width > 500
 
 
+def test_a_plain_model_alone_and_attacks_that_differ_in_their_variants(
+    seg_config: Configure, seg_settings: dict[str, Any]
+) -> None:
+    attacks = [{"preset": "sea", "steps": 2, "variants": [{"loss": loss}]} for loss in ("jensen-shannon", "margin")]
+    pictures = {**seg_settings["segmentation"], "pictures": 1}
+    config = seg_config(tokens=None, threats=["transfer"], attack=attacks, segmentation=pictures)
+    results = evaluate_segmentation(config)
+    assert [row["images"] for row in results["rows"]] == [3, 3]
+    assert [row["attack"] for row in results["rows"]] == [
+        "sea, steps 2, variants (loss jensen-shannon)",
+        "sea, steps 2, variants (loss margin)",
+    ]
+    (picture,) = (config.out / "pictures").iterdir()
+    assert picture.suffix == ".png"
+
+
 def test_an_interrupted_evaluation_goes_on(
     seg_config: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,3 +176,5 @@ def test_the_resolved_config_has_the_protocol(seg_settings: dict[str, Any], tmp_
     assert done.exit_code == 0, done.stderr
     resolved = flatten(yaml.safe_load(done.stdout))
     assert (resolved["segmentation.window"], resolved["segmentation.mode"]) == (512, "slide")
+    (files,) = [line for line in done.stdout.splitlines() if line.startswith("# files")]
+    assert "per_class.csv, *.png, pictures/, config.yaml" in files
