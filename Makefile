@@ -6,7 +6,7 @@ BACKBONE := weights/demo/dinov2_vits14.safetensors
 # What needs no whole run, no other process and no conversion.
 FAST := $(addprefix tests/,api attacks config data defenses models reporting results runs statistics \
 	test_registered_names.py test_supply_chain.py test_version_0_1.py) \
-	--ignore tests/data/test_same_pictures.py --ignore tests/runs/test_inputs.py
+	--ignore tests/data/test_same_pictures.py --ignore tests/runs/resume
 TOKENS := results/demo/train/rtokens.safetensors
 LORA := results/demo/train-lora/lora.safetensors
 

@@ -35,7 +35,7 @@ def plain(count: int) -> Named:
     return Named(keys, keys)
 
 
-def labelled(*counts: int) -> Named:
+def labeled(*counts: int) -> Named:
     keys = [f"{label}/{number}.png" for label, count in enumerate(counts) for number in range(count)]
     return Named(keys, keys, [int(key[0]) for key in keys], [str(label) for label in range(len(counts))])
 
@@ -47,7 +47,7 @@ def test_a_limit_above_the_size_takes_all() -> None:
 
 
 def test_no_class_has_more_than_its_limit() -> None:
-    source = labelled(20, 3, 9)
+    source = labeled(20, 3, 9)
     assert Counter(take(source, None, seed=0, per_group=4).labels or ()) == {0: 4, 1: 3, 2: 4}
     assert Counter(take(source, 9, seed=0, per_group=4).labels or ()) == {0: 3, 1: 3, 2: 3}
     # a limit on classes takes the pictures that a limit on all of them would take first
@@ -61,7 +61,7 @@ def test_without_classes_the_limit_is_of_groups() -> None:
 
 
 def test_what_is_chosen_keeps_its_order_and_its_parts_together() -> None:
-    source = labelled(20, 20)
+    source = labeled(20, 20)
     subset = take(source, 7, seed=3)
     places = [source.keys.index(key) for key in subset.keys]
     assert len(subset) == 7 and places == sorted(set(places))
@@ -79,19 +79,19 @@ def test_the_seed_decides_and_repeats() -> None:
 
 
 def test_smaller_limits_are_parts_of_larger_ones() -> None:
-    source = labelled(30, 20, 10)
+    source = labeled(30, 20, 10)
     chosen = [set(take(source, limit, seed=0).keys) for limit in range(1, 60)]
     assert all(smaller < larger for smaller, larger in pairwise(chosen))
 
 
 @pytest.mark.parametrize("limit", [3, 6, 7, 12])
 def test_classes_are_balanced(limit: int) -> None:
-    counts = Counter(take(labelled(50, 5, 20), limit, seed=0).labels)
+    counts = Counter(take(labeled(50, 5, 20), limit, seed=0).labels)
     assert max(counts.values()) - min(counts.values()) <= 1 and len(counts) == 3
 
 
 def test_a_small_class_gives_what_it_has() -> None:
-    assert Counter(take(labelled(50, 2, 50), 22, seed=0).labels) == {0: 10, 1: 2, 2: 10}
+    assert Counter(take(labeled(50, 2, 50), 22, seed=0).labels) == {0: 10, 1: 2, 2: 10}
 
 
 def test_without_classes_groups_are_balanced() -> None:
