@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-EPS, STEP = 8 / 255, 1e-2  # the paper's attack, in normalised space
+EPS, STEP = 8 / 255, 1e-2  # the paper's attack, in normalized space
 
 
 class NaiveModel(torch.nn.Module):
@@ -25,7 +25,7 @@ class NaiveModel(torch.nn.Module):
         self.tokens = torch.nn.Parameter(0.01 * torch.randn(1, count, self.vit.embed_dim))
 
     def forward(self, x: Tensor, with_tokens: bool) -> Tensor:
-        """Features (B, 1+P, D) of normalised images."""
+        """Features (B, 1+P, D) of normalized images."""
         vit, prefix = self.vit, self.vit.num_prefix_tokens
         x = vit.norm_pre(vit._pos_embed(vit.patch_embed(x)))
         if with_tokens:

@@ -131,14 +131,14 @@ def miou(classes: int, present: float, paired: bool) -> Scenario:
 
 
 def _pixels(rng: np.random.Generator, images: int, classes: int, present: float) -> Floats:
-    """Intersection, labelled and predicted pixels (2, images, classes, 3) of two victims on the same images."""
-    labelled = rng.gamma(2, 50, size=(images, classes)) * (rng.random((images, classes)) < present)
+    """Intersection, labeled and predicted pixels (2, images, classes, 3) of two victims on the same images."""
+    labeled = rng.gamma(2, 50, size=(images, classes)) * (rng.random((images, classes)) < present)
     shared, found = rng.normal(size=(images, 1)), []
     for skill in (0.3, 0.0):
         logit = skill + 0.5 * shared + 0.5 * rng.normal(size=(images, classes))
-        right = labelled / (1 + np.exp(-logit))
-        wrong = (labelled - right).sum(1, keepdims=True) / classes * rng.uniform(0.5, 1.5, size=(images, classes))
-        found.append(np.stack([right, labelled, right + wrong], axis=-1))
+        right = labeled / (1 + np.exp(-logit))
+        wrong = (labeled - right).sum(1, keepdims=True) / classes * rng.uniform(0.5, 1.5, size=(images, classes))
+        found.append(np.stack([right, labeled, right + wrong], axis=-1))
     return np.stack(found)
 
 

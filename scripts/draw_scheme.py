@@ -87,13 +87,13 @@ def outputs(axes: Axes) -> None:
         9.61, BOTTOM - 0.44, "outputs of the tokens\nare dropped", ha="center", va="center", fontsize=9, color=INK
     )
 
-    for height, colour, name, meaning in (
+    for height, color, name, meaning in (
         (MIDDLE, GREEN, "invariance", "clean features stay"),
         (BOTTOM, BLUE, "adversarial", "attacked ones return"),
     ):
-        arrow(axes, (10.42, height), (11.13, height), colour)
-        disc(axes, 11.5, height, colour)
-        axes.text(12.0, height + 0.13, name, ha="left", va="center", fontsize=11, color=colour, weight="bold")
+        arrow(axes, (10.42, height), (11.13, height), color)
+        disc(axes, 11.5, height, color)
+        axes.text(12.0, height + 0.13, name, ha="left", va="center", fontsize=11, color=color, weight="bold")
         axes.text(12.0, height - 0.14, meaning, ha="left", va="center", fontsize=9, color=INK)
     # The target goes to both comparisons: one line from it, past the first disc, to the second.
     axes.plot([10.42, 11.5], [TOP, TOP], color=INK, linewidth=1.6, solid_capstyle="round")
@@ -106,7 +106,7 @@ def gradient(axes: Axes) -> None:
     """The way back: through the frozen backbone into the tokens, nowhere else."""
     between = (MIDDLE + BOTTOM) / 2
     box(axes, 12.72, between, 1.36, 0.62, PALE, ORANGE)
-    axes.text(12.72, between, "maximise\nthe sum", ha="center", va="center", fontsize=10.5, color=INK)
+    axes.text(12.72, between, "maximize\nthe sum", ha="center", va="center", fontsize=10.5, color=INK)
     arrow(axes, (12.72, MIDDLE - 0.34), (12.72, between + 0.35), ORANGE)
     arrow(axes, (12.72, BOTTOM + 0.34), (12.72, between - 0.35), ORANGE)
     axes.plot([12.0, 6.1], [between, between], color=ORANGE, linewidth=2.2, linestyle=(0, (4, 2.4)))
@@ -121,7 +121,7 @@ def box(axes: Axes, x: float, y: float, w: float, h: float, face: str, edge: str
     axes.add_patch(FancyBboxPatch(corner, w, h, style, facecolor=face, edgecolor=edge, linewidth=width))
 
 
-def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], colour: str, bend: float = 0.0) -> None:
+def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], color: str, bend: float = 0.0) -> None:
     """An arrow that may bend."""
     axes.add_patch(
         FancyArrowPatch(
@@ -130,7 +130,7 @@ def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], colo
             arrowstyle="-|>",
             mutation_scale=13,
             linewidth=1.6,
-            color=colour,
+            color=color,
             shrinkA=0,
             shrinkB=0,
             connectionstyle=f"arc3,rad={bend}",
@@ -145,10 +145,10 @@ def strip(axes: Axes, x: float, y: float, tokens: int) -> None:
         axes.add_patch(Rectangle(corner, 0.22, 0.22, facecolor=face, edgecolor=INK, linewidth=0.8))
 
 
-def disc(axes: Axes, x: float, y: float, colour: str) -> None:
+def disc(axes: Axes, x: float, y: float, color: str) -> None:
     """A comparison by cosine."""
-    axes.plot([x], [y], "o", markersize=46, color="white", markeredgecolor=colour, markeredgewidth=2.2)
-    axes.text(x, y, "cos", ha="center", va="center", fontsize=13, color=colour, weight="bold")
+    axes.plot([x], [y], "o", markersize=46, color="white", markeredgecolor=color, markeredgewidth=2.2)
+    axes.text(x, y, "cos", ha="center", va="center", fontsize=13, color=color, weight="bold")
 
 
 def snowflake(axes: Axes, x: float, y: float, radius: float) -> None:

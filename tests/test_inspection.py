@@ -102,12 +102,12 @@ def test_converted_files(known: Any, tmp_path: Path, to: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["dinov2_vits14_reg", "openclip_vitb32", "dinov3_vits16"])
-def test_backbone_weights_are_recognised(known: Any, name: str) -> None:
+def test_backbone_weights_are_recognized(known: Any, name: str) -> None:
     (found,) = inspect(known(name).path)
     assert (found.kind, found.facts) == ("backbone weights", {"backbone": f"{name} (timm naming)"})
 
 
-def test_official_weights_are_recognised_and_others_not(tiny: Any, tmp_path: Path) -> None:
+def test_official_weights_are_recognized_and_others_not(tiny: Any, tmp_path: Path) -> None:
     golden = Path(__file__).parent / "golden" / "dinov2_reg4.pth"
     assert inspect(golden)[0].facts == {"backbone": "none that `rtok models` lists"}  # it is a tiny one
     with pytest.MonkeyPatch.context() as patch:

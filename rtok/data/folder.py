@@ -1,4 +1,4 @@
-"""`folder`: any images below a folder, labelled or not."""
+"""`folder`: any images below a folder, labeled or not."""
 
 from __future__ import annotations
 

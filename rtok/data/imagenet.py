@@ -42,7 +42,7 @@ def _open_folders(root: Path, split: str) -> FileSource:
     listing = find_images(root / split)
     files = listing.files
     keys = ["/".join((split, *parts)) for parts in files]
-    if not SPLITS[split].labelled and all(len(parts) == 1 for parts in files):
+    if not SPLITS[split].labeled and all(len(parts) == 1 for parts in files):
         return FileSource(root, keys, found=listing.text)
     for parts in files:
         if len(parts) != 2 or not WORDNET_ID.fullmatch(parts[0]):

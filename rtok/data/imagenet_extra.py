@@ -67,7 +67,7 @@ def write_extra(files: ExtraFiles, classes: Classes, numbers: Sequence[NDArray[n
             without labels, one array with all.
     """
     files.folder.mkdir(parents=True, exist_ok=True)
-    if files.split.labelled:
+    if files.split.labeled:
         _save(files.class_ids, np.array(classes.wnids))
         _save(files.class_names, np.array(classes.names))
         rows = list(zip(range(len(classes)), classes.wnids, classes.names, strict=True))
@@ -114,12 +114,12 @@ class ExtraSource(Ungrouped):
     @cached_property
     def labels(self) -> Sequence[int] | None:
         """The class indices; None for `test`."""
-        return _Column(self.entries["class_index"], int) if self.files.split.labelled else None
+        return _Column(self.entries["class_index"], int) if self.files.split.labeled else None
 
     @cached_property
     def class_names(self) -> Sequence[str] | None:
         """The names by class index; None for `test`."""
-        return _load(self.files.class_names).tolist() if self.files.split.labelled else None
+        return _load(self.files.class_names).tolist() if self.files.split.labeled else None
 
     @property
     def found(self) -> str:

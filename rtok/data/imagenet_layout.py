@@ -27,7 +27,7 @@ class Split:
 
     name: str
     size: int
-    labelled: bool = True
+    labeled: bool = True
 
     def file_name(self, wnid: str, number: int) -> str:
         """Return the name of image `number`: n01440764_10026.JPEG, ILSVRC2012_val_00000293.JPEG."""
@@ -45,14 +45,14 @@ class Split:
 
     def path(self, wnid: str, number: int) -> str:
         """Return the path of an image relative to the data set's root, which is the image's key."""
-        folder = f"{self.name}/{wnid}" if self.labelled else self.name
+        folder = f"{self.name}/{wnid}" if self.labeled else self.name
         return f"{folder}/{self.file_name(wnid, number)}"
 
 
 SPLITS = {
     "train": Split("train", 1_281_167),
     "val": Split("val", 50_000),
-    "test": Split("test", 100_000, labelled=False),
+    "test": Split("test", 100_000, labeled=False),
 }
 
 

@@ -41,12 +41,12 @@ class Classifiers(HeadStore[LinearHead]):
         if names is None or setup.source.labels is None:
             raise UserError(
                 f"data: {setup.config.data.name} has no classes here, so there is nothing to classify: give "
-                "labelled data, such as a folder with one sub-folder per class."
+                "labeled data, such as a folder with one sub-folder per class."
             )
         if len(names) < 2:
             only = f"the class '{names[0]}' alone" if names else "no class"
             raise UserError(
-                f"data: {setup.config.data.name} has {only} here, so every prediction is right: give labelled data "
+                f"data: {setup.config.data.name} has {only} here, so every prediction is right: give labeled data "
                 "with at least two classes, or use eval-features."
             )
         self.class_names = names

@@ -51,7 +51,7 @@ def unpack_archives(archives: Path, root: Path, splits: Sequence[Split], *, dry_
         elif split.name == "train":
             _unpack_train(found["train"], root / "train", split)
         elif not (root / split.name).exists():
-            _unpack_flat(found[split.name], root / split.name, split, wnids if split.labelled else [])
+            _unpack_flat(found[split.name], root / split.name, split, wnids if split.labeled else [])
 
 
 def _unpack_train(path: Path, train: Path, split: Split) -> None:

@@ -74,7 +74,7 @@ def prepare_imagenet(
     none = np.empty(0, dtype=np.uint32)
     for scan in scans:
         files = ExtraFiles(extra or root, scan.split)
-        wnids = classes.wnids if scan.split.labelled else ("",)
+        wnids = classes.wnids if scan.split.labeled else ("",)
         write_extra(files, classes, [scan.numbers.get(wnid, none) for wnid in wnids])
         say(f"{scan.split.name}: wrote {files.entries}")
     text = classes.to_text().encode()
@@ -104,7 +104,7 @@ def _report(scans: Sequence[Scan]) -> None:
                 say(f"{problem.path}: {kind}: {problem.reason}")
             if count > _LISTED:
                 say(f"{scan.split.name}: {count - _LISTED:,} more files are {kind}")
-        folders = f" in {len(scan.numbers):,} class folders" if scan.split.labelled else ""
+        folders = f" in {len(scan.numbers):,} class folders" if scan.split.labeled else ""
         say(f"{scan.split.name}: {scan.images:,} good images{folders}, {len(scan.problems):,} problems")
 
 
@@ -134,7 +134,7 @@ def _lacks(scan: Scan, classes: Classes) -> str:
     texts = []
     if scan.images != scan.split.size:
         texts.append(f"{scan.images:,} good images of {scan.split.size:,}")
-    missing = len(classes) - len(scan.numbers) if scan.split.labelled else 0
+    missing = len(classes) - len(scan.numbers) if scan.split.labeled else 0
     if missing:
         texts.append(f"{missing:,} of the {len(classes):,} class folders missing")
     texts += [f"{count:,} {kind}" for kind, count in _kinds(scan).items()]

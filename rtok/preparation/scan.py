@@ -63,7 +63,7 @@ def list_split(root: Path, split: Split, classes: Classes) -> Listing:
     """
     base = root / split.name
     entries = _entries(base)
-    if not split.labelled:
+    if not split.labeled:
         return Listing(split, {"": [entry.name for entry in entries]}, [])
     folders = [entry.name for entry in entries if entry.is_dir()]
     others = [f"{split.name}/{entry.name}" for entry in entries if not entry.is_dir()]

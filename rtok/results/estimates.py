@@ -84,7 +84,7 @@ def difference(column: Column, one: Images, other: Images) -> Estimate:
 
 
 def _pooled(value: float, interval: Interval | None) -> Estimate:
-    """Return an estimate; NaN is for images without a labelled pixel."""
+    """Return an estimate; NaN is for images without a labeled pixel."""
     return Estimate() if np.isnan(value) else Estimate(float(value), interval)
 
 

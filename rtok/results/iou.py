@@ -1,7 +1,7 @@
 """Intersection over union, from whole numbers: confusion counts per image that add up to the data set's.
 
 Of the confusion matrix, IoU and pixel accuracy need its diagonal and its margins. They are kept per image as
-`[class, intersection, labelled, predicted]` pixels of each class that occurs, which adds up exactly in any
+`[class, intersection, labeled, predicted]` pixels of each class that occurs, which adds up exactly in any
 order, over resumed runs and over processes.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Areas = list[list[int]]
-Totals = NDArray[Any]  # (..., K, 3): intersection, labelled, predicted pixels; whole numbers
+Totals = NDArray[Any]  # (..., K, 3): intersection, labeled, predicted pixels; whole numbers
 
 
 def total(images: Iterable[Areas], classes: int) -> Totals:
@@ -41,21 +41,21 @@ def group_totals(images: Sequence[Sequence[Areas]], membership: Sequence[int]) -
 
 
 def class_iou(totals: Totals) -> NDArray[np.float64]:
-    """Return each class's IoU (..., K) from (..., K, 3); NaN where it is neither labelled nor predicted."""
-    intersection, labelled, predicted = np.moveaxis(totals, -1, 0)
-    union = labelled + predicted - intersection
+    """Return each class's IoU (..., K) from (..., K, 3); NaN where it is neither labeled nor predicted."""
+    intersection, labeled, predicted = np.moveaxis(totals, -1, 0)
+    union = labeled + predicted - intersection
     return np.divide(intersection, union, out=np.full(union.shape, np.nan), where=union > 0)
 
 
 def mean_iou(totals: Totals) -> NDArray[np.float64]:
-    """Return the mean (...) over the classes that are labelled or predicted; NaN if no pixel is labelled."""
+    """Return the mean (...) over the classes that are labeled or predicted; NaN if no pixel is labeled."""
     return mean_known(np.moveaxis(class_iou(totals), -1, 0))
 
 
 def pixel_accuracy(totals: Totals) -> NDArray[np.float64]:
-    """Return the share (...) of labelled pixels that are predicted rightly; NaN if there is none."""
-    intersection, labelled, _ = np.moveaxis(totals.sum(axis=-2), -1, 0)
-    return np.divide(intersection, labelled, out=np.full(labelled.shape, np.nan), where=labelled > 0)[()]
+    """Return the share (...) of labeled pixels that are predicted rightly; NaN if there is none."""
+    intersection, labeled, _ = np.moveaxis(totals.sum(axis=-2), -1, 0)
+    return np.divide(intersection, labeled, out=np.full(labeled.shape, np.nan), where=labeled > 0)[()]
 
 
 def mean_known(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -41,7 +41,7 @@ def pictures(count: int = 4, seed: int = 0) -> Tensor:
 
 
 def objective(micro_batch: int | None = None) -> Objective:
-    """Away from half-grey features of a smooth model, the same for every image."""
+    """Away from half-gray features of a smooth model, the same for every image."""
     target = torch.full((8, 1, 12), 0.5)
 
     def model(images: Tensor) -> Tensor:

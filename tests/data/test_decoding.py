@@ -15,8 +15,8 @@ from rtok.data.decoding import DecodeError, decode, read_image
 from rtok.errors import UserError
 
 RNG = np.random.default_rng(0)
-COLOUR = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)
-GRAY = COLOUR[..., 0]
+COLOR = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)
+GRAY = COLOR[..., 0]
 DEEP = RNG.integers(0, 65536, (6, 9, 3), dtype=np.uint16)
 RAMP = np.arange(65536, dtype=np.uint16).reshape(256, 256)  # every value a 16-bit pixel can have
 
@@ -34,9 +34,9 @@ def chunk(name: bytes, data: bytes) -> bytes:
 def png16(pixels: np.ndarray, *extra: bytes) -> bytes:
     """A 16-bit PNG, which Pillow writes only in gray."""
     height, width = pixels.shape[:2]
-    colour_type = 0 if pixels.ndim == 2 else {3: 2, 4: 6}[pixels.shape[2]]
+    color_type = 0 if pixels.ndim == 2 else {3: 2, 4: 6}[pixels.shape[2]]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 16, color_type, 0, 0, 0)
     chunks = [chunk(b"IHDR", header), *extra, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
@@ -71,9 +71,9 @@ def as_rgb(gray: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "WEBP"])
-def test_colour_is_kept_to_the_bit(kind: str) -> None:
+def test_color_is_kept_to_the_bit(kind: str) -> None:
     options = {"lossless": True} if kind == "WEBP" else {}
-    assert np.array_equal(pixels(encoded(Image.fromarray(COLOUR), kind, **options)), COLOUR)
+    assert np.array_equal(pixels(encoded(Image.fromarray(COLOR), kind, **options)), COLOR)
 
 
 def test_jpeg_is_close() -> None:
@@ -107,9 +107,9 @@ def test_a_palette_is_looked_up() -> None:
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
 def test_alpha_is_composited_on_white(kind: str) -> None:
     alpha = np.where(GRAY > 127, 255, 0).astype(np.uint8)
-    rgba = Image.fromarray(np.dstack([COLOUR, alpha]))
+    rgba = Image.fromarray(np.dstack([COLOR, alpha]))
     options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
-    expected = np.where(alpha[..., None] == 255, COLOUR, 255)
+    expected = np.where(alpha[..., None] == 255, COLOR, 255)
     assert np.array_equal(pixels(encoded(rgba, kind, **options)), expected)
 
 
@@ -119,11 +119,11 @@ def test_partial_alpha_mixes_with_white() -> None:
     assert np.abs(pixels(encoded(layer, "PNG")) - expected).max() <= 1
 
 
-def test_a_transparent_colour_becomes_white() -> None:
-    expected = COLOUR.copy()
+def test_a_transparent_color_becomes_white() -> None:
+    expected = COLOR.copy()
     expected[0, 0] = 255
-    key = tuple(int(value) for value in COLOUR[0, 0])
-    assert np.array_equal(pixels(encoded(Image.fromarray(COLOUR), "PNG", transparency=key)), expected)
+    key = tuple(int(value) for value in COLOR[0, 0])
+    assert np.array_equal(pixels(encoded(Image.fromarray(COLOR), "PNG", transparency=key)), expected)
 
 
 def test_cmyk_is_ink() -> None:
@@ -132,7 +132,7 @@ def test_cmyk_is_ink() -> None:
     assert np.abs(pixels(encoded(cmyk, "JPEG", quality=95)).astype(int) - np.array([0, 255, 255])).max() <= 3
 
 
-@pytest.mark.parametrize("shape", ["gray", "colour"])
+@pytest.mark.parametrize("shape", ["gray", "color"])
 @pytest.mark.parametrize("write", [png16, tiff16, lambda values: tiff16(values, order=">")])
 def test_sixteen_bits_keep_their_high_byte(write, shape: str) -> None:
     values = RAMP if shape == "gray" else np.dstack([RAMP, RAMP[::-1], RAMP.T])
@@ -141,8 +141,8 @@ def test_sixteen_bits_keep_their_high_byte(write, shape: str) -> None:
 
 
 def test_eight_bits_written_as_sixteen_come_back_exactly() -> None:
-    wide = COLOUR.astype(np.uint16) * 257
-    assert np.array_equal(pixels(png16(wide)), COLOUR)
+    wide = COLOR.astype(np.uint16) * 257
+    assert np.array_equal(pixels(png16(wide)), COLOR)
     assert np.array_equal(pixels(png16(wide[..., 0])), as_rgb(GRAY))
     assert np.array_equal(pixels(encoded(Image.fromarray(wide[..., 0]), "TIFF", compression="tiff_lzw")), as_rgb(GRAY))
 
@@ -189,8 +189,8 @@ def test_exif_orientation_is_applied_once(kind: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"lossless": True} if kind == "WEBP" else {}
-    data = encoded(Image.fromarray(COLOUR), kind, exif=exif, **options)
-    assert np.array_equal(pixels(data), TURNED[orientation](COLOUR))
+    data = encoded(Image.fromarray(COLOR), kind, exif=exif, **options)
+    assert np.array_equal(pixels(data), TURNED[orientation](COLOR))
 
 
 def test_orientation_of_sixteen_bit_gray() -> None:
@@ -204,7 +204,7 @@ def test_orientation_of_sixteen_bit_gray() -> None:
 def test_a_broken_exif_block_does_not_cost_the_picture(exif: bytes) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert np.array_equal(pixels(encoded(Image.fromarray(COLOUR), "PNG", exif=exif)), COLOUR)
+        assert np.array_equal(pixels(encoded(Image.fromarray(COLOR), "PNG", exif=exif)), COLOR)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
@@ -216,19 +216,19 @@ def test_of_an_animation_the_first_picture_counts(kind: str) -> None:
 
 
 def test_the_name_does_not_decide_the_format(tmp_path: Path) -> None:
-    Image.fromarray(COLOUR).save(tmp_path / "a.png")
+    Image.fromarray(COLOR).save(tmp_path / "a.png")
     (tmp_path / "a.png").rename(tmp_path / "a.JPEG")
-    assert np.array_equal(np.asarray(read_image(tmp_path / "a.JPEG")), COLOUR)
+    assert np.array_equal(np.asarray(read_image(tmp_path / "a.JPEG")), COLOR)
 
 
-WHOLE = encoded(Image.fromarray(np.repeat(COLOUR, 40, axis=0)), "PNG")
+WHOLE = encoded(Image.fromarray(np.repeat(COLOR, 40, axis=0)), "PNG")
 BROKEN = {
     "empty": (b"", "empty"),
     "text": (b"<html>not found</html>", "not a JPEG"),
     "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a JPEG"),
     "truncated png": (WHOLE[: len(WHOLE) // 2], ""),
     "header only": (WHOLE[:20], ""),
-    "truncated jpeg": (encoded(Image.fromarray(np.repeat(COLOUR, 40, axis=0)), "JPEG")[:-100], "truncated"),
+    "truncated jpeg": (encoded(Image.fromarray(np.repeat(COLOR, 40, axis=0)), "JPEG")[:-100], "truncated"),
     "truncated tiff": (tiff16(DEEP)[:60], ""),
     "flipped bit": (WHOLE[:60] + bytes([WHOLE[60] ^ 255]) + WHOLE[61:], ""),
     "bomb": (

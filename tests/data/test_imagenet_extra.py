@@ -25,7 +25,7 @@ def reference(root: Path, split: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ["train", "val"])
-def test_labelled_splits(tmp_path: Path, name: str) -> None:
+def test_labeled_splits(tmp_path: Path, name: str) -> None:
     split = SPLITS[name]
     arrays = []
     for wnid, numbers in zip(CLASSES.wnids, NUMBERS[name], strict=True):

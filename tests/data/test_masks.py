@@ -61,7 +61,7 @@ def test_ade20k_leaves_out_label_zero(ade: Path, config: Config) -> None:
     assert opened(config, "ade20k", limit=1).keys in ([source.keys[0]], [source.keys[1]])
 
 
-def test_ade20k_has_mmsegs_classes_and_colours(ade: Path, config: Config) -> None:
+def test_ade20k_has_mmsegs_classes_and_colors(ade: Path, config: Config) -> None:
     from rtok.heads.segmentation import engine
 
     engine.start()
@@ -69,7 +69,7 @@ def test_ade20k_has_mmsegs_classes_and_colours(ade: Path, config: Config) -> Non
 
     source = opened(config, "ade20k")
     assert list(source.class_names) == [name.strip() for name in ADE20KDataset.METAINFO["classes"]]
-    assert [list(colour) for colour in source.palette] == ADE20KDataset.METAINFO["palette"]
+    assert [list(color) for color in source.palette] == ADE20KDataset.METAINFO["palette"]
 
 
 def test_folder_seg(folder: Path, config: Config) -> None:
@@ -192,7 +192,7 @@ def test_class_files_that_are_refused(tmp_path: Path, text: str | None, message:
         read_classes(path)
 
 
-def test_usual_colours_differ(tmp_path: Path) -> None:
+def test_usual_colors_differ(tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_text("\n".join(f"class {i}" for i in range(32)))
     _, palette = read_classes(tmp_path / "c.txt")
     assert len(set(palette)) == 32

@@ -86,9 +86,9 @@ def test_it_is_the_backbone_with_tokens(tiny: Any, name: str) -> None:
     backbone = model.load()
     images = model.images()
     robust = robustify(model.vit, tokens())
-    normalised = (images - backbone.mean) / backbone.std
+    normalized = (images - backbone.mean) / backbone.std
     with torch.no_grad():
-        found = robust(normalised) if backbone.kind == "embedding" else robust.forward_features(normalised)
+        found = robust(normalized) if backbone.kind == "embedding" else robust.forward_features(normalized)
         if backbone.num_registers:
             found = torch.cat([found[:, :1], found[:, 1 + backbone.num_registers :]], dim=1)
         assert torch.equal(found, backbone(images, tokens().values))

@@ -25,7 +25,7 @@ IMAGES = 5
 
 
 @pytest.fixture
-def analysed(settings: dict[str, Any], tmp_path: Path) -> Config:
+def analyzed(settings: dict[str, Any], tmp_path: Path) -> Config:
     """An evaluation with the analysis, and tokens with larger activations than the patches, at first."""
     path = tmp_path / "rtokens.safetensors"
     RobustnessTokens.draw(3, 384, std=5, backbone="dinov2_vits14", image_size=(28, 28)).save(path)
@@ -48,14 +48,14 @@ def seen_by_hooks(backbone: Backbone, images: Tensor, tokens: Tensor | None) -> 
     return torch.stack([sequence.abs().max(-1).values for sequence in seen])
 
 
-def test_it_is_the_mean_over_images_of_the_largest(analysed: Config) -> None:
-    evaluate_features(analysed)
-    with (analysed.out / "activations.csv").open() as file:
+def test_it_is_the_mean_over_images_of_the_largest(analyzed: Config) -> None:
+    evaluate_features(analyzed)
+    with (analyzed.out / "activations.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert (analysed.out / "activations.png").stat().st_size > 1000
-    backbone = load_backbone("dinov2_vits14", weights=analysed.model.weights, image_size=28)
-    tokens = RobustnessTokens.load(analysed.defense_paths[0]).values
-    source = open_source(analysed.data, seed=0)
+    assert (analyzed.out / "activations.png").stat().st_size > 1000
+    backbone = load_backbone("dinov2_vits14", weights=analyzed.model.weights, image_size=28)
+    tokens = RobustnessTokens.load(analyzed.defense_paths[0]).values
+    source = open_source(analyzed.data, seed=0)
     batch = next(iter(evaluation_batches(source, Transform("squash", (28, 28)), batch_size=IMAGES, seed=0)))
     pgd = PGD(eps=8 / 255, step=1e-2, steps=3, units="normalized", init="gaussian", mse_weight=1.0, quantize="floor")
     objective = Objective(FixedSurrogate(backbone), FeatureCriterion(backbone(batch.images), "token"))
@@ -73,7 +73,7 @@ def test_it_is_the_mean_over_images_of_the_largest(analysed: Config) -> None:
         robust = seen_by_hooks(backbone, images, tokens)
         own, extra = robust[..., :-3].amax(-1).mean(-1), robust[..., -3:].amax(-1).mean(-1)
         assert (extra > 1.1 * own).any()  # else the own positions could hold the tokens too, unseen
-        about = {"victim": "robust", "images": kind, "defense": str(analysed.defense_paths[0])}
+        about = {"victim": "robust", "images": kind, "defense": str(analyzed.defense_paths[0])}
         assert found(**about, positions="own") == pytest.approx(own.tolist(), rel=2e-3)
         assert found(**about, positions="tokens") == pytest.approx(extra.tolist(), rel=2e-3)
     # plain: own positions; the control (one victim, two draws) and the robust one: both

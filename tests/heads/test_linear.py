@@ -50,8 +50,8 @@ def test_logits_equal_a_direct_computation(tiny: Callable[..., Any], layout: Lay
 def test_timm_agrees_on_the_layout(tiny: Callable[..., Any]) -> None:
     model = tiny("dinov2_vits14_reg", depth=5)
     backbone, images = model.load(), model.images()
-    normalised = (images - backbone.mean) / backbone.std
-    layers = model.vit.get_intermediate_layers(normalised, n=4, norm=True, return_prefix_tokens=True)
+    normalized = (images - backbone.mean) / backbone.std
+    layers = model.vit.get_intermediate_layers(normalized, n=4, norm=True, return_prefix_tokens=True)
     expected = torch.cat([*(prefix[:, 0] for _, prefix in layers), layers[-1][0].mean(1)], 1)
     torch.testing.assert_close(WIDEST.inputs(backbone, images), expected, rtol=1e-5, atol=1e-5)
 

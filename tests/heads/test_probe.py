@@ -16,9 +16,9 @@ from rtok.heads.probe import accuracy, fit_probe
 def data() -> tuple[Tensor, Tensor, Tensor]:
     """Noisy classes in features of very different scales, one of them constant; a fifth is held out."""
     generator = torch.Generator().manual_seed(0)
-    centres = torch.randn(4, 12, generator=generator)
+    centers = torch.randn(4, 12, generator=generator)
     labels = torch.arange(200) % 4
-    features = centres[labels] + 1.5 * torch.randn(200, 12, generator=generator)
+    features = centers[labels] + 1.5 * torch.randn(200, 12, generator=generator)
     features = features * torch.logspace(-2, 2, 12) + 5
     features[:, 3] = 7.0
     return features, labels, torch.arange(200) % 5 == 0

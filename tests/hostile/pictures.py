@@ -41,9 +41,9 @@ def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def png(width: int, height: int, *, depth: int = 8, colour: int = 2, data: bytes = b"", extra: bytes = b"") -> bytes:
+def png(width: int, height: int, *, depth: int = 8, color: int = 2, data: bytes = b"", extra: bytes = b"") -> bytes:
     """A PNG that claims a size."""
-    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    head = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     chunks = chunk(b"IHDR", head) + extra + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + chunks
 
@@ -167,7 +167,7 @@ CASES = [
     read("alpha", "a.png", encoded("RGBA")),
     read("16-bit gray png", "a.png", saved(GRAY16, "PNG")),
     read("16-bit gray tiff", "a.tiff", saved(GRAY16, "TIFF")),
-    read("16-bit colour png", "a.png", png(4, 4, depth=16, data=(b"\0" + bytes(24)) * 4)),
+    read("16-bit color png", "a.png", png(4, 4, depth=16, data=(b"\0" + bytes(24)) * 4)),
     read("animated gif", "a.png", saved(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:])),
     read("animated webp", "a.webp", saved(FRAMES[0], "WEBP", save_all=True, append_images=FRAMES[1:])),
     read("animated png", "a.png", saved(FRAMES[0], "PNG", save_all=True, append_images=FRAMES[1:])),
@@ -180,7 +180,7 @@ CASES = [
     read("orientation", "a.jpg", encoded(kind="JPEG", exif=exif(6))),
     read("orientation that is none", "a.jpg", encoded(kind="JPEG", exif=exif(99))),
     read("broken exif", "a.jpg", encoded(kind="JPEG", exif=b"Exif\0\0nonsense")),
-    read("broken colour profile", "a.png", encoded(icc_profile=b"nonsense")),
+    read("broken color profile", "a.png", encoded(icc_profile=b"nonsense")),
     read("text with control characters", "a.png", encoded(pnginfo=terminal_text())),
     read("odd name", "a \n'\";$(touch canary)\u202e.png", encoded()),
 ]

@@ -51,7 +51,7 @@ def inserted(vit: Any, images: Tensor, extra: Tensor, at: int) -> Tensor:
 def test_golden_files_of_the_dinov2_code_base(tiny: Any, kind: str, name: str, mlp_ratio: float, size: int) -> None:
     spec = tiny(name, mlp_ratio=mlp_ratio).spec
     backbone = load_backbone(spec, weights=GOLDEN / f"dinov2_{kind}.pth", image_size=size)
-    backbone._seen = True  # the golden inputs are normalised already, so that they leave [0, 1]
+    backbone._seen = True  # the golden inputs are normalized already, so that they leave [0, 1]
     backbone.mean.zero_()
     backbone.std.fill_(1)
     golden = load_file(GOLDEN / f"dinov2_{kind}_io.safetensors")
@@ -85,9 +85,9 @@ def test_the_place_of_tokens_in_a_plain_vit_does_not_matter(tiny: Any, name: str
     size = 4 * model.spec.patch_size
     backbone, images = model.load(image_size=size), model.images(2, size)
     appended = backbone(images, tokens())
-    normalised = (images - backbone.mean) / backbone.std
+    normalized = (images - backbone.mean) / backbone.std
     for at in (1, backbone.vit.num_prefix_tokens, 9):
-        assert torch.allclose(appended, inserted(backbone.vit, normalised, tokens(), at), atol=1e-5)
+        assert torch.allclose(appended, inserted(backbone.vit, normalized, tokens(), at), atol=1e-5)
     assert (appended - backbone(images)).abs().max() > 1e-2
 
 
@@ -141,7 +141,7 @@ def test_activation_checkpointing_keeps_a_block_and_changes_nothing(tiny: Any, n
     assert little < 0.5 * everything
 
 
-def test_images_get_gradients_through_the_normalisation(tiny: Any) -> None:
+def test_images_get_gradients_through_the_normalization(tiny: Any) -> None:
     model = tiny("dinov2_vits14")
     backbone = model.load(image_size=28)
     images = model.images(1, 28).double().requires_grad_()
@@ -187,7 +187,7 @@ def test_intermediate_features_are_timms(tiny: Any, name: str) -> None:
         assert torch.equal(backbone.intermediate(images, [1], tokens())[0], backbone(images, tokens()))
 
 
-def test_bfloat16_keeps_normalisation_and_features_in_float32(tiny: Any) -> None:
+def test_bfloat16_keeps_normalization_and_features_in_float32(tiny: Any) -> None:
     for name in ("dinov2_vits14", "dinov3_vits16"):
         model = tiny(name)
         backbone, images = model.load(), model.images(1)

@@ -22,7 +22,7 @@ def test_dinov2_positions_are_resampled_before_loading(tiny: Any, size: Any) -> 
     assert backbone(torch.rand(1, 3, height, width)).shape == (1, 1 + height * width // 196, 64)
 
 
-def test_the_paper_normalisation_can_be_asked_for(tiny: Any) -> None:
+def test_the_paper_normalization_can_be_asked_for(tiny: Any) -> None:
     model = tiny("openclip_vitl14")
     assert model.load().mean.flatten().tolist() == [0.5, 0.5, 0.5]
     imagenet = model.load(normalization="imagenet")

@@ -61,7 +61,7 @@ def labels(tmp_path: Path) -> Path:
 def small_imagenet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the whole ImageNet six training, three validation and two test images."""
     sizes = {"train": 6, "val": 3, "test": 2}
-    splits = {name: Split(name, size, labelled=name != "test") for name, size in sizes.items()}
+    splits = {name: Split(name, size, labeled=name != "test") for name, size in sizes.items()}
     monkeypatch.setattr(imagenet, "SPLITS", splits)
 
 

@@ -26,5 +26,5 @@ def test_iou_of_classes_that_occur() -> None:
     assert mean_known(np.array([[0.5, np.nan], [1.0, np.nan]])).tolist() == pytest.approx([0.75, np.nan], nan_ok=True)
 
 
-def test_without_a_labelled_pixel_there_is_nothing() -> None:
+def test_without_a_labeled_pixel_there_is_nothing() -> None:
     assert np.isnan(mean_iou(total([], 3))) and np.isnan(pixel_accuracy(total([], 3)))

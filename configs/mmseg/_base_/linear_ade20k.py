@@ -8,7 +8,7 @@ data_root = "data/ade/ADEChallengeData2016"
 
 model = dict(
     type="RtokSegmenter",
-    # [0, 1] and RGB: the backbone normalises.
+    # [0, 1] and RGB: the backbone normalizes.
     data_preprocessor=dict(
         type="SegDataPreProcessor", mean=[0.0] * 3, std=[255.0] * 3, bgr_to_rgb=True, size=crop_size
     ),

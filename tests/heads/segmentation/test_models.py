@@ -44,7 +44,7 @@ def blocks_of(head: BNHead) -> tuple[int, ...]:
 
 
 def window_logits(backbone: Backbone, tokens: Tensor | None, head: BNHead, window: Tensor) -> Tensor:
-    """Pad with the mean (zero once normalised), features, batch norm, 1 x 1 convolution, bilinear."""
+    """Pad with the mean (zero once normalized), features, batch norm, 1 x 1 convolution, bilinear."""
     mean, std = backbone.mean, backbone.std
     low, high = (28 - WINDOW) // 2, 28 - WINDOW - (28 - WINDOW) // 2
     padded = F.pad((window - mean) / std, (low, high, low, high)) * std + mean

@@ -10,7 +10,7 @@ from rtok.results.iou import Areas
 
 
 def confusion(prediction: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Count pixels by (label, prediction): int64 (K, K). Pixels labelled `IGNORE` count nowhere."""
+    """Count pixels by (label, prediction): int64 (K, K). Pixels labeled `IGNORE` count nowhere."""
     counted = labels != IGNORE
     pairs = labels[counted].long() * classes + prediction[counted].long()
     return torch.bincount(pairs, minlength=classes**2).view(classes, classes)

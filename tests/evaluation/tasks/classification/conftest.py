@@ -13,20 +13,20 @@ from PIL import Image
 
 from rtok.defenses import RobustnessTokens
 from rtok.models import registry
-from tests.evaluation.tasks.classification.helpers import ATTACK, COLOURS, features, load, save_tokens
+from tests.evaluation.tasks.classification.helpers import ATTACK, COLORS, features, load, save_tokens
 
 
 @pytest.fixture(scope="session")
-def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train and test pictures of three classes that differ by their colour, with much noise on top."""
-    root = tmp_path_factory.mktemp("labelled")
+def labeled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train and test pictures of three classes that differ by their color, with much noise on top."""
+    root = tmp_path_factory.mktemp("labeled")
     random = np.random.default_rng(0)
     for split, count in (("train", 12), ("test", 3)):
-        for name, colour in COLOURS.items():
+        for name, color in COLORS.items():
             folder = root / split / name
             folder.mkdir(parents=True)
             for i in range(count):
-                coarse = np.clip(random.normal(colour, 45, (4, 4, 3)), 0, 255).astype(np.uint8)
+                coarse = np.clip(random.normal(color, 45, (4, 4, 3)), 0, 255).astype(np.uint8)
                 Image.fromarray(coarse).resize((32, 32), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
     return root
 
@@ -40,9 +40,9 @@ def model(tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> dict[str
 
 
 @pytest.fixture
-def head_files(tmp_path: Path, model: dict[str, Any], labelled: Path) -> dict[str, str]:
+def head_files(tmp_path: Path, model: dict[str, Any], labeled: Path) -> dict[str, str]:
     """Heads that name the nearest class mean of the test pictures' plain or robust features: good, not perfect."""
-    files = sorted(labelled.glob("test/*/*.png"))
+    files = sorted(labeled.glob("test/*/*.png"))
     pixels = np.stack([np.array(Image.open(file).resize((28, 28), Image.Resampling.BILINEAR)) for file in files])
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
     tokens = RobustnessTokens.load(Path(save_tokens(tmp_path / "tokens.safetensors"))).values
@@ -55,10 +55,10 @@ def head_files(tmp_path: Path, model: dict[str, Any], labelled: Path) -> dict[st
 
 
 @pytest.fixture
-def settings(model: dict[str, Any], labelled: Path, tmp_path: Path) -> dict[str, Any]:
+def settings(model: dict[str, Any], labeled: Path, tmp_path: Path) -> dict[str, Any]:
     return {
         "model": model,
-        "data": {"name": "folder", "root": str(labelled), "split": "test", "workers": 0},
+        "data": {"name": "folder", "root": str(labeled), "split": "test", "workers": 0},
         "tokens": save_tokens(tmp_path / "tokens.safetensors"),
         "attack": ATTACK,
         "head": {"type": "fit"},

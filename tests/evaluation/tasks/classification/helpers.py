@@ -23,7 +23,7 @@ EVERY_ATTACK = [
     {"method": "apgd", "eps": "12/255", "steps": 4},
     {"method": "square", "eps": "12/255", "queries": 12},
 ]
-COLOURS = {"blue": (60, 70, 160), "green": (70, 150, 80), "red": (150, 70, 70)}
+COLORS = {"blue": (60, 70, 160), "green": (70, 150, 80), "red": (150, 70, 70)}
 
 
 def save_tokens(path: Path, count: int = 3, dim: int = 64, seed: int = 0) -> str:

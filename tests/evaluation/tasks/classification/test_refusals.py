@@ -45,7 +45,7 @@ def test_heads_that_do_not_fit_are_refused(settings: dict[str, Any], tmp_path: P
     refused("is a head without a bias", weight=torch.zeros(3, 128))
 
 
-def test_data_that_cannot_be_classified(settings: dict[str, Any], labelled: Path, pictures: Path) -> None:
+def test_data_that_cannot_be_classified(settings: dict[str, Any], labeled: Path, pictures: Path) -> None:
     def refused(message: str, **data: Any) -> None:
         cfg = config(settings, data={"name": "folder", "split": "test", "workers": 0, **data})
         with pytest.raises(UserError, match=message):
@@ -53,7 +53,7 @@ def test_data_that_cannot_be_classified(settings: dict[str, Any], labelled: Path
         assert not cfg.out.exists()
 
     refused("folder has no classes here", root=str(pictures))
-    refused("9 images of train are also in test", root=str(labelled / "test"))  # no split folders: all one part
+    refused("9 images of train are also in test", root=str(labeled / "test"))  # no split folders: all one part
 
 
 def test_splits_must_have_the_same_classes(

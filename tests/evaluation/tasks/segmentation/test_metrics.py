@@ -14,7 +14,7 @@ K = 6
 
 
 def random_maps(count: int = 4) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Predictions (int64) and labels (uint8) of several shapes; class 4 is never labelled, class 5 nowhere."""
+    """Predictions (int64) and labels (uint8) of several shapes; class 4 is never labeled, class 5 nowhere."""
     g = torch.Generator().manual_seed(0)
     maps = []
     for i in range(count):
@@ -37,9 +37,9 @@ def naive(maps: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[float, float]:
     ious = []
     for k in range(K):
         predicted = {(i, p) for i, p, a, _ in pixels if a == k}
-        labelled = {(i, p) for i, p, _, b in pixels if b == k}
-        if predicted | labelled:
-            ious.append(len(predicted & labelled) / len(predicted | labelled))
+        labeled = {(i, p) for i, p, _, b in pixels if b == k}
+        if predicted | labeled:
+            ious.append(len(predicted & labeled) / len(predicted | labeled))
     return sum(ious) / len(ious), sum(a == b for _, _, a, b in pixels) / len(pixels)
 
 

@@ -29,7 +29,7 @@ from tests.masked import defended
 
 
 def iou_by_class(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[float]:
-    """IoU of the classes that are predicted or labelled, counted with masks."""
+    """IoU of the classes that are predicted or labeled, counted with masks."""
     found = []
     for k in range(3):
         both = sum(int(((p == k) & (y == k)).sum()) for p, y in pairs)
