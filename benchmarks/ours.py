@@ -16,8 +16,9 @@ from rtok.attacks import Context, FeatureCriterion, FixedSurrogate, Objective, b
 from rtok.compute import Compute
 from rtok.config.schema import Config
 from rtok.data.loader import Batch
-from rtok.evaluation.loop import AttackRun, Evaluator, Trial
+from rtok.evaluation.loop import Evaluator
 from rtok.evaluation.tasks.features import FeatureTask
+from rtok.evaluation.trial import AttackRun, Trial
 from rtok.evaluation.victims import Victim
 from rtok.models import load_backbone
 from rtok.models.backbone import Backbone

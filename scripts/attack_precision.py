@@ -15,7 +15,8 @@ from torch import Tensor
 
 from rtok.attacks.apgd import APGD
 from rtok.attacks.base import Context, craft
-from rtok.attacks.objective import FeatureCriterion, FixedSurrogate, Model, Objective, cosine
+from rtok.attacks.criteria import FeatureCriterion, cosine
+from rtok.attacks.objective import FixedSurrogate, Model, Objective
 from rtok.attacks.pgd import PGD
 from rtok.config.schema import Config
 from rtok.data import open_source

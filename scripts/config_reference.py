@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from rtok.config import strict_yaml
-from rtok.config.attack import PRESETS
+from rtok.config.attack_presets import PRESETS
 from rtok.config.registry import ATTACKS, DATASETS, DEFENSES, THREATS, NameIn, Registry
 from rtok.config.schema import Config
 from rtok.config.types import Section, as_fraction

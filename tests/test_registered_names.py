@@ -11,9 +11,8 @@ from rtok.config.registry import ATTACKS, DATASETS, DEFENSES, THREATS, Entry
 PACKAGE = Path(rtok.__file__).parent
 # where each name may stand beside its registration, its settings and its own module
 ALLOWED: dict[str, dict[str, str]] = {
-    "presets are data, an attack without `method` is PGD, `by_queries` is what `query` runs": {
-        "config/attack.py": "pgd apgd autoattack square from transfer"
-    },
+    "presets are data": {"config/attack_presets.py": "apgd autoattack square transfer"},
+    "an attack without `method` is PGD, `by_queries` is what `query` runs": {"config/attack.py": "pgd square from"},
     "defaults of keys": {"config/schema.py": "PGDConfig transfer informed adaptive"},
     "re-exports": {"__init__.py": "PGD", "attacks/__init__.py": "APGD PGD", "config/__init__.py": "TokensConfig"},
     "a word for a place on disk": {"data/listing.py": "folder"},
@@ -43,6 +42,7 @@ ALLOWED: dict[str, dict[str, str]] = {
     },
     "a card says what is left of a defense that an attacker has, or copies": {"sharing/card.py": "adaptive extracted"},
     "threats with a section of the config of their own": {
+        "config/named_files.py": "guessed",
         "config/rules.py": "guessed query informed extracted",
         "cli/dry_run.py": "guessed extracted",
         "runs/inputs.py": "guessed",

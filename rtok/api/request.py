@@ -16,8 +16,9 @@ from rtok.api.models import as_backbone, normalized, section_of
 from rtok.attacks.base import Attack
 from rtok.config.attack import AttackConfig
 from rtok.config.defenses import DefenseConfig
+from rtok.config.named_files import check_files
 from rtok.config.problems import report
-from rtok.config.rules import check, check_files
+from rtok.config.rules import check
 from rtok.config.schema import Config
 from rtok.config.sections import DataConfig
 from rtok.config.validation import validate

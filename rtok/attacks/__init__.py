@@ -2,8 +2,9 @@
 
 from rtok.attacks.apgd import APGD
 from rtok.attacks.base import Attack, Context, Crafted, Perturbed, build, craft
+from rtok.attacks.criteria import Axis, FeatureCriterion, LabelCriterion, cosine
 from rtok.attacks.masks import MaskCriterion
-from rtok.attacks.objective import Axis, FeatureCriterion, FixedSurrogate, LabelCriterion, Objective, cosine
+from rtok.attacks.objective import FixedSurrogate, Objective
 from rtok.attacks.pgd import PGD
 
 __all__ = [

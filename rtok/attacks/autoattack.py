@@ -14,7 +14,8 @@ from rtok.activity import doing
 from rtok.attacks.apgd import APGD
 from rtok.attacks.ball import per_image, project
 from rtok.attacks.base import Context, Perturbed, read_settings
-from rtok.attacks.objective import Chosen, FixedSurrogate, LabelCriterion, Model, Objective, Passes, Step, single
+from rtok.attacks.criteria import LabelCriterion, single
+from rtok.attacks.objective import Chosen, FixedSurrogate, Model, Objective, Passes, Step
 from rtok.attacks.square import FIRST_SHARE, HALVINGS, Square
 from rtok.config.attack_methods import AutoAttackConfig
 from rtok.errors import UserError

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rtok.attacks.objective import Chosen, margin, single
+from rtok.attacks.criteria import margin, single
+from rtok.attacks.objective import Chosen
 from rtok.config.attack import Loss
 
 IGNORED = -1  # what the functions below take for pixels that count nowhere

@@ -35,7 +35,7 @@ def copy(
     out: Annotated[str, typer.Option(metavar="DIR", help="The folder to write to.")] = ".",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
-    """Write a ready config to COMMAND-NAME.yaml, for you to edit."""
+    """Write a ready config to COMMAND-NAME.yaml, or a protocol to NAME.yaml, for you to edit."""
     from pathlib import Path
 
     from rtok.config.ready import named
@@ -45,7 +45,8 @@ def copy(
     folder = Path(out).expanduser()
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {out} is a file; it takes a folder.")
-    copies = {folder / f"{full.replace('/', '-')}.yaml": text for full, text in named(name).items()}
+    ready = named(name).items()
+    copies = {folder / f"{full.removeprefix('protocols/').replace('/', '-')}.yaml": text for full, text in ready}
     for target in copies:
         if target.exists() and not overwrite:
             raise UserError(f"'{target}' already exists: replace it with --overwrite, or choose another --out.")

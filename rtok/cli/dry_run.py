@@ -23,10 +23,10 @@ from rtok.defenses import load_defense, resolve_defenses
 from rtok.errors import UserError
 from rtok.evaluation.adversarial import RECORD
 from rtok.evaluation.extracted import ExtractedDefenses
-from rtok.evaluation.loop import Trial
 from rtok.evaluation.plan import Planner
 from rtok.evaluation.tasks.features import FeatureTask
 from rtok.evaluation.threats import ThreatContext
+from rtok.evaluation.trial import Trial
 from rtok.evaluation.victims import Victim, control_victims, robust_victims
 from rtok.models.backbone import Backbone
 from rtok.models.loading import outline_backbone

@@ -9,10 +9,11 @@ from typing import Any
 
 from rtok.config import strict_yaml
 from rtok.config.environment import substitute
+from rtok.config.named_files import check_files
 from rtok.config.overrides import apply_overrides
 from rtok.config.problems import Problem, report, show
 from rtok.config.ready import find_config
-from rtok.config.rules import RULES, check, check_files
+from rtok.config.rules import RULES, check
 from rtok.config.schema import Config
 from rtok.config.validation import validate
 from rtok.errors import UserError, nearest

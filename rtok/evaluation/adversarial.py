@@ -16,7 +16,7 @@ from rtok.attacks.stored import MANIFEST, AdversarialSet, SetWriter, load_image
 from rtok.compute import Compute
 from rtok.config.rules import checked
 from rtok.console import progress
-from rtok.evaluation.loop import Evaluator, Trial
+from rtok.evaluation.loop import Evaluator
 from rtok.evaluation.plan import Planner, open_surrogate
 from rtok.evaluation.run import require_all
 from rtok.evaluation.task import Task
@@ -24,6 +24,7 @@ from rtok.evaluation.tasks.classification import ClassificationTask
 from rtok.evaluation.tasks.features import FeatureTask
 from rtok.evaluation.tasks.segmentation.run import open_framing, open_task
 from rtok.evaluation.threats import ThreatContext
+from rtok.evaluation.trial import Trial
 from rtok.evaluation.victims import Victim
 from rtok.results.summary import write_csv
 from rtok.runs.inputs import inputs_of

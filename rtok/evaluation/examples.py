@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from rtok.data.loader import Batch
-from rtok.evaluation.loop import Evaluator, Trial
+from rtok.evaluation.loop import Evaluator
+from rtok.evaluation.trial import Trial
 from rtok.setup import Setup
 
 

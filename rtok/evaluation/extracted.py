@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rtok.attacks.criteria import cosine
 from rtok.attacks.noise import generator
-from rtok.attacks.objective import cosine
 from rtok.console import progress
 from rtok.data.loader import Batch, training_batches
 from rtok.data.source import ImageSource

@@ -13,9 +13,9 @@ from rtok.attacks.stored import AdversarialSet
 from rtok.config.attack import AttackConfig, read_attack
 from rtok.config.threats import THREATS
 from rtok.errors import UserError
-from rtok.evaluation.loop import AttackRun, Trial
 from rtok.evaluation.task import Task
 from rtok.evaluation.threats import BoundSurrogate, ModelOf, Scenario, ThreatContext, transfer
+from rtok.evaluation.trial import AttackRun, Trial
 from rtok.evaluation.victims import Victim, open_defense
 from rtok.setup import Setup, open_backbone
 

@@ -14,7 +14,7 @@ from rtok.results.rows import Identity, Naming
 from rtok.results.words import of_255
 
 if TYPE_CHECKING:
-    from rtok.evaluation.loop import AttackRun, Trial
+    from rtok.evaluation.trial import AttackRun, Trial
 
 
 class Schedule:

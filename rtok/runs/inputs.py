@@ -9,7 +9,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rtok.config.rules import named_files
+from rtok.config.named_files import named_files
 from rtok.data.source import ImageSource
 from rtok.defenses import defense_files
 from rtok.defenses.hub import local_file

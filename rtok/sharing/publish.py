@@ -20,7 +20,7 @@ from rtok.results.files import read_entry
 from rtok.runs.folder import ENTRIES
 from rtok.sharing.card import card
 from rtok.sharing.defenses import TOKENS, WEIGHTS, Shared, shared
-from rtok.sharing.figures import draw
+from rtok.sharing.figures import drawn
 from rtok.sharing.public import Renaming, without_places
 from rtok.sharing.upload import require_login, upload
 
@@ -142,8 +142,9 @@ def _write(run: Run, repository: str, defenses: Mapping[str, Shared], folder: Pa
     if run.results is not None:
         write_json(folder / "results.json", _with_hashes(renamed(read_json(run.path / "results.json")), hashes))
         _write_entries(run.path, folder, renamed, hashes)
-    draw(run, folder)
-    write_atomic(folder / README, card(read_runs([folder])[0], repository, list(defenses.values()), hashes))
+    (written,) = read_runs([folder])
+    public = drawn(written, run.metrics)
+    write_atomic(folder / README, card(public, repository, list(defenses.values()), hashes))
 
 
 def _record(run: Run) -> dict[str, Any]:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from rtok.attacks.base import Context, Crafted, build, craft
+from rtok.attacks.criteria import FeatureCriterion, cosine
 from rtok.attacks.graphs import graphs_for
-from rtok.attacks.objective import FeatureCriterion, FixedSurrogate, Model, Objective, cosine
+from rtok.attacks.objective import FixedSurrogate, Model, Objective
 from rtok.compute import Compute
 from rtok.data.loader import Batch
 from rtok.defenses import Defense

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from rtok.attacks.objective import Chosen, FeatureCriterion, cosine
+from rtok.attacks.criteria import FeatureCriterion, cosine
+from rtok.attacks.objective import Chosen
 
 if TYPE_CHECKING:
     from rtok.config.training import TrainConfig

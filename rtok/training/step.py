@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rtok.activity import doing
-from rtok.attacks.objective import cosine
+from rtok.attacks.criteria import cosine
 from rtok.compute import Compute
 from rtok.data.loader import Batch
 from rtok.training.attacker import AttackedBatch, Attacker

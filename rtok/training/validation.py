@@ -7,8 +7,9 @@ from typing import Any
 
 from rtok.activity import doing
 from rtok.attacks.base import Context, build, craft
+from rtok.attacks.criteria import FeatureCriterion, cosine
 from rtok.attacks.graphs import graphs_for
-from rtok.attacks.objective import FeatureCriterion, FixedSurrogate, Objective, cosine
+from rtok.attacks.objective import FixedSurrogate, Objective
 from rtok.config.attack import AttackConfig, read_attack
 from rtok.config.training import ValidateConfig
 from rtok.data.loader import evaluation_batches

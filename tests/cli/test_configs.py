@@ -35,6 +35,7 @@ def test_a_copy_can_be_edited_and_run(tmp_path: Path, monkeypatch: pytest.Monkey
         assert load_config(command, f"{command}-dinov2_vits14.yaml") == load_config(command, "dinov2_vits14")
     assert run("copy", "train/dinov2_vits14", "--out", "here/there").exit_code == 0
     assert [path.name for path in Path("here/there").iterdir()] == ["train-dinov2_vits14.yaml"]
+    assert run("copy", "protocol-v1").stdout == "wrote protocol-v1.yaml\n"
 
 
 def test_nothing_is_replaced_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from rtok.config import AttackConfig, Config, DataConfig, ModelConfig, TokensConfig, TrainConfig
-from rtok.config.attack import PRESETS
+from rtok.config.attack_presets import PRESETS
 from rtok.config.registry import ATTACKS, DATASETS, DEFENSES, THREATS
 from rtok.config.validation import key_names
 from scripts.config_reference import render

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from rtok.attacks.base import Context, craft
-from rtok.attacks.objective import FeatureCriterion, FixedSurrogate, Objective, cosine
+from rtok.attacks.criteria import FeatureCriterion, cosine
+from rtok.attacks.objective import FixedSurrogate, Objective
 from rtok.attacks.pgd import PGD
 from rtok.compute import Compute
 from rtok.config.schema import Config

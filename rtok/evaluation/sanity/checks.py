@@ -16,10 +16,11 @@ from rtok.attacks.base import Crafted, build
 from rtok.attacks.noise import generator, start_noise
 from rtok.attacks.objective import FixedSurrogate, Model, Objective
 from rtok.data.loader import Batch
-from rtok.evaluation.loop import AttackRun, Evaluator, Trial
+from rtok.evaluation.loop import Evaluator
 from rtok.evaluation.sanity.gradients import ACROSS_TOLERANCE, ALONG_TOLERANCE, agreement, worst
 from rtok.evaluation.sanity.reference import go_on
 from rtok.evaluation.task import View
+from rtok.evaluation.trial import AttackRun, Trial
 from rtok.evaluation.victims import Victim
 from rtok.models.half import exact_gradients
 

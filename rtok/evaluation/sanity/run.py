@@ -12,10 +12,11 @@ from typing import Any
 
 from rtok.config.attack import AttackConfig
 from rtok.console import progress
-from rtok.evaluation.loop import Evaluator, Trial
+from rtok.evaluation.loop import Evaluator
 from rtok.evaluation.plan import Planner
 from rtok.evaluation.sanity.checks import Check, Checks
 from rtok.evaluation.threats import ThreatContext
+from rtok.evaluation.trial import Trial
 from rtok.setup import Setup
 
 

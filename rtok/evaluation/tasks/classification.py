@@ -11,7 +11,8 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from rtok.attacks.autoattack import AutoAttack
-from rtok.attacks.objective import Criterion, LabelCriterion, Model
+from rtok.attacks.criteria import LabelCriterion
+from rtok.attacks.objective import Criterion, Model
 from rtok.config.attack_methods import AutoAttackConfig
 from rtok.config.rules import checked
 from rtok.evaluation.examples import attacked_examples

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from rtok.attacks.objective import Axis, Criterion, FeatureCriterion, Model, cosine
+from rtok.attacks.criteria import Axis, FeatureCriterion, cosine
+from rtok.attacks.objective import Criterion, Model
 from rtok.config.rules import checked
 from rtok.evaluation.activations import write_activations
 from rtok.evaluation.examples import attacked_examples, patch_cosines, transfer_trial

@@ -12,7 +12,8 @@ import torch
 
 from rtok.attacks.stored import file_name
 from rtok.evaluation.examples import attacked_examples
-from rtok.evaluation.loop import Evaluator, Trial
+from rtok.evaluation.loop import Evaluator
+from rtok.evaluation.trial import Trial
 from rtok.results.rows import KEYS
 from rtok.setup import Setup
 

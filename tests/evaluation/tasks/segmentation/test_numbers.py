@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from rtok.attacks import PGD, Context, FixedSurrogate, MaskCriterion, Objective, craft
 from rtok.attacks.masks import LOSSES
-from rtok.config.attack import PRESETS
+from rtok.config.attack_presets import PRESETS
 from rtok.data import open_source
 from rtok.data.framing import Framing
 from rtok.data.loader import evaluation_batches
