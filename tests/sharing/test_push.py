@@ -100,7 +100,7 @@ def test_the_header_is_the_hubs(measured: Path, tmp_path: Path) -> None:
 
 
 def test_weights_from_the_hub_are_the_base(measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rtok.sharing.publish.draw", lambda run, folder: None)
+    monkeypatch.setattr("rtok.sharing.publish.drawn", lambda run, metrics: run)
     config = measured / "config.yaml"
     for weights, base in (("pretrained", "timm/vit_small_patch14_dinov2.lvd142m"), ("hf-hub:a/b:c.pth", "a/b")):
         config.write_text(re.sub(r"weights: .*safetensors", f"weights: {weights}", config.read_text()))
@@ -172,7 +172,7 @@ def test_a_repository_is_a_run_that_reports_and_leaderboards_read(world: World, 
 def test_each_flag_publishes_its_own(
     flags: list[str], published: set[str], measured: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rtok.sharing.publish.draw", lambda run, folder: None)
+    monkeypatch.setattr("rtok.sharing.publish.drawn", lambda run, metrics: run)
     stack = str(StackConfig(stack=list(world.files.values())))
     results = json.loads((measured / "results.json").read_text())
     results["rows"] += [{**row, "defense": stack, "kind": "stack"} for row in results["rows"] if row["kind"] == "lora"]
@@ -223,7 +223,7 @@ def test_where_to_is_checked(to: str, message: str, tmp_path: Path) -> None:
 def test_what_cannot_be_published_is_one_line(
     measured: Path, world: World, hub: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rtok.sharing.publish.draw", lambda run, folder: None)
+    monkeypatch.setattr("rtok.sharing.publish.drawn", lambda run, metrics: run)
 
     def refused(run: Path, message: str, to: str = "hf:someone/robust", **flags: bool) -> None:
         with pytest.raises(UserError, match=message) as caught:
