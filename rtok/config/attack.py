@@ -200,11 +200,18 @@ class AttackConfig(Section):
 
     @property
     def label(self) -> str:
-        """A name for tables, each attack's own: the preset or the method, with the options that were changed."""
+        """A name for tables: the preset or the method, with the options that were changed; variants are counted."""
+        return ", ".join([self.preset or self.method, *(_words(*change) for change in self._changed())])
+
+    @property
+    def long_label(self) -> str:
+        """The same with variants spelled out, where `label` does not tell two attacks apart."""
+        return ", ".join([self.preset or self.method, *(_all_words(*change) for change in self._changed())])
+
+    def _changed(self) -> list[tuple[str, Any]]:
         kind = type(self)
         usual = kind.model_validate({"preset": self.preset}) if self.preset else kind.model_construct()
-        changed = [(key, getattr(self, key)) for key in self.keys() if getattr(self, key) != getattr(usual, key, None)]
-        return ", ".join([self.preset or self.method, *(_words(key, value) for key, value in changed)])
+        return [(key, getattr(self, key)) for key in self.keys() if getattr(self, key) != getattr(usual, key, None)]
 
 
 def choose(written: Any) -> str:
@@ -233,8 +240,14 @@ def read_attack(written: Mapping[str, Any]) -> AttackConfig:
 
 def _words(key: str, value: object) -> str:
     if key == "variants" and isinstance(value, list):
-        changes = [", ".join(_words(*change) for change in variant.model_dump().items()) for variant in value]
-        return f"variants ({' | '.join(change or 'unchanged' for change in changes)})"
+        return f"{len(value)} variant{'' if len(value) == 1 else 's'}"
     if key in IN_255THS:
         value = as_fraction(value)
     return f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+
+
+def _all_words(key: str, value: object) -> str:
+    if key == "variants" and isinstance(value, list):
+        changes = [", ".join(_words(*change) for change in variant.model_dump().items()) for variant in value]
+        return f"variants ({' | '.join(change or 'unchanged' for change in changes)})"
+    return _words(key, value)

@@ -45,7 +45,7 @@ class Planner:
             found += [self._stored(attack.stored)] if attack.stored else self.of_attack(attack)
         for radius in config.curve or ():
             at_radius = self.of_attack(config.attacks[0].at_radius(radius))
-            found += [replace(trial, part="curve", name=config.attacks[0].label) for trial in at_radius]
+            found += [replace(trial, part="curve", name=self._name(config.attacks[0])) for trial in at_radius]
         if not found:
             kinds = {victim.defense.kind for victim in self.context.robust if victim.defense is not None}
             raise UserError(
@@ -138,7 +138,7 @@ class Planner:
     def _trial(self, attack: AttackConfig, threat: str, scenario: Scenario, runs: Sequence[AttackRun]) -> Trial:
         fixed = scenario.fixed
         return Trial(
-            attack.label,
+            self._name(attack),
             attack,
             threat,
             scenario.surrogate,
@@ -148,6 +148,10 @@ class Planner:
             pixel_radius(attack, self.setup.backbone),
             surrogate_of=fixed,
         )
+
+    def _name(self, attack: AttackConfig) -> str:
+        labels = [other.label for other in self.setup.config.attacks]
+        return attack.label if labels.count(attack.label) < 2 else attack.long_label
 
     def _stored(self, folder: Path) -> Trial:
         """Try every victim on a set from disk; whether its surrogate was fooled is known of the plain victim."""

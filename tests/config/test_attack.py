@@ -137,7 +137,8 @@ def test_an_ensemble_is_its_variants_at_one_radius() -> None:
     again = read_attack(attack.model_dump(mode="json"))
     assert again == attack
     own = read_attack({"variants": [{}, {"restarts": 3, "init": "none"}]})
-    assert own.label == "pgd, variants (unchanged | restarts 3, init none)"
+    assert own.label == "pgd, 2 variants"
+    assert own.long_label == "pgd, variants (unchanged | restarts 3, init none)"
     assert [m.restarts for m in own.members] == [1, 3]
     with pytest.raises(ValidationError, match="eps"):
         read_attack({"variants": [{"eps": 0.1}]})
