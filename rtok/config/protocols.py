@@ -18,7 +18,7 @@ FREE = (
     *("model.name", "model.weights", "model.normalization", "defense"),
     *("data.name", "data.root", "data.repo", "data.subset", "data.image_column", "data.label_column"),
     *("data.extra", "data.holdout", "data.verify", "data.workers"),
-    *("batch_size", "compile", "analysis", "curve", "out"),
+    *("batch_size", "compile", "analysis", "curve", "tracking", "out"),
 )
 
 

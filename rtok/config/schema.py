@@ -22,7 +22,6 @@ from rtok.config.threats import ExtractedConfig, GuessedConfig, InformedConfig, 
 from rtok.config.training import TrainConfig, ValidateConfig
 from rtok.config.types import (
     BY_SHAPE,
-    IN_255THS,
     FilePath,
     Index,
     Listed,
@@ -32,19 +31,12 @@ from rtok.config.types import (
     Single,
     SmallCount,
     UniqueList,
-    as_fraction,
     expected,
+    with_fractions,
 )
 
 Precision = Literal["fp32", "auto", "tf32", "bf16"]
 Compile = Literal[False, "default", "reduce-overhead", "max-autotune", "cuda-graphs"]
-
-
-def _with_fractions(value: Any) -> Any:
-    """Write radii and step sizes in 255ths, as people do."""
-    if isinstance(value, dict):
-        return {key: as_fraction(one) if key in IN_255THS else _with_fractions(one) for key, one in value.items()}
-    return [_with_fractions(one) for one in value] if isinstance(value, list) else value
 
 
 def _default_out(validated: dict[str, Any]) -> Path:
@@ -204,7 +196,7 @@ class Config(Section):
     def to_yaml(self, keys: Collection[str] | None = None) -> str:
         """Return the config (or only some top-level keys) as YAML that `load_config` reads back equal."""
         content = {key: value for key, value in self.to_dict().items() if keys is None or key in keys}
-        return strict_yaml.dump(escape(_with_fractions(content)))
+        return strict_yaml.dump(escape(with_fractions(content)))
 
 
 def _rebuild() -> None:

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
@@ -60,6 +60,13 @@ def as_fraction(value: object) -> object:
         if len(text) <= 7 and parse_number(text) == value:
             return text
     return value
+
+
+def with_fractions(value: Any) -> Any:
+    """Write the radii and step sizes of settings in 255ths, as people do."""
+    if isinstance(value, dict):
+        return {key: as_fraction(one) if key in IN_255THS else with_fractions(one) for key, one in value.items()}
+    return [with_fractions(one) for one in value] if isinstance(value, list) else value
 
 
 def parse_whole(value: object) -> int:

@@ -30,7 +30,8 @@ _SECTIONS = ("train", "attack")  # of a defense's training, which results disclo
 def described(victims: Sequence[Victim]) -> dict[str, Row]:
     """Say what each robust victim's defense is, by its file: kind, SHA-256, parameters, and how it was trained.
 
-    `trained` has the settings of `train`, `attack` and `defense` by dotted key, as far as the file says.
+    `trained` has the settings of `train`, `attack` and `defense` by dotted key, `seeds` those of the training's data
+    and noise and of the defense's start, all as far as the file says.
     """
     found: dict[str, Row] = {}
     for victim in victims:
@@ -44,6 +45,7 @@ def described(victims: Sequence[Victim]) -> dict[str, Row]:
             "sha256": sha256_of(local_file(place)) if isinstance(place, Path) else None,
             "parameters": sum(values.numel() for values in defense.parameters().values()),
             "trained": {key: value for key, value in trained.items() if not isinstance(value, list)},
+            "seeds": dict(zip(("training", "start"), defense.training_seed, strict=True)),
         }
     return found
 

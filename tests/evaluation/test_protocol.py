@@ -18,7 +18,9 @@ from rtok.errors import UserError
 from rtok.evaluation import evaluate_features
 from rtok.evaluation.protocol import entry_names
 from rtok.files import sha256_of
-from rtok.reporting.report.leaderboard import read_entries
+from rtok.reporting.report.blocks import Paragraph
+from rtok.reporting.report.entries import read_entries
+from rtok.reporting.report.leaderboard import leaderboard
 from rtok.statistics import mean_interval
 
 
@@ -84,6 +86,9 @@ def test_from_the_protocol_to_the_leaderboard(
     places = [text.index(f"| {entry['name']}\\* | 192 |") for entry in ranked]
     assert places == sorted(places)
     assert "Deviates from the protocol" in text and "control_draws = 1" in text
+    assert "attack = [{method: pgd, norm: linf, eps: 1/255, units: pixel, " in text
+    assert "**The attacks were not checked" in text and "| defense | transfer | adaptive |" in text
+    assert all(f"## What {what}" in text for what in ("training gained", "a defense is worth"))
     assert f"{min(r['cosine_to_plain'] for r in ranked[0]['scores'] if r['victim'] == 'robust'):.3f}" in text
     assert "<h1>Leaderboard: protocol-v1</h1>" in (out / "report.html").read_text()
 
@@ -113,6 +118,26 @@ def test_entries_of_other_images_or_protocols_are_refused_by_name(
             read_entries([run, fewer])
     with pytest.raises(UserError, match="holds no entry of a protocol"):
         read_entries([tmp_path])
+
+
+def test_what_an_entry_should_not_be_relied_on_for_stands_above_its_numbers(
+    given: list[str], small: dict[str, Any], tmp_path: Path
+) -> None:
+    quick = [f"defense={small['tokens']}", "attack=[{eps: 1/255, steps: 1}]", "threats=[transfer]"]
+    run = follow(given, tmp_path / "run", *quick)
+    (file,) = run.glob("protocol-*.json")
+    content = json.loads(file.read_text())
+    assert content["defense"]["seeds"].keys() == {"training", "start"}
+    seen = [{**row, "seen_in_training": 2} if row["victim"] == "robust" else row for row in content["scores"]]
+    for changes, alarms in (
+        ({"sanity": "sound", "deviations": {}}, []),
+        ({"sanity": "suspicious"}, ["* Deviates", "The checks call the attacks suspicious"]),
+        ({"scores": seen, "deviations": {}}, ["The attacks were not checked", "NOT HELD OUT: 2 images"]),
+    ):
+        file.write_text(json.dumps({**content, **changes}))
+        found = [b.text for b in leaderboard(read_entries([run])) if isinstance(b, Paragraph) and b.alarm]
+        assert len(found) == len(alarms)
+        assert all(text.startswith(alarm) for text, alarm in zip(found, alarms, strict=True)), found
 
 
 def lowered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -2,90 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rtok.errors import UserError
+from rtok.config.registry import THREATS
+from rtok.config.types import with_fractions
 from rtok.reporting.report.blocks import Block, Heading, Listing, Paragraph, Table
+from rtok.reporting.report.entries import COMMAND, MAIN, Entry
 from rtok.reporting.report.runs import distinct
 from rtok.reporting.tables import ABSENT, cell
-from rtok.results.columns import COLUMNS, main_column
-from rtok.results.files import read_entry
-from rtok.results.rows import Identity, Row
-from rtok.results.words import capital, of_255, with_interval
-from rtok.runs.folder import ENTRIES
+from rtok.results.columns import COLUMNS
+from rtok.results.rows import SEEN, Identity, Row, interval_of
+from rtok.results.words import capital, counted, of_255, with_interval
 
-_COMMAND = "eval-features"
-_BY_KEY = {column.key: column for column in COLUMNS[_COMMAND]}
-MAIN = main_column(_COMMAND)
-
-
-@dataclass(frozen=True, eq=False)
-class Entry:
-    """What a run of a protocol says of one defense.
-
-    Attributes:
-        name: what tells it from the other entries of the table.
-        content: the file, see `read_entry`.
-    """
-
-    path: Path
-    name: str
-    content: Mapping[str, Any]
-
-    @cached_property
-    def by_threat(self) -> dict[str, Row]:
-        """The defense's scores, means over the protocol's attacks, by threat."""
-        rows = [row for row in self.content["scores"] if row["victim"] == "robust"]
-        return {Identity.of(row).threat_label: row for row in rows if row.get(MAIN.key) is not None}
-
-    @property
-    def worst(self) -> str:
-        """The threat with the lowest score."""
-        return min(self.by_threat, key=lambda threat: float(self.by_threat[threat][MAIN.key]))
-
-    @property
-    def score(self) -> float:
-        """The score under that threat."""
-        return float(self.by_threat[self.worst][MAIN.key])
-
-    @property
-    def mark(self) -> str:
-        """Its name, with an asterisk if it deviates from the protocol."""
-        return self.name + ("*" if self.content["deviations"] else "")
-
-
-def read_entries(runs: Sequence[Path]) -> list[Entry]:
-    """Read the entries in these run folders, best first; those that deviate from the protocol come last.
-
-    Raises:
-        UserError: a folder has no entry, a file is damaged, or the entries are not of one protocol and the same images.
-    """
-    files: list[Path] = []
-    for run in runs:
-        found = sorted(run.glob(ENTRIES))
-        if not found:
-            raise UserError(
-                f"'{run}' holds no entry of a protocol: name the folders of finished runs with a protocol, such as "
-                "`rtok eval-features --config protocol-v1 ...`."
-            )
-        files += found
-    contents = {path: read_entry(path) for path in files}
-    names = [content["name"] for content in contents.values()]
-    entries = [
-        Entry(path, name if names.count(name) == 1 else f"{path.parent.name}/{name}", content)
-        for (path, content), name in zip(contents.items(), names, strict=True)
-    ]
-    first = entries[0]
-    for entry in entries:
-        if not entry.by_threat:
-            raise UserError(f"'{entry.path}' has no score of its defense: run its command again.")
-        _require_same(first, entry, lambda content: content["protocol"], "follows {}")
-        _require_same(first, entry, lambda content: content["data"]["images"], "was measured on the images {}")
-    return sorted(entries, key=lambda entry: (bool(entry.content["deviations"]), -entry.score))
+_BY_KEY = {column.key: column for column in COLUMNS[COMMAND]}
+_BASELINES = (
+    (
+        "random",
+        "What training gained",
+        "Each defense minus the control, the same defense untrained, on the same images and under the same threat. A "
+        "defense that is the plain model until it is trained has no control.",
+    ),
+    (
+        "plain",
+        "What a defense is worth",
+        "Each defense minus the plain model under its white-box attack, `transfer`, on the same images.",
+    ),
+)
 
 
 def leaderboard(entries: Sequence[Entry]) -> list[Block]:
@@ -94,27 +37,21 @@ def leaderboard(entries: Sequence[Entry]) -> list[Block]:
     return [block for part in parts for block in part]
 
 
-def _require_same(first: Entry, entry: Entry, of: Callable[[Mapping[str, Any]], str], what: str) -> None:
-    one, other = of(first.content), of(entry.content)
-    if one != other:
-        raise UserError(
-            f"'{first.path}' {what.format(one)}, and '{entry.path}' {what.format(other)}: a leaderboard compares "
-            "entries of one protocol on the same images. Make one for each."
-        )
-
-
 def _start(entries: Sequence[Entry]) -> Iterator[Block]:
     first = entries[0].content
     data = first["data"]
     yield Heading(1, f"Leaderboard: {first['protocol']}")
-    yield Paragraph(f"Images: {data['name']}, {data['split']}; {data['images']}.")
+    yield Paragraph(f"Images: {data['name']}, split {data['split']}; {data['images']}.")
     radii = distinct(Identity.of(row).radius for row in first["rows"])
     yield Paragraph(f"{capital(MAIN.title)}: {MAIN.meaning}; a mean over the attacks, {'; '.join(radii)}.")
 
 
 def _scores(entries: Sequence[Entry]) -> Iterator[Block]:
     yield Heading(2, f"{capital(MAIN.title)} by threat")
-    plain = {e.content["model"]["name"]: cell(row, MAIN) for e in entries for row in _of(e, "scores", "plain")[:1]}
+    plain: dict[str, str] = {}
+    for entry in entries:
+        for row in _of(entry, "scores", "plain")[:1]:
+            plain.setdefault(entry.content["model"]["name"], cell(row, MAIN))  # of those that follow the protocol first
     told = "; ".join(f"{model} without a defense {text}" for model, text in plain.items())
     yield Paragraph(
         "Sorted by the worst threat. Intervals are 95 %, over images. "
@@ -127,30 +64,57 @@ def _scores(entries: Sequence[Entry]) -> Iterator[Block]:
         for e in entries
     ]
     yield _table(["defense", "parameters", "fidelity", *threats], rows)
-    changed: dict[str, list[str]] = {}
+    if any(ABSENT in row for row in rows):
+        why = "the defense is the plain model until it is trained"
+        yield Paragraph(f"{ABSENT}: not measured, or no threat of its own, since {why}.")
+    yield from _alarms(entries)
+
+
+def _alarms(entries: Sequence[Entry]) -> Iterator[Block]:
+    """What makes a number of the table one not to rely on."""
+    found: dict[tuple[str, str], list[str]] = {}
     for entry in entries:
-        told = ", ".join(f"{key} = {value}" for key, value in entry.content["deviations"].items())
-        changed.setdefault(told, []).append(entry.name)
-    for told, names in changed.items():
-        if told:
-            yield Paragraph(f"* Deviates from the protocol ({', '.join(names)}): {told}.", alarm=True)
+        for said in _said_of(entry):
+            found.setdefault(said, []).append(entry.name)
+    for (before, after), names in found.items():
+        yield Paragraph(f"{before} ({', '.join(names)}){after}", alarm=True)
+
+
+def _said_of(entry: Entry) -> Iterator[tuple[str, str]]:
+    """What there is to say of an entry, before and after its name."""
+    content = entry.content
+    if content["deviations"]:
+        changed = ", ".join(f"{key} = {_setting(key, value)}" for key, value in content["deviations"].items())
+        yield "* Deviates from the protocol", f": {changed}."
+    if content["sanity"] is None:
+        yield "The attacks were not checked", "."
+    elif content["sanity"] != "sound":
+        yield f"The checks call the attacks {content['sanity']}", ": the numbers may be too good."
+    seen = max((round(row.get(SEEN) or 0) for row in entry.by_threat.values()), default=0)
+    if seen:
+        yield f"NOT HELD OUT: {counted(seen, 'image')} of these were in the training", "."
 
 
 def _gains(entries: Sequence[Entry]) -> Iterator[Block]:
-    """How far each defense is above its untrained twin, image by image."""
-    gained: dict[str, dict[str, str]] = {}
-    for entry in entries:
-        for row in entry.content["differences"]:
-            if row["baseline_victim"] == "random" and row.get(MAIN.key) is not None:
-                bounds = (row.get("ci95") or {}).get(MAIN.key)
-                text = with_interval(row[MAIN.key], bounds, sign="+")
-                gained.setdefault(entry.mark, {})[Identity.of(row).threat_label] = text
-    if gained:
-        yield Heading(2, "What training gained")
-        yield Paragraph("Each defense minus the control, the same defense untrained, on the same images.")
-        threats = _threats(entries)
-        rows = [[name, *(by_threat.get(threat, ABSENT) for threat in threats)] for name, by_threat in gained.items()]
-        yield _table(["defense", *threats], rows)
+    """How far each defense is above its untrained twin, and above the plain model, image by image."""
+    for baseline, title, about in _BASELINES:
+        gained = {entry.mark: _above(entry, baseline) for entry in entries}
+        threats = [threat for threat in _threats(entries) if any(threat in found for found in gained.values())]
+        if threats:
+            yield Heading(2, title)
+            yield Paragraph(about)
+            rows = [[name, *(found.get(threat, ABSENT) for threat in threats)] for name, found in gained.items()]
+            yield _table(["defense", *threats], rows)
+
+
+def _above(entry: Entry, baseline: str) -> dict[str, str]:
+    """By threat the difference of the main number to a baseline."""
+    rows = [row for row in entry.content["differences"] if row["baseline_victim"] == baseline]
+    return {
+        Identity.of(row).threat_label: with_interval(row[MAIN.key], interval_of(row, MAIN.key), sign="+")
+        for row in rows
+        if row.get(MAIN.key) is not None
+    }
 
 
 def _radii(entries: Sequence[Entry]) -> Iterator[Block]:
@@ -198,12 +162,31 @@ def _about(entries: Sequence[Entry]) -> Iterator[Block]:
         rows.append([entry.mark, *about, content["sanity"] or ABSENT, used, str(entry.path.parent)])
     head = ("defense", "kind", "SHA-256 begins", "backbone, fingerprint", "sanity", "versions", "run")
     yield Table(head, rows)
-    told = "\n".join(f"{key}: {value}" for key, value in entries[0].content["fixed"].items())
-    yield Listing(f"What {entries[0].content['protocol']} fixes", told)
+    content = entries[0].content
+    told = "\n".join(f"{key}: {_setting(key, value)}" for key, value in content["fixed"].items())
+    yield Listing(f"What {content['protocol']} fixes", told.replace("}, {method", "},\n  {method"))  # an attack a line
 
 
 def _threats(entries: Sequence[Entry]) -> list[str]:
-    return distinct(threat for entry in entries for threat in entry.by_threat)
+    """The threats of all entries with their budgets, in the order in which rtok lists them."""
+    found = {threat: row["threat"] for entry in entries for threat, row in entry.by_threat.items()}
+    order = list(THREATS)
+    return sorted(found, key=lambda threat: order.index(found[threat]) if found[threat] in order else len(order))
+
+
+def _setting(key: str, value: Any) -> str:
+    """The value of a dotted key on one line, radii in 255ths."""
+    leaf = key.rpartition(".")[2]
+    return _in_yaml(with_fractions({leaf: value})[leaf])
+
+
+def _in_yaml(value: Any) -> str:
+    """A value in YAML, without keys that are null."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_in_yaml(one)}' for key, one in value.items() if one is not None)}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_in_yaml, value))}]"
+    return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
 
 
 def _of(entry: Entry, part: str, victim: str) -> list[Row]:

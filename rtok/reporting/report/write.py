@@ -13,8 +13,9 @@ from rtok.errors import UserError
 from rtok.files import write_atomic
 from rtok.reporting.report.blocks import Block, Examples, Figure
 from rtok.reporting.report.content import content
+from rtok.reporting.report.entries import read_entries
 from rtok.reporting.report.html import to_html
-from rtok.reporting.report.leaderboard import leaderboard, read_entries
+from rtok.reporting.report.leaderboard import leaderboard
 from rtok.reporting.report.markdown import to_markdown
 from rtok.reporting.report.runs import read_runs
 from rtok.version import __version__
