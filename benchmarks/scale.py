@@ -1,9 +1,10 @@
 """Measure what many images cost beside the model, as their number grows: `python -m benchmarks.scale`.
 
 The model and the images are tiny, so that nearly all of the time is the machinery's: listing, reading and identifying a
-data set; `rtok attack`, its files and a report of them; and what an evaluation does after its last image, with ten rows
-for each. Every number of images has a process of its own. Seconds are the processor's (all threads), which other
-programs on the machine change little; memory is the peak above what the process had before.
+data set; `rtok attack`, its files and a report of them; what an evaluation does after its last image, with ten rows
+for each; and the search for neighbors, for one row of all images. Every number of images has a process of its own.
+Seconds are the processor's (all threads), which other programs on the machine change little; memory is the peak above
+what the process had before.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
+from torch.nn import functional as F
 
 from benchmarks.measure import written
 from benchmarks.ours import save_random
@@ -35,6 +38,7 @@ from rtok.data import open_source
 from rtok.data.loader import evaluation_batches
 from rtok.data.transforms import Transform
 from rtok.evaluation import make_adversarial_set
+from rtok.evaluation.retrieval import Gallery
 from rtok.files import write_json
 from rtok.reporting.report.write import write_report
 from rtok.results.columns import COLUMNS, paired_columns
@@ -46,6 +50,7 @@ from rtok.runs.journal import Journal
 
 MODEL, SIZE, BATCH = "timm:test_vit", 32, 250
 CLASSES, DISTINCT = 100, 64  # folders, and pictures that differ: the others are links to them
+WIDTH = 384  # of the features of a ViT-S
 COMMAND = "eval-features"
 # Ten rows an image: who is attacked under which threat.
 _DEFENDED = [("random", None, 0), ("random", None, 1), ("robust", "a", None), ("robust", "b", None)]
@@ -134,6 +139,19 @@ def results(images: int, folder: Path) -> dict[str, float]:
     return laps.finish()
 
 
+def retrieval(images: int, folder: Path) -> dict[str, float]:
+    """Seek the neighbors of all images for one row, which has two columns of it: a few batches, times all there are."""
+    made = torch.Generator().manual_seed(0)
+    keys, queries = [str(number) for number in range(images)], 32
+    gallery = Gallery(keys, F.normalize(torch.randn(images, WIDTH, generator=made), dim=-1))
+    laps, batches = Laps(), 5
+    for features in torch.randn(2 * batches, queries, WIDTH, generator=made):
+        gallery.retrieval(keys[:queries], gallery.vectors[:queries], features)
+    laps("one row")
+    laps["one row"] *= images / (batches * queries)
+    return laps.finish()
+
+
 def measured_rows(made: random.Random) -> Iterator[dict[str, Any]]:
     """The rows of one image, of random numbers."""
     columns = [column.key for column in COLUMNS[COMMAND] if column.mean and column.key not in ("gradients", "forwards")]
@@ -200,7 +218,12 @@ def encoding(size: int = 224, count: int = 20) -> dict[str, float]:
     return found
 
 
-PARTS: dict[str, Callable[[int, Path], dict[str, float]]] = {"data": data, "attack": attack, "results": results}
+PARTS: dict[str, Callable[[int, Path], dict[str, float]]] = {
+    "data": data,
+    "attack": attack,
+    "results": results,
+    "retrieval": retrieval,
+}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -23,13 +23,13 @@ def test_every_part_is_measured(
     scale.main(["--images", "70", "140", "--out", str(tmp_path / "scale.json")])
     *rows, encoding = json.loads((tmp_path / "scale.json").read_text())["rows"]
     assert [(row["part"], row["images"]) for row in rows] == [
-        (part, n) for part in ("data", "attack", "results") for n in (70, 140)
+        (part, n) for part in ("data", "attack", "results", "retrieval") for n in (70, 140)
     ]
     assert all(row["peak MiB"] >= 0 for row in rows)
     assert all(0 < row["of it, write images"] < row["attack"] for row in rows if row["part"] == "attack")
     assert encoding["rtok, ms"] < encoding["Pillow, ms"]
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    assert table[0] == "| part | step | 70 images | 140 images |" and len(table) == 2 + 4 + 5 + 4
+    assert table[0] == "| part | step | 70 images | 140 images |" and len(table) == 2 + 4 + 5 + 4 + 2
 
     lines = (tmp_path / "results-70" / "per_image.csv").read_text().splitlines()
     assert len(lines) == 1 + 10 * 70
