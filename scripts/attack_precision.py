@@ -54,8 +54,8 @@ def compare(name: str, attack: PGD | APGD, model: Model, backbone: Backbone, bat
         begin = time.process_time()
         found = [attacked(attack, model, batch, target, seed, backbone.std) for seed in range(seeds)]
         left[half], seconds[half] = torch.stack(found, 1).double(), time.process_time() - begin
-    paired = (left[half].mean(1).numpy() for half in (True, False))  # each seed starts both from the same point
-    low, high = difference_interval(*paired, list(batch.groups), (-1.0, 1.0))
+    rounded, exact = (left[half].mean(1).numpy() for half in (True, False))  # a seed starts both from the same point
+    low, high = difference_interval(rounded, exact, list(batch.groups), (-1.0, 1.0))
     means = [float(values.mean()) for values in left.values()]
     difference = f"{means[1] - means[0]:+.4f} [{low:+.4f}, {high:+.4f}]"
     return [name, f"{means[0]:.4f}", f"{means[1]:.4f}", difference, f"{seconds[True] / seconds[False]:.2f}"]
