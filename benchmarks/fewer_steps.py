@@ -35,7 +35,7 @@ from rtok.training.step import Trainer
 
 PLUGIN = Path(__file__).with_name("cheap_attacks.py")
 COSINES = (-1.0, 1.0)
-HEADINGS = ("attack", "step, s", "attack alone, s", "fidelity", "adaptive", "s.d. over seeds")
+HEADINGS = ("attack", "step, s", "attack alone, s", "fidelity", "adaptive ± s.d. over seeds")
 
 
 class Work:
@@ -118,17 +118,17 @@ def table(rows: list[dict[str, Any]], with_: list[str]) -> str:
     for row in rows:
         cells = [f"`{row['way']}`"]
         cells += [f"{statistics.median(row[f'{part}_seconds']):.2f}" for part in ("step", "attack")]
-        cells += [f"{row['fidelity']:.3f}", f"{row['adaptive']:.3f}{_interval(row['ci95'], '')}"]
-        cells += [f"{statistics.stdev(row['seed_means']):.3f}" if row["seeds"] > 1 else ""]
+        spread = f" ± {statistics.stdev(row['seed_means']):.3f}" if row["seeds"] > 1 else ""
+        cells += [f"{row['fidelity']:.3f}", f"{row['adaptive']:.3f}{spread}"]
         for other in with_:
             key = f"minus {other}"
-            cells.append(f"{row[key]:+.3f}{_interval(row[f'{key} ci95'], '+')}" if key in row else "")
+            cells.append(_difference(row[key], row[f"{key} ci95"]) if key in row else "")
         lines.append(" | ".join(cells))
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def _interval(bounds: tuple[float, float] | None, sign: str) -> str:
-    return "" if bounds is None else f" [{bounds[0]:{sign}.3f}, {bounds[1]:{sign}.3f}]"
+def _difference(value: float, interval: tuple[float, float] | None) -> str:
+    return f"{value:+.3f}" if interval is None else f"{value:+.3f} [{interval[0]:+.3f}, {interval[1]:+.3f}]"
 
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:

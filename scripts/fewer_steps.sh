@@ -17,7 +17,8 @@ lora() {  # NAME SEED ARGUMENT...
 
 for seed in ${*:-0 1 2}; do
   # one step: of 1.25 radii from a uniform start (Wong et al., 2020)
-  lora pgd-1 "$seed" --set attack.steps=1 --set attack.init=uniform --set attack.step=10/255
+  one=(--set attack.steps=1 --set attack.init=uniform --set attack.step=10/255)
+  lora pgd-1 "$seed" "${one[@]}"
   # the same, from the last visit's perturbation
   lora warm-1 "$seed" "${ours[@]}" --set "attack={method: warm-pgd, $in_its_ball, steps: 1, step: 10/255}"
   # of one radius from noise of two, in a ball of three
@@ -27,6 +28,13 @@ for seed in ${*:-0 1 2}; do
   done
   # like pgd-10, with the second to the seventh step on half of the patches
   lora patches-10 "$seed" "${ours[@]}" --set "attack={method: fewer-patches, $in_its_ball, step: 0.01, steps: 10, early: 6}"
+  # of half a radius from a uniform start, as in the ready configs `robust-lora-MODEL`
+  long=(--set "attack={$in_its_ball, step: 4/255, steps: 3}")
+  lora long-3 "$seed" "${long[@]}"
+  lora long-5 "$seed" "${long[@]}" --set attack.steps=5
+  # cheap attacks with less weight on clean features, which trades fidelity for robustness too
+  lora long-3-weight-0.3 "$seed" "${long[@]}" --set train.invariance_weight=0.3
+  lora pgd-1-weight-0.3 "$seed" "${one[@]}" --set train.invariance_weight=0.3
   defenses=$(printf ",%s" "$results"/*-seed-"$seed")
   "$rtok" eval-features --config configs/demo/eval-full.yaml "${size[@]}" --set precision=auto --set attack.steps=50 \
     --set "defense=[${defenses:1}]" --set 'threats=[adaptive]' --set sanity.images=0 --resume --out "$results/eval-$seed"
