@@ -35,6 +35,7 @@ from rtok.training.step import Trainer
 
 PLUGIN = Path(__file__).with_name("cheap_attacks.py")
 COSINES = (-1.0, 1.0)
+Ways = dict[str, dict[str, dict[str, tuple[float, float]]]]  # way, seed, image: fidelity and adaptive cosine
 HEADINGS = ("attack", "step, s", "attack alone, s", "fidelity", "adaptive ± s.d. over seeds")
 
 
@@ -69,44 +70,45 @@ def timed(configs: dict[str, Config], compute: Compute, turns: int) -> dict[str,
     return {way: {part: seconds[f"{way} {part}"] for part in ("attack", "step")} for way in works}
 
 
-def measured(folder: Path) -> tuple[list[str], dict[str, dict[str, Floats]]]:
-    """The photos that the images come from, and by way and column what the white-box attack left: (images, seeds)."""
-    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
+def measured(folder: Path) -> tuple[list[str], Ways]:
+    """The photos that the images come from, and what the white-box attack left of every way and seed."""
+    found: Ways = defaultdict(dict)
+    groups: dict[str, str] = {}
     for file in sorted(folder.glob("eval*/per_image.csv")):
         with file.open(newline="") as lines:
             for row in csv.DictReader(lines):
                 if (row["victim"], row["threat"]) == ("robust", "adaptive"):
                     way, _, seed = Path(row["defense"]).parent.name.rpartition("-seed-")
-                    found[way, seed][row["image"]] = row
-    images = sorted(next(iter(found.values())))
-    groups = [next(iter(found.values()))[image]["group"] for image in images]
-    ways: dict[str, dict[str, Floats]] = {}
-    for way in dict.fromkeys(way for way, _ in found):
-        seeds = [rows for (other, _), rows in sorted(found.items()) if other == way]
-        ways[way] = {
-            column: np.array([[float(rows[image][column]) for rows in seeds] for image in images])
-            for column in ("fidelity", "cosine_to_plain")
-        }
-    return groups, ways
+                    groups[row["image"]] = row["group"]
+                    values = float(row["fidelity"]), float(row["cosine_to_plain"])
+                    found[way].setdefault(seed, {})[row["image"]] = values
+    return [groups[image] for image in sorted(groups)], dict(found)
+
+
+def side_by_side(ways: Ways, way: str, seeds: list[str]) -> Floats:
+    """Fidelity and cosine of a way, (2, images, seeds)."""
+    images = [[values for _, values in sorted(ways[way][seed].items())] for seed in seeds]
+    return np.array(images).transpose(2, 1, 0)
 
 
 def compared(
-    groups: list[str], ways: dict[str, dict[str, Floats]], seconds: dict[str, dict[str, list[float]]], with_: list[str]
+    groups: list[str], ways: Ways, seconds: dict[str, dict[str, list[float]]], with_: list[str]
 ) -> list[dict[str, Any]]:
-    """One row per way; intervals are over photos and seeds."""
+    """One row per way; differences are of the seeds that both ways have, and intervals over photos and seeds."""
     rows = []
-    for way, columns in ways.items():
-        adaptive = columns["cosine_to_plain"]
-        row: dict[str, Any] = {"way": way, "seeds": adaptive.shape[1], "images": adaptive.shape[0]}
+    for way, by_seed in ways.items():
+        fidelity, adaptive = side_by_side(ways, way, sorted(by_seed))
+        row: dict[str, Any] = {"way": way, "seeds": sorted(by_seed), "images": len(groups)}
         row |= {f"{part}_seconds": values for part, values in seconds[way].items()}
-        row |= {"fidelity": columns["fidelity"].mean(), "adaptive": adaptive.mean()}
+        row |= {"fidelity": fidelity.mean(), "adaptive": adaptive.mean()}
         row["ci95"] = mean_interval(adaptive, groups, COSINES)
         row["seed_means"] = adaptive.mean(0).tolist()
         for other in with_:
             if other != way:
-                base = ways[other]["cosine_to_plain"]
-                row[f"minus {other}"] = adaptive.mean() - base.mean()
-                row[f"minus {other} ci95"] = difference_interval(adaptive, base, groups, COSINES)
+                both = sorted(by_seed.keys() & ways[other].keys())
+                one, base = (side_by_side(ways, name, both)[1] for name in (way, other))
+                row[f"minus {other}"] = one.mean() - base.mean()
+                row[f"minus {other} ci95"] = difference_interval(one, base, groups, COSINES)
         rows.append(row)
     return sorted(rows, key=lambda row: statistics.median(row["step_seconds"]))
 
@@ -118,7 +120,7 @@ def table(rows: list[dict[str, Any]], with_: list[str]) -> str:
     for row in rows:
         cells = [f"`{row['way']}`"]
         cells += [f"{statistics.median(row[f'{part}_seconds']):.2f}" for part in ("step", "attack")]
-        spread = f" ± {statistics.stdev(row['seed_means']):.3f}" if row["seeds"] > 1 else ""
+        spread = f" ± {statistics.stdev(row['seed_means']):.3f}" if len(row["seeds"]) > 1 else ""
         cells += [f"{row['fidelity']:.3f}", f"{row['adaptive']:.3f}{spread}"]
         for other in with_:
             key = f"minus {other}"

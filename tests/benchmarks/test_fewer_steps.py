@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.fewer_steps import compared, main, measured
+from benchmarks.fewer_steps import compared, main, measured, side_by_side
 from benchmarks.ours import save_random
 
 SECONDS = {"attack": [1.0, 3.0, 2.0], "step": [4.0, 6.0, 5.0]}
@@ -36,14 +36,17 @@ def test_seeds_are_side_by_side_and_differences_paired(tmp_path: Path) -> None:
     write_eval(tmp_path / "eval-3", {"": [1.0, 1.0, 1.0]}, victim="plain")
     groups, ways = measured(tmp_path)
     assert groups == ["photo 0", "photo 0", "photo 1"]
-    assert ways["pgd-3"]["cosine_to_plain"].tolist() == [[0.1, 0.3], [0.2, 0.4], [0.6, 0.8]]
+    assert side_by_side(ways, "pgd-3", ["0", "1"])[1].tolist() == [[0.1, 0.3], [0.2, 0.4], [0.6, 0.8]]
     low, high = compared(groups, ways, {"pgd-3": SECONDS, "pgd-30": SECONDS}, ["pgd-30"])
-    assert (low["way"], low["seeds"], low["images"]) == ("pgd-3", 2, 3)
+    assert (low["way"], low["seeds"], low["images"]) == ("pgd-3", ["0", "1"], 3)
     assert low["adaptive"] == pytest.approx(0.4) and low["fidelity"] == pytest.approx(0.9)
     assert low["seed_means"] == pytest.approx([0.3, 0.5])
     assert low["minus pgd-30"] == pytest.approx(-0.1) and "minus pgd-30" not in high
     begin, end = low["minus pgd-30 ci95"]
     assert begin < -0.1 < end
+    del ways["pgd-30"]["1"]  # then only the seed that both have is compared
+    alone, _ = compared(groups, ways, {"pgd-3": SECONDS, "pgd-30": SECONDS}, ["pgd-30"])
+    assert alone["minus pgd-30"] == pytest.approx(-0.1) and alone["adaptive"] == pytest.approx(0.4)
 
 
 def test_the_whole_benchmark(forgotten: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

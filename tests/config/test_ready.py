@@ -17,7 +17,7 @@ DINOV2 = {spec.name for spec in all_specs() if spec.family == "dinov2"}
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_named_model_has_a_ready_config(command: str) -> None:
-    variants = {f"robust-{kind}-{name}" for kind in ("lora", "deep-tokens") for name in NAMED}
+    variants = {f"{kind}-{name}" for kind in ("robust-lora", "robust-deep-tokens", "fast") for name in NAMED}
     assert set(ready_configs(command)) == NAMED | (variants if command == "train" else set())
 
 
@@ -38,12 +38,12 @@ def test_all_ready_configs_are_valid_and_counted(monkeypatch: pytest.MonkeyPatch
     for (command, name), text in texts.items():
         config = load_config(command, name)
         kind = config.to_dict()["defense"]["kind"] if command == "train" else "none"
-        assert name in (config.model.name, f"robust-{kind}-{config.model.name}")
+        assert name in (config.model.name, f"robust-{kind}-{config.model.name}", f"fast-{config.model.name}")
         assert config.out.name.startswith(name)
         # also by YAML 1.1, for editors
         assert yaml.safe_load(text)["model"]["name"] == config.model.name
         assert text.startswith("# ") and "MODEL" not in text
-    assert len(texts) == 64 + 2 * len(NAMED)
+    assert len(texts) == 64 + 3 * len(NAMED)
     assert {name for name in all_ready() if not name.startswith(("demo/", "protocols/"))} == {
         f"{command}/{name}" for command, name in texts
     }
