@@ -47,6 +47,7 @@ step() {
     eval-ensemble) evaluate "$1" "lora-8 $seeds" "${unchecked[@]}" --set 'threats=[transfer, adaptive]' --set attack.variants="$ensemble" ;;
     eval-ensemble-kinds)
       evaluate "$1" "$others" "${unchecked[@]}" --set 'threats=[transfer, adaptive]' --set attack.variants="$ensemble" ;;
+    eval-restarts) evaluate "$1" "tokens-paper lora-8 $seeds lora-32" "${unchecked[@]}" --set 'threats=[transfer, adaptive]' --set attack.restarts=5 ;;
     eval-checked) evaluate "$1" "lora-8 $seeds" --set 'threats=[transfer, adaptive]' ;;
     eval-1 | eval-2 | eval-4)
       evaluate "$1" lora-8 "${unchecked[@]}" --set 'threats=[transfer, adaptive]' \
@@ -59,6 +60,6 @@ step() {
 }
 
 for name in ${*:-$every $seeds lora-8-no-ramp lora-8-invariance-0.3 lora-8-invariance-3 eval-kinds eval-per-image eval-ensemble eval-ensemble-kinds \
-  eval-checked eval-1 eval-2 eval-4 eval-changes}; do
+  eval-restarts eval-checked eval-1 eval-2 eval-4 eval-changes}; do
   step "$name"
 done
