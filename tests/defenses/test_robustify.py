@@ -85,7 +85,7 @@ def test_it_is_the_backbone_with_tokens(tiny: Any, name: str) -> None:
     model = tiny(name)
     backbone = model.load()
     images = model.images()
-    robust = robustify(model.vit, tokens())
+    robust = robustify(backbone.vit, tokens())
     normalized = (images - backbone.mean) / backbone.std
     with torch.no_grad():
         found = robust(normalized) if backbone.kind == "embedding" else robust.forward_features(normalized)
