@@ -47,7 +47,7 @@ def passes(forward: Callable[[], object]) -> tuple[int, int]:
     A frozen product costs one product backward (the input's gradient), attention's two products cost two each.
     What an implementation recomputes is not counted: the limit is what the mathematics needs.
     """
-    onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # of frozen products on a CPU; torch does not count it
+    onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # frozen products; torch does not count it
     counter = FlopCounterMode(display=False, custom_mapping={onednn: _product_flops} if onednn else {})
     with torch.no_grad(), counter:
         forward()
