@@ -14,7 +14,6 @@ import csv
 import statistics
 import time
 from collections import defaultdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,10 @@ import numpy as np
 import torch
 
 from benchmarks.measure import in_turns, written
+from benchmarks.ours import batch_of
 from rtok.compute import Compute
 from rtok.config.load import load_config
 from rtok.config.schema import Config
-from rtok.data.loader import Batch
 from rtok.models.backbone import Backbone
 from rtok.plugins import load_plugin
 from rtok.setup import open_backbone
@@ -44,8 +43,7 @@ class Work:
 
     def __init__(self, config: Config, backbone: Backbone, compute: Compute) -> None:
         images = torch.rand(config.train.batch_size, 3, *backbone.image_size)
-        keys = tuple(map(str, range(len(images))))
-        self.batch = Batch(images.to(compute.device), keys, None, keys, (0,) * len(keys))
+        self.batch = batch_of(images.to(compute.device))
         self.trainees = make_trainees(config, backbone, compute.device)
         self.trainer = Trainer(config, compute, backbone, self.trainees)
         self.last = config.train.total_steps  # where the radius is whole
@@ -64,9 +62,8 @@ def timed(configs: dict[str, Config], compute: Compute, turns: int) -> dict[str,
     """Seconds of the processor of both parts, by way."""
     backbone = open_backbone(next(iter(configs.values())).model, compute)
     works = {way: Work(config, backbone, compute) for way, config in configs.items()}
-    calls = {(way, part): partial(getattr(work, part)) for way, work in works.items() for part in ("attack", "step")}
-    named = {" ".join(name): call for name, call in calls.items()}
-    seconds = in_turns(named, turns, compute.device, clock=time.process_time)
+    calls = {f"{way} {part}": getattr(work, part) for way, work in works.items() for part in ("attack", "step")}
+    seconds = in_turns(calls, turns, compute.device, clock=time.process_time)
     return {way: {part: seconds[f"{way} {part}"] for part in ("attack", "step")} for way in works}
 
 

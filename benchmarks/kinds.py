@@ -17,10 +17,9 @@ import torch
 
 from benchmarks.measure import in_turns, peak_memory, written
 from benchmarks.memory import peaks
-from benchmarks.ours import load_random, make_config
+from benchmarks.ours import batch_of, load_random, make_config
 from rtok.compute import Compute
 from rtok.config.registry import DEFENSES
-from rtok.data.loader import Batch
 from rtok.models.backbone import Backbone
 from rtok.training.loop import make_trainees
 from rtok.training.step import Trainer
@@ -40,8 +39,7 @@ class Work:
         self.trainee = make_trainees(config, backbone, compute.device)[0]
         self.trainer = Trainer(config, compute, backbone, [self.trainee])
         images = torch.rand(options.batch, 3, options.image_size, options.image_size)
-        keys = tuple(map(str, range(options.batch)))
-        self.batch = Batch(images.to(compute.device), keys, None, keys, (0,) * options.batch)
+        self.batch = batch_of(images.to(compute.device))
         self.attacked = self.trainer.attacker.on_plain(1, self.batch)
 
     @property

@@ -32,8 +32,7 @@ class Ours:
 
     def __init__(self, config: Config, backbone: Backbone, compute: Compute, images: Tensor, victims: int) -> None:
         self.images = images
-        keys = tuple(f"{b}.png" for b in range(len(images)))
-        self.batch = Batch(images, keys, None, keys, (0,) * len(keys))
+        self.batch = batch_of(images)
         trainees = make_trainees(config, backbone, compute.device)
         self.trainer = Trainer(config, compute, backbone, trainees)
         self.pgd = build(config.attacks[0])
@@ -74,6 +73,12 @@ class Ours:
     def evaluation(self) -> None:
         """One batch of evaluation under `transfer`."""
         self.evaluator.evaluate(self.batch)
+
+
+def batch_of(images: Tensor) -> Batch:
+    """A batch of images in [0, 1], as a loader gives it to a training that sees them for the first time."""
+    keys = tuple(f"{b}.png" for b in range(len(images)))
+    return Batch(images, keys, None, keys, (0,) * len(keys))
 
 
 def make_config(model: str, image_size: int, batch: int, steps: int, **more: Any) -> Config:

@@ -32,6 +32,16 @@ def _one_thread() -> None:
 
 
 @pytest.fixture
+def set_threads() -> Iterator[Callable[[int], None]]:
+    """Set how many threads torch has, until the test ends."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test registers, and the plugin files that it loads, are forgotten after it."""
     from rtok.config.registry import ATTACKS, DATASETS, DEFENSES, THREATS

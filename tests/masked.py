@@ -16,6 +16,7 @@ from torch import Tensor
 from rtok.config.schema import Config
 from rtok.defenses import RobustnessTokens
 from rtok.models import Backbone, Features
+from tests.tiny import save_test_vit
 
 CLASSES = ("dark", "red", "light")
 MODEL, WIDTH = "timm:test_vit", 64
@@ -47,13 +48,8 @@ def masked_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights of timm's `test_vit`: six blocks of width 64."""
-    import timm
-    from safetensors.torch import save_file
-
-    g = torch.Generator().manual_seed(0)
-    state = timm.create_model("test_vit", num_classes=0).state_dict()
     path = tmp_path_factory.mktemp("weights") / "test_vit.safetensors"
-    save_file({name: 0.3 * torch.randn(tensor.shape, generator=g) for name, tensor in state.items()}, path)
+    save_test_vit(path)
     return path
 
 

@@ -35,6 +35,17 @@ class Tiny:
         return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
+def save_test_vit(path: Path) -> None:
+    """Write random weights of timm's `test_vit`: six blocks of width 64."""
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    generator = torch.Generator().manual_seed(0)
+    state = timm.create_model("test_vit", num_classes=0).state_dict()
+    save_file({name: 0.3 * torch.randn(tensor.shape, generator=generator) for name, tensor in state.items()}, path)
+
+
 def tiny_maker(folder: Path) -> Callable[..., Tiny]:
     """Return what makes tiny models whose files lie in a folder."""
     import timm

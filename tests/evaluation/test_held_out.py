@@ -17,6 +17,7 @@ from rtok.results.columns import COLUMNS
 from rtok.results.files import read_results
 from rtok.training import train
 from rtok.training.step import Trainer
+from tests.training.runs import interrupted_at
 
 
 def training(settings: dict[str, Any], out: Path) -> Config:
@@ -58,15 +59,8 @@ def test_images_of_the_training_are_counted_and_named(
 def test_what_was_seen_survives_a_resumption(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, step = training(settings, tmp_path / "stopped"), Trainer.step
-
-    def stop(self: Trainer, number: int, batch: Any) -> Any:
-        if number == 2:
-            raise KeyboardInterrupt
-        return step(self, number, batch)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Trainer, "step", stop)
+    config = training(settings, tmp_path / "stopped")
+    with interrupted_at(monkeypatch, step=2):
         train(config)
     stopped = train(config, resume=True)
     whole = train(config.model_copy(update={"out": tmp_path / "whole"}))

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
 
 from rtok.config.registry import DEFENSES
 from rtok.config.schema import Config
 from rtok.evaluation import evaluate_features
 from rtok.training import train
+from tests.tiny import save_test_vit
 
 SMALLEST: dict[str, dict[str, Any]] = {
     "tokens": {"count": 2},
@@ -26,10 +26,7 @@ SMALLEST: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def small(settings: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
-    vit = timm.create_model("test_vit", num_classes=0)
-    generator = torch.Generator().manual_seed(0)
-    state = {name: 0.3 * torch.randn(tensor.shape, generator=generator) for name, tensor in vit.state_dict().items()}
-    save_file(state, tmp_path / "vit.safetensors")
+    save_test_vit(tmp_path / "vit.safetensors")
     model = {"name": "timm:test_vit", "weights": str(tmp_path / "vit.safetensors"), "image_size": 32}
     return {**settings, "model": model, "attack": {"preset": "standard", "steps": 3}}
 

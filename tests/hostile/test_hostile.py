@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from rtok.cli.app import build
 from tests.hostile import checkpoints, configs, pictures, yaml_files
 from tests.hostile.case import Case, World
+from tests.tiny import save_test_vit
 
 CASES = {
     f"{module.__name__.rpartition('.')[2]}: {case.name}": case
@@ -25,13 +25,9 @@ CASES = {
 @pytest.fixture(scope="session")
 def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A config of one step on a tiny model and one picture."""
-    import timm
-    from safetensors.torch import save_file
 
     root = tmp_path_factory.mktemp("good")
-    g = torch.Generator().manual_seed(0)
-    state = timm.create_model("test_vit", num_classes=0).state_dict()
-    save_file({name: 0.3 * torch.randn(t.shape, generator=g) for name, t in state.items()}, root / "vit.safetensors")
+    save_test_vit(root / "vit.safetensors")
     for name in "ab":
         (root / "pictures" / name).mkdir(parents=True)
         (root / "pictures" / name / "0.png").write_bytes(pictures.encoded())

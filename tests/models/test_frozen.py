@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -79,21 +80,17 @@ def test_another_operator_of_that_name_is_left_alone(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("widths", [(768, 10), (384, 1152), (1536, 384)])
 @pytest.mark.parametrize("tokens", [1, 17, 50])
 def test_a_row_has_the_same_bits_in_any_batch_and_with_any_number_of_threads(
-    widths: tuple[int, int], tokens: int
+    widths: tuple[int, int], tokens: int, set_threads: Callable[[int], None]
 ) -> None:
     torch.manual_seed(0)
     layer, x = frozen_copy(nn.Linear(*widths)), torch.randn(8, tokens, widths[0])
-    threads = torch.get_num_threads()
     found = []
-    try:
-        for number in (1, 2):
-            torch.set_num_threads(number)
-            for batch in (1, 2, 3, 8):
-                product, gradient = product_and_gradient(layer, x[:batch])
-                assert torch.equal(layer(x[:batch]), product)
-                found.append((product[0], gradient[0]))
-    finally:
-        torch.set_num_threads(threads)
+    for number in (1, 2):
+        set_threads(number)
+        for batch in (1, 2, 3, 8):
+            product, gradient = product_and_gradient(layer, x[:batch])
+            assert torch.equal(layer(x[:batch]), product)
+            found.append((product[0], gradient[0]))
     assert all(torch.equal(mine, first) for pair in found for mine, first in zip(pair, found[0], strict=True))
 
 

@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 
 from tests.reliability.warm import Warm
+from tests.tiny import save_test_vit
 
 MODEL, WIDTH = "timm:test_vit", 64
 
@@ -25,16 +26,11 @@ def warm() -> Iterator[Warm]:
 @pytest.fixture(scope="session")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights, tokens, a set with classes and one with masks."""
-    import timm
-    import torch
-    from safetensors.torch import save_file
 
     from rtok.defenses import RobustnessTokens
 
     root = tmp_path_factory.mktemp("inputs")
-    g = torch.Generator().manual_seed(0)
-    state = timm.create_model("test_vit", num_classes=0).state_dict()
-    save_file({name: 0.3 * torch.randn(t.shape, generator=g) for name, t in state.items()}, root / "vit.safetensors")
+    save_test_vit(root / "vit.safetensors")
     tokens = RobustnessTokens.draw(3, WIDTH, std=1.0, backbone=MODEL, image_size=(32, 32))
     tokens.save(root / "tokens.safetensors")
     random = np.random.default_rng(0)

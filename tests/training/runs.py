@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from rtok.config.schema import Config
+from rtok.training.step import Trainer
 
 # The smallest of each kind. Adam turns a gradient that is float noise into a whole step, so where parameters of runs
 # that sum in another order are compared, and some gradients are near zero, SGD takes the steps.
@@ -73,3 +78,25 @@ ALL = {
     "lr": 0.3,
     "validate": {"every": 1, "images": 2, "attack": {"steps": 1}},
 }
+
+
+@contextmanager
+def interrupted_at(monkeypatch: pytest.MonkeyPatch, step: int) -> Iterator[None]:
+    """Expect that the user interrupts a training in here at this step."""
+    take = Trainer.step
+
+    def interrupted(self: Trainer, number: int, batch: Any) -> list[dict[str, Any]]:
+        if number == step:
+            raise KeyboardInterrupt
+        return take(self, number, batch)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "step", interrupted)
+        yield
+
+
+def wait_for_rows(out: Path, rows: int) -> None:
+    """Wait until a training in another process has written so many rows of metrics, two minutes at most."""
+    journal, deadline = out / "metrics.jsonl", time.monotonic() + 120
+    while time.monotonic() < deadline and not (journal.exists() and journal.read_bytes().count(b"\n") >= rows):
+        time.sleep(0.005)

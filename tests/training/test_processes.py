@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import yaml
 from safetensors.torch import load_file
 
 from rtok.training import train
-from tests.training.runs import ALL, KINDS, SGD, assert_same, config, metrics, tokens
+from tests.training.runs import ALL, KINDS, SGD, assert_same, config, metrics, tokens, wait_for_rows
 
 
 @pytest.mark.parametrize("changes", [{}, {**ALL, **SGD}], ids=str)
@@ -73,10 +72,7 @@ def test_two_killed_processes_resume_to_the_tokens_of_one(
         env={**os.environ, "PYTHONPATH": os.getcwd()},
         start_new_session=True,
     )
-    journal = tmp_path / "cut" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (journal.exists() and journal.read_bytes().count(b"\n") >= 3):
-        time.sleep(0.005)
+    wait_for_rows(tmp_path / "cut", 3)
     workers = [int(pid) for pid in _children(killed.pid)]
     for pid in (killed.pid, *workers):
         os.kill(pid, signal.SIGKILL)

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,18 @@ import yaml
 
 from rtok.errors import UserError
 from rtok.training import train
-from rtok.training.step import Trainer
-from tests.training.runs import ALL, FILES, KINDS, assert_same, config, metrics, tokens, without_seconds
+from tests.training.runs import (
+    ALL,
+    FILES,
+    KINDS,
+    assert_same,
+    config,
+    interrupted_at,
+    metrics,
+    tokens,
+    wait_for_rows,
+    without_seconds,
+)
 
 
 @pytest.mark.parametrize(
@@ -39,15 +48,7 @@ def test_an_interrupted_run_resumes_to_the_same_defense(
     every_two = {"steps": 5, "batch_size": 3, "checkpoint_every": 2, **changes}
     train(config(small, out=tmp_path / "whole", tokens=KINDS[kind], train=every_two))
     cut = config(small, out=tmp_path / "cut", tokens=KINDS[kind], train=every_two)
-    step = Trainer.step
-
-    def interrupted(self: Trainer, number: int, batch: Any) -> list[dict[str, Any]]:
-        if number == 4:
-            raise KeyboardInterrupt
-        return step(self, number, batch)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Trainer, "step", interrupted)
+    with interrupted_at(monkeypatch, step=4):
         train(cut)
     assert not list(cut.out.glob("*.safetensors"))
     train(cut, resume=True)
@@ -76,10 +77,7 @@ def test_a_killed_run_resumes_to_the_same_tokens(
     train(config(settings, train=settings["train"], out=tmp_path / "whole"))
     command = [sys.executable, "-m", "rtok", "train", "--config", str(file), "--out", str(tmp_path / "cut")]
     killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": os.getcwd()})
-    journal = tmp_path / "cut" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (journal.exists() and journal.read_bytes().count(b"\n") >= 4):
-        time.sleep(0.005)
+    wait_for_rows(tmp_path / "cut", 4)
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
     done = run_rtok("train", "--config", file, "--out", tmp_path / "cut", "--resume")

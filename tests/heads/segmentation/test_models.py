@@ -209,17 +209,16 @@ def test_a_model_is_named_in_an_mmseg_config(tiny: Callable, tmp_path) -> None: 
     torch.testing.assert_close(second.flatten(2), expected[1][:, 1:].transpose(1, 2))
 
 
-def test_a_frozen_head_gives_a_map_the_same_bits_in_any_batch_and_with_any_number_of_threads() -> None:
+def test_a_frozen_head_gives_a_map_the_same_bits_in_any_batch_and_with_any_number_of_threads(
+    set_threads: Callable[[int], None],
+) -> None:
     torch.manual_seed(0)
     head, maps = build_head(384, 1, 150).eval(), torch.randn(4, 384, 7, 7)
     trained = head((maps,)).detach()
     head.requires_grad_(False)
-    threads, found = torch.get_num_threads(), []
-    try:
-        for number in (1, 2):
-            torch.set_num_threads(number)
-            found += [head((maps[:batch],))[0] for batch in (1, 2, 4)]
-    finally:
-        torch.set_num_threads(threads)
+    found = []
+    for number in (1, 2):
+        set_threads(number)
+        found += [head((maps[:batch],))[0] for batch in (1, 2, 4)]
     assert all(torch.equal(one, found[0]) for one in found)
     torch.testing.assert_close(head((maps,)), trained, rtol=1e-5, atol=1e-5)
