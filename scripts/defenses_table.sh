@@ -27,6 +27,7 @@ others="tokens-paper tokens deep-tokens lora-2 lora-32 weights"
 every="lora-8 $others"
 unchecked=(--set sanity.images=0)
 ensemble='[{}, {init: transfer}, {features: cls}, {layer: 0.5}]'
+strongest='[{restarts: 5}, {init: transfer}, {features: cls}, {layer: 0.5}]'
 
 step() {
   case $1 in
@@ -48,6 +49,9 @@ step() {
     eval-ensemble-kinds)
       evaluate "$1" "$others" "${unchecked[@]}" --set 'threats=[transfer, adaptive]' --set attack.variants="$ensemble" ;;
     eval-restarts) evaluate "$1" "tokens-paper lora-8 $seeds lora-32" "${unchecked[@]}" --set 'threats=[transfer, adaptive]' --set attack.restarts=5 ;;
+    eval-strongest) evaluate "$1" "tokens-paper lora-8" "${unchecked[@]}" --set attack.variants="$strongest" ;;
+    eval-strongest-seeds)
+      evaluate "$1" "lora-8 $seeds" "${unchecked[@]}" --set 'threats=[transfer, adaptive]' --set attack.variants="$strongest" ;;
     eval-checked) evaluate "$1" "lora-8 $seeds" --set 'threats=[transfer, adaptive]' ;;
     eval-1 | eval-2 | eval-4)
       evaluate "$1" lora-8 "${unchecked[@]}" --set 'threats=[transfer, adaptive]' \
@@ -60,6 +64,6 @@ step() {
 }
 
 for name in ${*:-$every $seeds lora-8-no-ramp lora-8-invariance-0.3 lora-8-invariance-3 eval-kinds eval-per-image eval-ensemble eval-ensemble-kinds \
-  eval-restarts eval-checked eval-1 eval-2 eval-4 eval-changes}; do
+  eval-restarts eval-strongest eval-strongest-seeds eval-checked eval-1 eval-2 eval-4 eval-changes}; do
   step "$name"
 done

@@ -54,7 +54,7 @@ class ExtractedConfig(Section):
     queries_per_image: SmallCount | None = Field(
         None, description="Ask about each attacked image instead: itself, then this many less one noisy versions of it."
     )
-    steps: Count = Field(60, description="Steps of the fit (Adam), with 8 images each.")
+    steps: Count = Field(100, description="Steps of the fit (Adam), with 8 images each.")
     lr: Positive | None = Field(
         None,
         description="The learning rate; it falls to zero along half a cosine. Null: the kind's own, 0.01 for tokens "

@@ -73,15 +73,15 @@ def test_protocol_v1_does_not_change() -> None:
     assert {(attack.method, attack.counts["steps"], attack.counts["restarts"]) for attack in config.attacks} == {
         ("apgd", 100, 1)
     }
-    changes = [{}, {"init": "transfer"}, {"features": "cls"}, {"layer": 0.5}]
+    changes = [{"restarts": 5}, {"init": "transfer"}, {"features": "cls"}, {"layer": 0.5}]
     assert all(attack.model_dump()["variants"] == changes for attack in config.attacks)
     assert config.threats == ["transfer", "informed", "extracted", "adaptive"]
     assert config.extracted and config.extracted.model_dump() == {
-        **{"queries": None, "queries_per_image": 2, "steps": 60, "lr": None}
+        **{"queries": None, "queries_per_image": 2, "steps": 100, "lr": None}
     }
     about = (config.data.limit, config.data.limit_per_group, config.data.resize, config.data.split)
     assert about == (200, 20, "squash", "val") and config.model.size == (224, 224)
-    assert (config.control_draws, config.seed, config.precision) == (5, 0, "fp32")
+    assert (config.control_draws, config.seed, config.precision) == (3, 0, "fp32")
 
 
 def test_without_a_protocol_nothing_is_fixed() -> None:
