@@ -76,7 +76,7 @@ def measure(model: str, batch: int, options: argparse.Namespace, compute: Comput
 
 def part_works(
     part: str, ours: Ours, reference: naive.NaiveModel | None, x: torch.Tensor, options: argparse.Namespace
-) -> dict[str, Callable[[], None]]:
+) -> dict[str, Callable[[], object]]:
     """The naive path (if wanted) and ours, for one part."""
     if part == "peers":
         if reference is None:
@@ -102,7 +102,7 @@ def report(
     model: str,
     batch: int,
     part: str,
-    works: dict[str, Callable[[], None]],
+    works: dict[str, Callable[[], object]],
     ours: Ours,
     rate: float,
     options: argparse.Namespace,

@@ -7,7 +7,7 @@ import math
 import resource
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from rtok.runs.record import versions
 
 
 def in_turns(
-    works: dict[str, Callable[[], None]],
+    works: Mapping[str, Callable[[], object]],
     repeats: int,
     device: torch.device,
     clock: Callable[[], float] = time.perf_counter,
@@ -87,7 +87,7 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def peak_memory(work: Callable[[], None], device: torch.device) -> int | None:
+def peak_memory(work: Callable[[], object], device: torch.device) -> int | None:
     """Bytes at the peak of one call on a GPU; None on the CPU, where a process has one peak for all it did."""
     if device.type != "cuda":
         return None

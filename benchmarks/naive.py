@@ -21,8 +21,9 @@ class NaiveModel(torch.nn.Module):
 
     def __init__(self, timm_name: str, image_size: int, count: int = 10) -> None:
         super().__init__()
-        self.vit: Any = timm.create_model(timm_name, img_size=image_size, num_classes=0).eval()
-        self.tokens = torch.nn.Parameter(0.01 * torch.randn(1, count, self.vit.embed_dim))
+        vit: Any = timm.create_model(timm_name, img_size=image_size, num_classes=0).eval()
+        self.vit = vit
+        self.tokens = torch.nn.Parameter(0.01 * torch.randn(1, count, vit.embed_dim))
 
     def forward(self, x: Tensor, with_tokens: bool) -> Tensor:
         """Features (B, 1+P, D) of normalized images."""

@@ -106,6 +106,6 @@ def load_random(model: str, image_size: int) -> Any:
 def save_random(model: str, path: Path) -> None:
     """Write random weights."""
     spec = find(model)
-    classes = {} if spec.kind == "embedding" else {"num_classes": 0}
+    classes: dict[str, Any] = {} if spec.kind == "embedding" else {"num_classes": 0}
     vit = timm.create_model(spec.timm_name, img_size=spec.native_size, **classes)
     save_file({name: tensor.contiguous() for name, tensor in vit.state_dict().items()}, path)

@@ -7,6 +7,7 @@ every step, and once with them frozen.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 
 import torch
@@ -24,6 +25,9 @@ LIBRARIES = ("foolbox", "torchattacks")
 
 class AsLoaded(nn.Module):
     """A ViT of timm and a linear head on its class token, as users put them together."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, reference: NaiveModel, backbone: Backbone) -> None:
         super().__init__()
@@ -60,8 +64,12 @@ def works(reference: NaiveModel, backbone: Backbone, images: Tensor, steps: int)
     for library in (library for library in LIBRARIES if find_spec(library)):
         for name, trained in (("as loaded", True), ("frozen", False)):
             attack = {"foolbox": _foolbox, "torchattacks": _torchattacks}[library](loaded, images, labels, steps)
-            found[f"{library}, {name}"] = lambda attack=attack, trained=trained: attack(loaded.requires_grad_(trained))
+            found[f"{library}, {name}"] = partial(_timed, attack, loaded, trained)
     return found
+
+
+def _timed(attack: Callable[[nn.Module], object], model: nn.Module, trained: bool) -> object:
+    return attack(model.requires_grad_(trained))
 
 
 def _foolbox(model: nn.Module, images: Tensor, labels: Tensor, steps: int) -> Callable[[nn.Module], object]:

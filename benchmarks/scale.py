@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -108,9 +109,9 @@ def attack(images: int, folder: Path) -> dict[str, float]:
         spent += time.process_time() - begin
         return rows
 
-    SetWriter.write = timed  # type: ignore[method-assign]
     laps = Laps()
-    made = make_adversarial_set(Config.model_validate(_settings(root, folder)))
+    with patch.object(SetWriter, "write", timed):
+        made = make_adversarial_set(Config.model_validate(_settings(root, folder)))
     laps("attack")
     laps["of it, write images"] = spent
     AdversarialSet.open(made.out)
@@ -155,7 +156,7 @@ def retrieval(images: int, folder: Path) -> dict[str, float]:
 def measured_rows(made: random.Random) -> Iterator[dict[str, Any]]:
     """The rows of one image, of random numbers."""
     columns = [column.key for column in COLUMNS[COMMAND] if column.mean and column.key not in ("gradients", "forwards")]
-    about = {
+    about: dict[str, Any] = {
         "attack": "standard",
         "norm": "linf",
         "eps": 8 / 255,

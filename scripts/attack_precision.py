@@ -28,7 +28,7 @@ from rtok.models.backbone import Backbone
 from rtok.models.half import pays
 from rtok.statistics import difference_interval
 
-ATTACKS = {
+ATTACKS: dict[str, PGD | APGD] = {
     "PGD, 15 steps": PGD(eps=8 / 255, units="normalized", step=0.01, steps=15, axis="channel"),
     "Auto-PGD, 100 steps": APGD(eps=8 / 255, units="normalized", steps=100, axis="channel"),
 }
@@ -55,7 +55,9 @@ def compare(name: str, attack: PGD | APGD, model: Model, backbone: Backbone, bat
         found = [attacked(attack, model, batch, target, seed, backbone.std) for seed in range(seeds)]
         left[half], seconds[half] = torch.stack(found, 1).double(), time.process_time() - begin
     rounded, exact = (left[half].mean(1).numpy() for half in (True, False))  # a seed starts both from the same point
-    low, high = difference_interval(rounded, exact, list(batch.groups), (-1.0, 1.0))
+    interval = difference_interval(rounded, exact, list(batch.groups), (-1.0, 1.0))
+    assert interval is not None  # there are several photos, and cosines have limits
+    low, high = interval
     means = [float(values.mean()) for values in left.values()]
     difference = f"{means[1] - means[0]:+.4f} [{low:+.4f}, {high:+.4f}]"
     return [name, f"{means[0]:.4f}", f"{means[1]:.4f}", difference, f"{seconds[True] / seconds[False]:.2f}"]

@@ -171,7 +171,7 @@ def _hits(rng: np.random.Generator, groups: Clusters, correlation: float, truth:
     if draws > 1:
         own = rng.normal(size=(samples, 1, draws)) * 0.1**0.5 + rng.normal(size=(samples, n, draws)) * 0.3**0.5
         values = 0.6**0.5 * values + own
-    return (values < _quantile(truth)) * 1.0
+    return np.where(values < _quantile(truth), 1.0, 0.0)
 
 
 SYMMETRIC: dict[str, Scenario] = {

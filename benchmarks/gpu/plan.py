@@ -7,12 +7,14 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
 
+from rtok.config.schema import Compile, Precision
+
 MODELS = ("dinov2_vits14", "dinov2_vitb14", "dinov2_vitl14", "dinov2_vitg14")
 NAMES = {"tiny": "timm:test_vit"}  # a model for trials on a CPU
 BATCHES = (8, 32)
 PRECISIONS = ("bf16", "tf32", "fp32")
 # What a mode is called here, and in `compile` of a config.
-MODES = {
+MODES: dict[str, Compile] = {
     "eager": False,
     "graphs": "cuda-graphs",
     "compile": "default",
@@ -36,7 +38,7 @@ class Cell:
     part: str
     model: str
     batch: int
-    precision: str
+    precision: Precision
     mode: str
 
     def as_dict(self) -> dict[str, Any]:
@@ -61,7 +63,7 @@ def plan(options: argparse.Namespace) -> list[list[Cell]]:
     first = [model for model in options.models if model not in last]
     best, *further = options.precisions
 
-    def steps(model: str, modes: list[str], precisions: list[str], batches: list[int]) -> list[Cell]:
+    def steps(model: str, modes: list[str], precisions: list[Precision], batches: list[int]) -> list[Cell]:
         return [Cell(STEP, model, *which) for which in product(batches, precisions, modes)]
 
     def quick(model: str) -> list[Cell]:
