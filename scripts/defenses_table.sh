@@ -43,12 +43,11 @@ step() {
     lora-8-no-ramp) lora "$1" 8 0 --set train.eps_schedule=null ;;
     lora-8-invariance-0.3) lora "$1" 8 0 --set train.invariance_weight=0.3 ;;
     lora-8-invariance-3) lora "$1" 8 0 --set train.invariance_weight=3 ;;
-    eval-kinds) evaluate "$1" "$every" "${unchecked[@]}" ;;
-    eval-per-image) evaluate "$1" tokens-paper "${unchecked[@]}" --set 'extracted={queries_per_image: 2, steps: 150}' ;;
-    eval-ensemble) evaluate "$1" "lora-8 $seeds" "${unchecked[@]}" --set 'threats=[transfer, adaptive]' --set attack.variants="$ensemble" ;;
+    eval-kinds) evaluate "$1" "$every" "${unchecked[@]}" --set extracted.steps=60 ;;
+    eval-per-image) evaluate "$1" tokens-paper "${unchecked[@]}" --set 'extracted={queries_per_image: 2}' ;;
     eval-ensemble-kinds)
       evaluate "$1" "$others" "${unchecked[@]}" --set 'threats=[transfer, adaptive]' --set attack.variants="$ensemble" ;;
-    eval-restarts) evaluate "$1" "tokens-paper lora-8 $seeds lora-32" "${unchecked[@]}" --set 'threats=[transfer, adaptive]' --set attack.restarts=5 ;;
+    eval-restarts) evaluate "$1" lora-32 "${unchecked[@]}" --set 'threats=[transfer, adaptive]' --set attack.restarts=5 ;;
     eval-strongest) evaluate "$1" "tokens-paper lora-8" "${unchecked[@]}" --set attack.variants="$strongest" ;;
     eval-strongest-seeds)
       evaluate "$1" "lora-8 $seeds" "${unchecked[@]}" --set 'threats=[transfer, adaptive]' --set attack.variants="$strongest" ;;
@@ -63,7 +62,7 @@ step() {
   esac
 }
 
-for name in ${*:-$every $seeds lora-8-no-ramp lora-8-invariance-0.3 lora-8-invariance-3 eval-kinds eval-per-image eval-ensemble eval-ensemble-kinds \
+for name in ${*:-$every $seeds lora-8-no-ramp lora-8-invariance-0.3 lora-8-invariance-3 eval-kinds eval-per-image eval-ensemble-kinds \
   eval-restarts eval-strongest eval-strongest-seeds eval-checked eval-1 eval-2 eval-4 eval-changes}; do
   step "$name"
 done
