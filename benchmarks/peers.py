@@ -64,11 +64,11 @@ def works(reference: NaiveModel, backbone: Backbone, images: Tensor, steps: int)
     for library in (library for library in LIBRARIES if find_spec(library)):
         for name, trained in (("as loaded", True), ("frozen", False)):
             attack = {"foolbox": _foolbox, "torchattacks": _torchattacks}[library](loaded, images, labels, steps)
-            found[f"{library}, {name}"] = partial(_timed, attack, loaded, trained)
+            found[f"{library}, {name}"] = partial(_attacked, attack, loaded, trained)
     return found
 
 
-def _timed(attack: Callable[[nn.Module], object], model: nn.Module, trained: bool) -> object:
+def _attacked(attack: Callable[[nn.Module], object], model: nn.Module, trained: bool) -> object:
     return attack(model.requires_grad_(trained))
 
 

@@ -26,8 +26,10 @@ seeds="lora-8-seed-1 lora-8-seed-2"
 others="tokens-paper tokens deep-tokens lora-2 lora-32 weights"
 every="lora-8 $others"
 unchecked=(--set sanity.images=0)
-ensemble='[{}, {init: transfer}, {features: cls}, {layer: 0.5}]'
-strongest='[{restarts: 5}, {init: transfer}, {features: cls}, {layer: 0.5}]'
+white_box=(--set 'threats=[transfer, adaptive]')
+variants() {  # CHANGE: what the variant on all features changes
+  echo "attack.variants=[{${1-}}, {init: transfer}, {features: cls}, {layer: 0.5}]"
+}
 
 step() {
   case $1 in
@@ -45,19 +47,15 @@ step() {
     lora-8-invariance-3) lora "$1" 8 0 --set train.invariance_weight=3 ;;
     eval-kinds) evaluate "$1" "$every" "${unchecked[@]}" --set extracted.steps=60 ;;
     eval-per-image) evaluate "$1" tokens-paper "${unchecked[@]}" --set 'extracted={queries_per_image: 2}' ;;
-    eval-ensemble-kinds)
-      evaluate "$1" "$others" "${unchecked[@]}" --set 'threats=[transfer, adaptive]' --set attack.variants="$ensemble" ;;
-    eval-restarts) evaluate "$1" lora-32 "${unchecked[@]}" --set 'threats=[transfer, adaptive]' --set attack.restarts=5 ;;
-    eval-strongest) evaluate "$1" "tokens-paper lora-8" "${unchecked[@]}" --set attack.variants="$strongest" ;;
-    eval-strongest-seeds)
-      evaluate "$1" "lora-8 $seeds" "${unchecked[@]}" --set 'threats=[transfer, adaptive]' --set attack.variants="$strongest" ;;
-    eval-checked) evaluate "$1" "lora-8 $seeds" --set 'threats=[transfer, adaptive]' ;;
+    eval-ensemble-kinds) evaluate "$1" "$others" "${unchecked[@]}" "${white_box[@]}" --set "$(variants)" ;;
+    eval-restarts) evaluate "$1" lora-32 "${unchecked[@]}" "${white_box[@]}" --set attack.restarts=5 ;;
+    eval-strongest) evaluate "$1" "tokens-paper lora-8" "${unchecked[@]}" --set "$(variants "restarts: 5")" ;;
+    eval-strongest-seeds) evaluate "$1" "lora-8 $seeds" "${unchecked[@]}" "${white_box[@]}" --set "$(variants "restarts: 5")" ;;
+    eval-checked) evaluate "$1" "lora-8 $seeds" "${white_box[@]}" ;;
     eval-1 | eval-2 | eval-4)
-      evaluate "$1" lora-8 "${unchecked[@]}" --set 'threats=[transfer, adaptive]' \
-        --set attack.units=pixel --set attack.eps="${1#eval-}/255" ;;
+      evaluate "$1" lora-8 "${unchecked[@]}" "${white_box[@]}" --set attack.units=pixel --set attack.eps="${1#eval-}/255" ;;
     eval-changes)
-      evaluate "$1" "lora-8 lora-8-no-ramp lora-8-invariance-0.3 lora-8-invariance-3" "${unchecked[@]}" \
-        --set 'threats=[transfer, adaptive]' ;;
+      evaluate "$1" "lora-8 lora-8-no-ramp lora-8-invariance-0.3 lora-8-invariance-3" "${unchecked[@]}" "${white_box[@]}" ;;
     *) echo "no step $1" >&2; exit 2 ;;
   esac
 }
