@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import naive, peers
-from benchmarks.measure import gemm_rate, in_turns, peak_memory, process_peak, written
+from benchmarks.measure import in_turns, largest_product, peak_memory, process_peak, written
 from benchmarks.ours import Ours, load_random, make_config
 from rtok.compute import Compute
 from rtok.models.registry import find
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def measure(model: str, batch: int, options: argparse.Namespace, compute: Compute) -> list[dict[str, Any]]:
-    """One row per part: seconds of both paths, their ratio, FLOPs and the share of the machine's matrix rate."""
+    """One row per part: seconds of both paths, their ratio, and what its matrix products alone would take."""
     torch.manual_seed(0)
     spec, device, steps = find(model), compute.device, options.steps
     images = torch.rand(batch, 3, options.image_size, options.image_size).to(device)
@@ -65,13 +65,15 @@ def measure(model: str, batch: int, options: argparse.Namespace, compute: Comput
     more = {"train": {"batch_size": batch, "micro_batch": options.micro_batch}}
     config = make_config(model, options.image_size, batch, steps, **more)
     ours = Ours(config, compute.prepare(backbone), compute, images, options.victims)
-    dtype = torch.bfloat16 if compute.half_gradients else DTYPES.get(options.precision, torch.float32)
-    rate = gemm_rate(device, dtype, spec.dim, batch * (backbone.grid[0] * backbone.grid[1] + 1))
+    exact = DTYPES.get(options.precision, torch.float32)
+    dtypes = {"gradients": torch.bfloat16 if compute.half_gradients else exact, "others": exact}
+    rows = batch * (backbone.grid[0] * backbone.grid[1] + 1)
+    products = {name: largest_product(device, dtype, spec.dim, rows) for name, dtype in dtypes.items()}
     reference = None
     if not options.no_naive:
         reference = naive.NaiveModel(spec.timm_name, options.image_size).to(device)
     works = {part: part_works(part, ours, reference, (images - 0.45) / 0.225, options) for part in options.parts}
-    return [report(model, batch, part, works[part], ours, rate, options, compute) for part in options.parts]
+    return [report(model, batch, part, works[part], ours, products, options, compute) for part in options.parts]
 
 
 def part_works(
@@ -104,15 +106,19 @@ def report(
     part: str,
     works: dict[str, Callable[[], object]],
     ours: Ours,
-    rate: float,
+    products: dict[str, tuple[Callable[[], object], float]],
     options: argparse.Namespace,
     compute: Compute,
 ) -> dict[str, Any]:
-    seconds = in_turns(works, options.repeats, compute.device)
+    # Products take their turns beside the works: how fast a shared machine multiplies changes from minute to minute.
+    limits = {name: product for name, (product, _) in products.items()}
+    seconds = in_turns({**works, **limits}, options.repeats, compute.device)
     median = {name: statistics.median(values) for name, values in seconds.items()}
-    counted = ours.flops(part)
+    rates = {name: flops / median[name] for name, (_, flops) in products.items()}
+    counted = dict(zip(products, ours.flops(part), strict=True))
+    limit = sum(counted[name] / rates[name] for name in products)
     old = median.get("naive")
-    others = {name: values for name, values in seconds.items() if name not in ("naive", "rtok")}
+    others = {name: values for name, values in seconds.items() if name not in {"naive", "rtok", *products}}
     return {
         "model": model,
         "batch": batch,
@@ -127,30 +133,35 @@ def report(
         "rtok_over_naive": None if old is None else median["rtok"] / old,
         "speedup": None if old is None else old / median["rtok"],
         "rtok_seconds_per_image_and_step": median["rtok"] / batch / options.steps,
-        "gflop": counted / 1e9,
-        "gemm_gflops": rate / 1e9,
-        "share_of_limit": counted / rate / median["rtok"],
+        "gflop": {name: flops / 1e9 for name, flops in counted.items()},
+        "gemm_gflops": {name: rate / 1e9 for name, rate in rates.items()},
+        "limit_seconds": limit,
+        "share_of_limit": limit / median["rtok"],
         "peak_bytes": peak_memory(works["rtok"], compute.device),
         "process_peak_bytes": process_peak(),
     }
 
 
 def show(rows: list[dict[str, Any]], device: dict[str, Any]) -> None:
-    """Print a table per model and batch: of each program the median of its turns, their range, and the times `rtok`."""
+    """Print a table per model and batch: of each program the median of its turns, their range, and the times `rtok`.
+
+    `products alone` is what the matrix products that a part needs would take at the machine's rate.
+    """
     for model, batch in dict.fromkeys((row["model"], row["batch"]) for row in rows):
-        title = f"{model}, batch {batch}, on {device['name']} with {device['threads']} threads"
+        threads = f"{device['threads']} thread{'s' * (device['threads'] > 1)}"
+        title = f"{model}, batch {batch}, on {device['name']} with {threads}"
         table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0), pad_edge=False)
-        for heading in ("part", "program", "seconds", "turns", "x rtok", "% of limit"):
+        for heading in ("part", "program", "seconds", "turns", "x rtok"):
             table.add_column(heading, justify="left" if heading in ("part", "program") else "right", no_wrap=True)
         for row in (row for row in rows if (row["model"], row["batch"]) == (model, batch)):
             ours = statistics.median(row["rtok_seconds"])
             programs = {"naive": row["naive_seconds"], **row.get("peers_seconds", {}), "rtok": row["rtok_seconds"]}
             for name, turns in programs.items():
                 if turns is not None:
-                    median = statistics.median(turns)
-                    share = f"{100 * row['share_of_limit']:.0f}" if name == "rtok" else ""
-                    spread = f"{min(turns):.2f} to {max(turns):.2f}"
-                    table.add_row(row["part"], name, f"{median:.2f}", spread, f"{median / ours:.2f}", share)
+                    median, spread = statistics.median(turns), f"{min(turns):.2f} to {max(turns):.2f}"
+                    table.add_row(row["part"], name, f"{median:.2f}", spread, f"{median / ours:.2f}")
+            limit = row["limit_seconds"]
+            table.add_row(row["part"], "products alone", f"{limit:.2f}", "", f"{limit / ours:.2f}")
         Console().print(table)
 
 

@@ -47,8 +47,7 @@ def passes(forward: Callable[[], object]) -> tuple[int, int]:
     A frozen product costs one product backward (the input's gradient), attention's two products cost two each.
     What an implementation recomputes is not counted: the limit is what the mathematics needs.
     """
-    onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # frozen products; torch does not count it
-    counter = FlopCounterMode(display=False, custom_mapping={onednn: _product_flops} if onednn else {})
+    counter = FlopCounterMode(display=False, custom_mapping=_uncounted())
     with torch.no_grad(), counter:
         forward()
     counts = counter.get_flop_counts()["Global"]
@@ -57,28 +56,49 @@ def passes(forward: Callable[[], object]) -> tuple[int, int]:
     return total, total + attention
 
 
+def _uncounted() -> dict[Any, Callable[..., int]]:
+    """How to count operators that torch does not, where this torch has them: frozen products, attention on a CPU."""
+    own = {
+        getattr(torch.ops.mkldnn, "_linear_pointwise", None): _product_flops,
+        getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None): _attention_flops,
+    }
+    return {operator: count for operator, count in own.items() if operator is not None}
+
+
 def _product_flops(input: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
     return 2 * math.prod(input) * weight[0]
 
 
-def gemm_rate(device: torch.device, dtype: torch.dtype, dim: int, rows: int) -> float:
-    """FLOP/s of the largest product a ViT of this width makes: (rows, D) by (D, 4D), the median of ten.
+def _attention_flops(query: Sequence[int], key: Sequence[int], *_: Any, **__: Any) -> int:
+    return 2 * 2 * math.prod(query) * key[-2]
 
-    On a CPU the faster of PyTorch's two libraries counts, which is oneDNN on some machines and MKL on others.
+
+def gemm_rate(device: torch.device, dtype: torch.dtype, dim: int, rows: int) -> float:
+    """FLOP/s of the largest product that a ViT of this width makes, the median of ten."""
+    work, flops = largest_product(device, dtype, dim, rows)
+    return flops / statistics.median(in_turns({"": work}, 10, device)[""])
+
+
+def largest_product(
+    device: torch.device, dtype: torch.dtype, dim: int, rows: int
+) -> tuple[Callable[[], object], float]:
+    """Return a work that multiplies (rows, D) by (D, 4D), often enough for a clock, and its FLOPs.
+
+    On a CPU it takes the faster of PyTorch's two libraries, which is oneDNN on some machines and MKL on others.
     """
     a = torch.randn(rows, dim, device=device, dtype=dtype)
     b = torch.randn(4 * dim, dim, device=device, dtype=dtype)
-    products: dict[str, Callable[[], Any]] = {"default": lambda: torch.mm(a, b.t())}
-    if device.type == "cpu" and torch.backends.mkldnn.is_available():
-        products["onednn"] = lambda: onednn_product(a, b, None)
-    many = 100 if device.type == "cuda" else 1  # one alone is too short for a host's clock
+    many = 100 if device.type == "cuda" else 10
 
     def repeat(product: Callable[[], Any]) -> None:
         for _ in range(many):
             product()
 
-    seconds = in_turns({name: partial(repeat, product) for name, product in products.items()}, 10, device)
-    return many * 2 * rows * dim * 4 * dim / min(statistics.median(times) for times in seconds.values())
+    works: dict[str, Callable[[], object]] = {"default": partial(repeat, lambda: torch.mm(a, b.t()))}
+    if device.type == "cpu" and torch.backends.mkldnn.is_available():
+        works["onednn"] = partial(repeat, lambda: onednn_product(a, b, None))
+    seconds = {name: min(turns) for name, turns in in_turns(works, 3, device).items()}
+    return works[min(works, key=lambda name: seconds[name])], many * 2.0 * rows * dim * 4 * dim
 
 
 def synchronize(device: torch.device) -> None:

@@ -47,16 +47,15 @@ class Ours:
         self.backbone = backbone
         self.steps, self.victims = config.attacks[0].counts["steps"] or 0, victims
 
-    def flops(self, part: str) -> int:
-        """What a part needs at least, from its passes."""
+    def flops(self, part: str) -> tuple[int, int]:
+        """What a part needs at least: for the gradients of its attack, and for all else."""
         forward, backward = passes(lambda: self.backbone(self.images))
-        attack = forward + self.steps * (forward + backward)
         robust, robust_backward = passes(lambda: self.robust(self.images))
-        return {
-            "attack": attack,
-            "peers": attack - forward,  # labels need no clean features
-            "step": attack + 2 * (robust + robust_backward),  # clean and adversarial images
-            "evaluation": attack + 2 * forward + 2 * self.victims * robust,
+        return self.steps * (forward + backward), {
+            "attack": forward,
+            "peers": 0,  # labels need no clean features
+            "step": forward + 2 * (robust + robust_backward),  # clean and adversarial images
+            "evaluation": 3 * forward + 2 * self.victims * robust,
         }[part]
 
     def attack(self) -> None:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The tables of docs/scaling.md on cheap attacks in training: the demo's LoRA, trained for its 45 updates at 56 px against
-# attacks of 1 to 30 steps and against cheaper ones, and attacked at full strength. Needs the backbone of `make demo`; about
-# an hour on one core. A run that is finished is not done again.
+# attacks of 1 to 30 steps and against cheaper ones, and attacked at full strength; and the paper's tokens, trained for 100
+# updates. Needs the backbone of `make demo`; about two hours on one core. A run that is finished is not done again.
 #   scripts/fewer_steps.sh [SEED...]   0 1 2 without arguments
 set -euo pipefail
 rtok=${RTOK:-.venv/bin/rtok}
@@ -9,6 +9,21 @@ results=${RESULTS:-results/fewer-steps}
 size=(--set model.image_size=56)
 ours=(--plugin benchmarks/cheap_attacks.py)
 in_its_ball='units: normalized, quantize: none'  # as the demo's attack
+
+tokens() {  # NAME SEED ARGUMENT...
+  "$rtok" train --config configs/demo/train.yaml "${size[@]}" --set train.steps=100 --set seed="$2" \
+    --set defense.seeds="[$2]" "${@:3}" --resume --out "$results-tokens/$1-seed-$2"
+}
+
+evaluate() {  # FOLDER SEED THREAT
+  local defenses; defenses=$(printf ",%s" "$1"/*-seed-"$2")
+  "$rtok" eval-features --config configs/demo/eval-full.yaml "${size[@]}" --set precision=auto --set attack.steps=50 \
+    --set "defense=[${defenses:1}]" --set "threats=[$3]" --set sanity.images=0 --resume --out "$1/eval-$2"
+}
+
+compare() {  # FOLDER ARGUMENT...
+  ${PYTHON:-.venv/bin/python} -m benchmarks.trainings "$@" --compare pgd-30 pgd-10
+}
 
 lora() {  # NAME SEED ARGUMENT...
   "$rtok" train --config configs/demo/train-lora.yaml "${size[@]}" --set seed="$2" --set defense.seeds="[$2]" "${@:3}" \
@@ -35,8 +50,14 @@ for seed in ${*:-0 1 2}; do
   # cheap attacks with less weight on clean features, which trades fidelity for robustness too
   lora long-3-weight-0.3 "$seed" "${long[@]}" --set train.invariance_weight=0.3
   lora pgd-1-weight-0.3 "$seed" "${one[@]}" --set train.invariance_weight=0.3
-  defenses=$(printf ",%s" "$results"/*-seed-"$seed")
-  "$rtok" eval-features --config configs/demo/eval-full.yaml "${size[@]}" --set precision=auto --set attack.steps=50 \
-    --set "defense=[${defenses:1}]" --set 'threats=[adaptive]' --set sanity.images=0 --resume --out "$results/eval-$seed"
+  evaluate "$results" "$seed" adaptive
+  # the paper's tokens, against attacks on the plain model
+  tokens pgd-1 "$seed" "${one[@]}"
+  tokens n-fgsm "$seed" "${ours[@]}" --set "attack={method: n-fgsm, $in_its_ball}"
+  for steps in 3 5 10 30; do
+    tokens "pgd-$steps" "$seed" --set attack.steps="$steps"
+  done
+  evaluate "$results-tokens" "$seed" transfer
 done
-${PYTHON:-.venv/bin/python} -m benchmarks.fewer_steps "$results"
+compare "$results"
+compare "$results-tokens" --threat transfer

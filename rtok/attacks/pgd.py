@@ -89,13 +89,18 @@ class PGD:
         return settings.eps / (settings.steps if settings.momentum else 4)
 
     def _fooling(self, last: Tensor, on_the_way: Strongest, objective: Objective) -> Tensor:
-        """The last images; of those that fooled the surrogate before, whichever is stronger as it will be used."""
+        """The last images; where one fools less than one before, whichever of both is stronger as it will be used."""
         places = (on_the_way.fooled > 0).nonzero().squeeze(1)
         if not len(places):
             return last
-        there, best = objective.at(places), Strongest.none(last[places])
-        for images in (last[places], on_the_way.images[places]):
-            best.offer(images, *as_used(images, self.settings, there))
+        ends, there = last[places], objective.at(places)
+        end = Strongest(ends, *as_used(ends, self.settings, there))
+        weaker = (end.fooled < on_the_way.fooled[places]).nonzero().squeeze(1)
+        if not len(weaker):
+            return last
+        best = Strongest(ends[weaker], end.loss[weaker], end.fooled[weaker])
+        before = on_the_way.images[places[weaker]]
+        best.offer(before, *as_used(before, self.settings, there.at(weaker)))
         last = last.clone()
-        last[places] = best.images
+        last[places[weaker]] = best.images
         return last

@@ -64,16 +64,14 @@ class _Attend(torch.autograd.Function):
         g = gradient.view(B, N, heads, width).transpose(1, 2).reshape(B * heads, N, width)
         to_weights = g @ v.transpose(1, 2)
         to_scores = torch.ops.aten._softmax_backward_data(to_weights, weights, -1, weights.dtype)
-        found = torch.stack(
-            [
-                _scaled_product(to_scores, k, ctx.scale),
-                _scaled_product(to_scores.transpose(1, 2), q, ctx.scale),
-                weights.transpose(1, 2) @ g,
-            ]
-        )
-        return found.view_as(laid_out).permute(1, 3, 0, 2, 4).reshape(B, N, -1), None, None
+        found = torch.empty_like(laid_out)  # each product writes its part, so that nothing is put together afterwards
+        to_q, to_k, to_v = found.flatten(1, 2)
+        _scaled_product(to_scores, k, ctx.scale, out=to_q)
+        _scaled_product(to_scores.transpose(1, 2), q, ctx.scale, out=to_k)
+        torch.bmm(weights.transpose(1, 2), g, out=to_v)
+        return found.permute(1, 3, 0, 2, 4).reshape(B, N, -1), None, None
 
 
-def _scaled_product(a: Tensor, b: Tensor, scale: float) -> Tensor:
+def _scaled_product(a: Tensor, b: Tensor, scale: float, out: Tensor | None = None) -> Tensor:
     """Return scale * a @ b of batches, scaled inside of the product."""
-    return torch.baddbmm(a.new_empty(1, 1, 1), a, b, beta=0, alpha=scale)
+    return torch.baddbmm(a.new_empty(1, 1, 1), a, b, beta=0, alpha=scale, out=out)

@@ -8,9 +8,9 @@ import torch
 from timm.layers import LayerScale
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from rtok.models.altered import with_bias_inside, with_modules
+from rtok.models.frozen import linear
 from rtok.models.half_attention import BatchedAttention
 from rtok.models.low_rank import ChangedLinear
 
@@ -34,7 +34,7 @@ class HalfLinear(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Map (..., in_features) of any type to (..., out_features) in bfloat16."""
-        return F.linear(input.to(torch.bfloat16), self.weight, self.bias)
+        return linear(input.to(torch.bfloat16), self.weight, self.bias)
 
 
 def halved(module: nn.Module, *, unfused: bool) -> nn.Module:

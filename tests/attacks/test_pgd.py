@@ -250,6 +250,20 @@ def test_an_image_that_fooled_the_model_on_the_way_is_kept(restarts: int) -> Non
     assert (found.forwards - found.gradients).tolist() == ([2, 0] if restarts == 1 else [6, 2])
 
 
+def test_an_image_that_fools_at_its_end_stays_there_and_is_looked_at_once() -> None:
+    """Class 1 wins above a brightness that the first step crosses; the second goes on."""
+
+    def model(images: Tensor) -> Tensor:
+        mean = images.mean((1, 2, 3))
+        return torch.stack([0.5 - mean, mean - 0.5], dim=1)
+
+    clean = torch.tensor([0.48, 0.2]).view(2, 1, 1, 1).expand(2, 3, 2, 2)
+    objective = Objective(FixedSurrogate(model), LabelCriterion(torch.zeros(2).long()))
+    found = craft(PGD(eps=0.2, step=0.05, steps=3, init="none"), clean, objective)
+    assert found.images.mean((1, 2, 3)).tolist() == pytest.approx([0.63, 0.35], abs=0.002)
+    assert (found.forwards - found.gradients).tolist() == [1, 0]
+
+
 def test_a_step_asks_for_the_draws_that_are_set(network: nn.Module, images: Tensor) -> None:
     asked: list[Step] = []
 

@@ -101,13 +101,22 @@ def test_a_vector_is_a_row() -> None:
     torch.testing.assert_close(frozen_copy(layer)(x), layer(x))
 
 
-def test_bfloat16_is_the_linear_layer_bit_for_bit() -> None:
+@pytest.mark.parametrize("supported", [True, False])
+def test_bfloat16_goes_through_onednn_where_it_multiplies_so(supported: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if supported and not frozen._multiplies_bfloat16():
+        pytest.skip("this processor has no bfloat16 for oneDNN")
+    monkeypatch.setattr(frozen, "_multiplies_bfloat16", lambda: supported)
     torch.manual_seed(0)
     layer, x = nn.Linear(24, 40).bfloat16(), torch.randn(2, 7, 24).bfloat16()
+    calls, onednn = [], frozen.onednn_product
+    monkeypatch.setattr(frozen, "onednn_product", lambda *args: calls.append(args) or onednn(*args))
 
-    assert torch.equal(frozen_copy(layer)(x), layer(x))
-    for got, expected in zip(product_and_gradient(frozen_copy(layer), x), product_and_gradient(layer, x), strict=True):
-        assert torch.equal(got, expected)
+    mine, reference = product_and_gradient(frozen_copy(layer), x), product_and_gradient(layer, x)
+
+    assert len(calls) == (2 if supported else 0)
+    for got, expected in zip(mine, reference, strict=True):
+        assert got.dtype == torch.bfloat16
+        torch.testing.assert_close(got, expected, rtol=2**-7, atol=2**-7)
 
 
 def test_a_layer_that_learns_stays_a_linear_layer() -> None:

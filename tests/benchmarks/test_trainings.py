@@ -1,4 +1,4 @@
-"""The table of cheap attacks compares ways image by image, over their seeds, and times what each run did."""
+"""The table of trainings compares ways image by image, over their seeds, and times what each run did."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.fewer_steps import compared, main, measured, side_by_side
 from benchmarks.ours import save_random
+from benchmarks.trainings import compared, main, measured, side_by_side
 
 SECONDS = {"attack": [1.0, 3.0, 2.0], "step": [4.0, 6.0, 5.0]}
 
@@ -34,19 +34,20 @@ def test_seeds_are_side_by_side_and_differences_paired(tmp_path: Path) -> None:
     write_eval(tmp_path / "eval-1", {"pgd-30-seed-1": [0.4, 0.5, 0.9], "pgd-3-seed-1": [0.3, 0.4, 0.8]})
     write_eval(tmp_path / "eval-2", {"pgd-3-seed-2": [1.0, 1.0, 1.0]}, threat="transfer")
     write_eval(tmp_path / "eval-3", {"": [1.0, 1.0, 1.0]}, victim="plain")
-    groups, ways = measured(tmp_path)
+    assert set(measured(tmp_path, "transfer")[1]["pgd-3"]) == {"2"}
+    groups, ways = measured(tmp_path, "adaptive")
     assert groups == ["photo 0", "photo 0", "photo 1"]
     assert side_by_side(ways, "pgd-3", ["0", "1"])[1].tolist() == [[0.1, 0.3], [0.2, 0.4], [0.6, 0.8]]
     low, high = compared(groups, ways, {"pgd-3": SECONDS, "pgd-30": SECONDS}, ["pgd-30"])
     assert (low["way"], low["seeds"], low["images"]) == ("pgd-3", ["0", "1"], 3)
-    assert low["adaptive"] == pytest.approx(0.4) and low["fidelity"] == pytest.approx(0.9)
+    assert low["left"] == pytest.approx(0.4) and low["fidelity"] == pytest.approx(0.9)
     assert low["seed_means"] == pytest.approx([0.3, 0.5])
     assert low["minus pgd-30"] == pytest.approx(-0.1) and "minus pgd-30" not in high
     begin, end = low["minus pgd-30 ci95"]
     assert begin < -0.1 < end
     del ways["pgd-30"]["1"]  # then only the seed that both have is compared
     alone, _ = compared(groups, ways, {"pgd-3": SECONDS, "pgd-30": SECONDS}, ["pgd-30"])
-    assert alone["minus pgd-30"] == pytest.approx(-0.1) and alone["adaptive"] == pytest.approx(0.4)
+    assert alone["minus pgd-30"] == pytest.approx(-0.1) and alone["left"] == pytest.approx(0.4)
 
 
 def test_the_whole_benchmark(forgotten: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,6 +62,7 @@ def test_the_whole_benchmark(forgotten: None, tmp_path: Path, capsys: pytest.Cap
             "data": {"name": "photos"},
             "attack": attack,
             "train": {"steps": 2, "batch_size": 2, "threat": "adaptive"},
+            "precision": {"pgd-2": "fp32", "n-fgsm": "auto"}[way],
             "out": str(run),
         }
         (run / "config.yaml").write_text(yaml.safe_dump(config))
