@@ -84,8 +84,11 @@ class GradientConfig(AttackConfig):
 
     @property
     def counts(self) -> dict[str, int | None]:
-        """Its steps and restarts."""
-        return {**super().counts, "steps": self.steps, "restarts": self.restarts}
+        """Its steps and restarts; None where the variants of an ensemble differ."""
+        told: dict[str, set[int]] = {
+            key: {getattr(member, key) for member in self.members} for key in ("steps", "restarts")
+        }
+        return {**super().counts, **{key: found.pop() if len(found) == 1 else None for key, found in told.items()}}
 
     def at_radius(self, eps: float) -> AttackConfig:
         """The same attack with an Linf radius in pixels, from a start that fills it."""

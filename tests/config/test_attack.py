@@ -201,6 +201,9 @@ def test_what_is_asked_of_every_attack() -> None:
     assert read_attack({"init": "transfer"}).warm
     nothing = {"steps": None, "restarts": None, "queries": None}
     assert read_attack({"steps": 3, "restarts": 2}).counts == {**nothing, "steps": 3, "restarts": 2}
+    mixed = {"steps": 3, "restarts": 2, "variants": [{}, {"steps": 4}]}
+    assert read_attack(mixed).counts == {**nothing, "restarts": 2}
+    assert [member.counts["steps"] for member in read_attack(mixed).members] == [3, 4]
     assert read_attack({"method": "square", "queries": 7}).counts == {**nothing, "queries": 7}
     assert read_attack({"preset": "autoattack"}).counts == read_attack({"from": "a"}).counts == nothing
     for preset in ("paper", "l2", "apgd", "apgd-ensemble", "ensemble", "square", "autoattack"):

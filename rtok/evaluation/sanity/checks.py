@@ -161,7 +161,7 @@ class Checks:
 
     @property
     def _steps(self) -> int | None:
-        return self.trial.settings.counts["steps"]
+        return self._run.settings.counts["steps"]
 
     @cached_property
     def images(self) -> Tensor:
