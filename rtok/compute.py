@@ -24,7 +24,7 @@ Row = TypeVar("Row")
 
 _PRECISIONS = {
     "fp32": "fp32, exact; precision: auto attacks faster where the machine multiplies in bf16",
-    "auto": "fp32, exact; precision: auto found no bf16 instructions here",
+    "auto": "fp32, exact; precision: auto found no bf16 that is faster here",
     "tf32": "fp32 with tf32 matrix products",
     "bf16": "bf16 backbone; images, defenses, features and losses in fp32",
 }
@@ -36,7 +36,7 @@ class Compute:
     """The device, the precision and the processes of a run.
 
     `fp32` is full precision. `tf32` lets matrix products on NVIDIA cards round their inputs to 10 bits of mantissa.
-    `auto` is `fp32`, but the gradients of attacks have bfloat16 products where the device has instructions for them
+    `auto` is `fp32`, but the gradients of attacks have bfloat16 products where the device is faster with them
     (`rtok.models.half`). `bf16` holds the frozen weights and activations in bfloat16; images, tokens, features and
     every loss stay float32.
 

@@ -9,9 +9,11 @@ between which it varies by 0.05.)
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,12 +29,32 @@ _exact: ContextVar[bool] = ContextVar("exact", default=False)
 
 
 def pays(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 matrices by instructions of its own."""
+    """Whether a device multiplies bfloat16 matrices by instructions of its own, and faster than float32.
+
+    On Intel's processors only AMX is: with avx512_bf16 alone, a product of a ViT-S took 29 ms instead of the 17 of
+    float32 on a Xeon (one thread, oneDNN kept from AMX by `ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16`). On AMD's, avx512_bf16
+    is twice as fast as float32.
+    """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # Names that a future torch may not have; without them nothing is claimed.
-    asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return device.type == "cpu" and torch.backends.mkldnn.is_available() and any(ask() for ask in asked if ask)
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    return _has("_is_amx_tile_supported") or (_has("_is_avx512_bf16_supported") and not is_intels())
+
+
+def _has(name: str) -> bool:
+    """Ask torch for instructions by a name that a future torch may not have; without it nothing is claimed."""
+    ask = getattr(torch.cpu, name, None)
+    return ask is not None and bool(ask())
+
+
+def is_intels(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether Intel made the processor."""
+    try:
+        maker = cpuinfo.read_text()
+    except OSError:  # not Linux
+        maker = platform.processor()
+    return "GenuineIntel" in maker
 
 
 @contextmanager

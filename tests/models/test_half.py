@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 
 from rtok.config.defenses import LoRAConfig
 from rtok.defenses.lora import LoRA
+from rtok.models import half
 from rtok.models.frozen import FrozenLinear
 from rtok.models.half import exact_gradients, pays, with_half_products
 from rtok.models.half_attention import BatchedAttention
@@ -129,15 +131,34 @@ def test_layers_that_are_trained_stay_exact() -> None:
     assert isinstance(frozen, HalfLinear)
 
 
-def test_it_pays_where_the_processor_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu = torch.device("cpu")
-    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
-        monkeypatch.setattr(torch.cpu, name, lambda: False, raising=False)
-    assert not pays(cpu)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
-    assert pays(cpu)
-    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
-    assert not pays(cpu)
+@pytest.mark.parametrize(
+    ("amx", "avx512", "intels", "expected"),
+    [
+        (True, True, True, True),
+        (False, True, True, False),
+        (False, True, False, True),
+        (False, False, False, False),
+        (None, None, False, False),
+    ],
+)
+def test_it_pays_where_the_processor_says_so(
+    amx: bool | None, avx512: bool | None, intels: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, has in (("_is_amx_tile_supported", amx), ("_is_avx512_bf16_supported", avx512)):
+        if has is None:
+            monkeypatch.delattr(torch.cpu, name, raising=False)
+        else:
+            monkeypatch.setattr(torch.cpu, name, lambda has=has: has, raising=False)
+    monkeypatch.setattr(half, "is_intels", lambda: intels)
+    assert pays(torch.device("cpu")) == expected
+
+
+def test_who_made_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nvendor_id\t: GenuineIntel\n")
+    (tmp_path / "other").write_text("processor\t: 0\nvendor_id\t: AuthenticAMD\n")
+    assert half.is_intels(tmp_path / "cpuinfo") and not half.is_intels(tmp_path / "other")
+    monkeypatch.setattr(half.platform, "processor", lambda: "Intel64 Family 6 Model 143 Stepping 8, GenuineIntel")
+    assert half.is_intels(tmp_path / "missing")
 
 
 @pytest.mark.parametrize("name", ["dinov2_vits14_reg", "dinov2_vitg14", "dinov3_vits16", "openclip_vitb16"])
