@@ -142,7 +142,7 @@ class Config(Section):
     precision: Precision = Field(
         "fp32",
         description="Arithmetic of the backbone. `auto`: fp32, but the gradients of attacks with bf16 products where "
-        "the machine has instructions for them; what an attack finds is scored in fp32.",
+        "the machine is faster with them; what an attack finds is scored in fp32.",
     )
     compile: Annotated[Compile, BeforeValidator(_as_mode)] = Field(
         False,
