@@ -111,14 +111,12 @@ def report(
     compute: Compute,
 ) -> dict[str, Any]:
     # Products take their turns beside the works: how fast a shared machine multiplies changes from minute to minute.
-    limits = {name: product for name, (product, _) in products.items()}
-    seconds = in_turns({**works, **limits}, options.repeats, compute.device)
-    median = {name: statistics.median(values) for name, values in seconds.items()}
-    rates = {name: flops / median[name] for name, (_, flops) in products.items()}
+    measured = {name: product for name, (product, _) in products.items()}
+    seconds = in_turns({**works, **measured}, options.repeats, compute.device)
     counted = dict(zip(products, ours.flops(part), strict=True))
-    limit = sum(counted[name] / rates[name] for name in products)
-    old = median.get("naive")
-    others = {name: values for name, values in seconds.items() if name not in {"naive", "rtok", *products}}
+    per_flop = {name: [turn / flops for turn in seconds.pop(name)] for name, (_, flops) in products.items()}
+    limit = [sum(counted[name] * per_flop[name][turn] for name in products) for turn in range(options.repeats)]
+    rtok, old = seconds.pop("rtok"), seconds.pop("naive", None)
     return {
         "model": model,
         "batch": batch,
@@ -127,19 +125,24 @@ def report(
         "part": part,
         "precision": options.precision,
         "compile": options.compile,
-        "naive_seconds": seconds.get("naive"),
-        "rtok_seconds": seconds["rtok"],
-        **({"peers_seconds": others} if others else {}),
-        "rtok_over_naive": None if old is None else median["rtok"] / old,
-        "speedup": None if old is None else old / median["rtok"],
-        "rtok_seconds_per_image_and_step": median["rtok"] / batch / options.steps,
+        "naive_seconds": old,
+        "rtok_seconds": rtok,
+        **({"peers_seconds": seconds} if seconds else {}),
+        "rtok_over_naive": old and times(rtok, old),
+        "speedup": old and times(old, rtok),
+        "rtok_seconds_per_image_and_step": statistics.median(rtok) / batch / options.steps,
         "gflop": {name: flops / 1e9 for name, flops in counted.items()},
-        "gemm_gflops": {name: rate / 1e9 for name, rate in rates.items()},
+        "gemm_gflops": {name: 1e-9 / statistics.median(values) for name, values in per_flop.items()},
         "limit_seconds": limit,
-        "share_of_limit": limit / median["rtok"],
+        "share_of_limit": times(limit, rtok),
         "peak_bytes": peak_memory(works["rtok"], compute.device),
         "process_peak_bytes": process_peak(),
     }
+
+
+def times(one: list[float], other: list[float]) -> float:
+    """How many times as long as the other the first took: the median over turns, so that both saw the same machine."""
+    return statistics.median(mine / its for mine, its in zip(one, other, strict=True))
 
 
 def show(rows: list[dict[str, Any]], device: dict[str, Any]) -> None:
@@ -154,14 +157,12 @@ def show(rows: list[dict[str, Any]], device: dict[str, Any]) -> None:
         for heading in ("part", "program", "seconds", "turns", "x rtok"):
             table.add_column(heading, justify="left" if heading in ("part", "program") else "right", no_wrap=True)
         for row in (row for row in rows if (row["model"], row["batch"]) == (model, batch)):
-            ours = statistics.median(row["rtok_seconds"])
             programs = {"naive": row["naive_seconds"], **row.get("peers_seconds", {}), "rtok": row["rtok_seconds"]}
-            for name, turns in programs.items():
+            for name, turns in {**programs, "products alone": row["limit_seconds"]}.items():
                 if turns is not None:
                     median, spread = statistics.median(turns), f"{min(turns):.2f} to {max(turns):.2f}"
-                    table.add_row(row["part"], name, f"{median:.2f}", spread, f"{median / ours:.2f}")
-            limit = row["limit_seconds"]
-            table.add_row(row["part"], "products alone", f"{limit:.2f}", "", f"{limit / ours:.2f}")
+                    ratio = times(turns, row["rtok_seconds"])
+                    table.add_row(row["part"], name, f"{median:.2f}", spread, f"{ratio:.2f}")
         Console().print(table)
 
 
