@@ -69,13 +69,14 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=Path("weights/demo/dinov2_vits14.safetensors"))
     parser.add_argument("--size", type=int, default=98)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--crops", type=int, default=1, help="of each photo; the interval counts photos")
     parser.add_argument("defense", type=Path, nargs="*", help="files of defenses, which are attacked too")
     options = parser.parse_args()
     backbone = load_backbone("dinov2_vits14", weights=options.weights, image_size=options.size)
-    photos = {"name": "photos", "split": "test", "limit_per_group": 1, "workers": 0}
+    photos = {"name": "photos", "split": "test", "limit_per_group": options.crops, "workers": 0}
     source = open_source(Config.model_validate({"model": {"name": "dinov2_vits14"}, "data": photos}).data, seed=0)
     (batch,) = evaluation_batches(source, Transform("squash", backbone.image_size), batch_size=len(source), seed=0)
-    print(f"bf16 instructions: {pays(backbone.mean.device)}; {len(batch)} photos, {options.seeds} seeds\n")
+    print(f"bf16 instructions: {pays(backbone.mean.device)}; {len(batch)} images, {options.seeds} seeds\n")
     print("| victim | attack | fp32 | bf16 products | difference | time |\n| :--- | :--- | ---: | ---: | ---: | ---: |")
     victims: dict[str, Model] = {"plain": backbone}
     for file in options.defense:
