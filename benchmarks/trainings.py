@@ -2,9 +2,9 @@
 
     python -m benchmarks.trainings results/fewer-steps --compare pgd-30
 
-Every way has been trained with several seeds, `WAY-seed-N`, and all are compared on the same images. Training
-steps are timed anew, in turns and in seconds of the processor, on random images at the full radius. It prints a
-Markdown table and writes JSON.
+Every way has been trained with several seeds, `WAY-seed-N`, and all are compared on the same images. A training step of
+each is timed, in turns and in seconds of the processor, on random images at the full radius. Prints a Markdown table
+and writes JSON.
 """
 
 from __future__ import annotations

@@ -10,10 +10,11 @@ size=(--set model.image_size=56)
 ours=(--plugin benchmarks/cheap_attacks.py)
 in_its_ball='units: normalized, quantize: none'  # as the demo's attack
 
-tokens() {  # NAME SEED ARGUMENT...
-  "$rtok" train --config configs/demo/train.yaml "${size[@]}" --set train.steps=100 --set seed="$2" \
-    --set defense.seeds="[$2]" "${@:3}" --resume --out "$results-tokens/$1-seed-$2"
+train() {  # CONFIG FOLDER NAME SEED ARGUMENT...
+  "$rtok" train --config "configs/demo/$1" "${size[@]}" --set seed="$4" --set defense.seeds="[$4]" "${@:5}" --resume --out "$2/$3-seed-$4"
 }
+lora() { train train-lora.yaml "$results" "$@"; }  # NAME SEED ARGUMENT...
+tokens() { train train.yaml "$results-tokens" "$@" --set train.steps=100; }  # NAME SEED ARGUMENT...
 
 evaluate() {  # FOLDER SEED THREAT
   local defenses; defenses=$(printf ",%s" "$1"/*-seed-"$2")
@@ -23,11 +24,6 @@ evaluate() {  # FOLDER SEED THREAT
 
 compare() {  # FOLDER ARGUMENT...
   ${PYTHON:-.venv/bin/python} -m benchmarks.trainings "$@" --compare pgd-30 pgd-10
-}
-
-lora() {  # NAME SEED ARGUMENT...
-  "$rtok" train --config configs/demo/train-lora.yaml "${size[@]}" --set seed="$2" --set defense.seeds="[$2]" "${@:3}" \
-    --resume --out "$results/$1-seed-$2"
 }
 
 for seed in ${*:-0 1 2}; do

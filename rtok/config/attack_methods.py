@@ -85,9 +85,8 @@ class GradientConfig(AttackConfig):
     @property
     def counts(self) -> dict[str, int | None]:
         """Its steps and restarts; None where the variants of an ensemble differ."""
-        told: dict[str, set[int]] = {
-            key: {getattr(member, key) for member in self.members} for key in ("steps", "restarts")
-        }
+        members = self.members
+        told = {key: {getattr(member, key) for member in members} for key in ("steps", "restarts")}
         return {**super().counts, **{key: found.pop() if len(found) == 1 else None for key, found in told.items()}}
 
     def at_radius(self, eps: float) -> AttackConfig:

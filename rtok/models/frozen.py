@@ -113,7 +113,12 @@ def _through_onednn(input: Tensor) -> bool:
 @cache
 def _multiplies_bfloat16() -> bool:
     """Whether oneDNN multiplies bfloat16 here, as torch asks it."""
-    ask = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return answers_yes(torch.ops.mkldnn, "_is_mkldnn_bf16_supported")
+
+
+def answers_yes(owner: Any, question: str) -> bool:
+    """Ask torch by a private name that a future torch may not have; without it nothing is claimed."""
+    ask = getattr(owner, question, None)
     return ask is not None and bool(ask())
 
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from rtok.models.altered import with_modules
+from rtok.models.frozen import answers_yes
 
 # Up to so many tokens, attention by three batched products is faster on a CPU than the fused kernel (at 257 by a
 # quarter of a PGD step); what it keeps for the backward pass grows with the square.
@@ -39,13 +40,9 @@ def pays(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
-    return _has("_is_amx_tile_supported") or (_has("_is_avx512_bf16_supported") and not is_intels())
-
-
-def _has(name: str) -> bool:
-    """Ask torch for instructions by a name that a future torch may not have; without it nothing is claimed."""
-    ask = getattr(torch.cpu, name, None)
-    return ask is not None and bool(ask())
+    if answers_yes(torch.cpu, "_is_amx_tile_supported"):
+        return True
+    return answers_yes(torch.cpu, "_is_avx512_bf16_supported") and not is_intels()
 
 
 def is_intels(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

@@ -30,7 +30,10 @@ def test_products_through_onednn_count_like_torchs(tiny: Callable[..., Any], mon
 
 def test_the_rate_is_of_the_faster_library(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
-    slow = lambda *_: time.sleep(0.01)  # noqa: E731
+
+    def slow(*_: Any) -> None:
+        time.sleep(0.01)
+
     monkeypatch.setattr(measure, "onednn_product", slow)
     work, flops = largest_product(cpu, torch.float32, dim=8, rows=4)
     assert flops == 10 * 2 * 4 * 8 * 32
